@@ -1,0 +1,331 @@
+"""What a run computes (the stages' configs) and how (:class:`Execution`).
+
+Every field of a stage's config can change the result, so it enters the action key of the stages that use it. No field of
+:class:`Execution` ever does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+DType = Literal["float32", "bfloat16"]
+
+
+class ConfigError(Exception):
+    """A config that can't be used; the message says which field, what was read, and what it should be."""
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ClipsConfig(Config):
+    """Driving videos -> clips."""
+
+    sources: tuple[str, ...]
+    """Video files, folders (read recursively) or globs. Paths never enter a key: their bytes do."""
+    metadata: str | None = None
+    """CSV or Parquet table with a column `file` (name or path as under sources) and any of `prompt`, `group`."""
+    prompt: str = ""
+    """For videos without a prompt of their own."""
+    frames: PositiveInt = 81
+    """F, pictures per clip."""
+    fps: Positive = 16.0
+    """Pictures per second; sources are resampled by their time stamps."""
+    width: PositiveInt = 832
+    height: PositiveInt = 480
+    min_source_fps: Positive = 8.0
+    """Videos with fewer pictures per second are rejected: their hands jump."""
+    max_windows: PositiveInt | None = None
+    """Windows taken from one video, from the start; None takes all."""
+    cut_threshold: Positive = 0.5
+    """Two pictures belong to different shots when their colour histograms differ by more (Hellinger distance)."""
+    crop: Literal["person", "center"] = "person"
+    """`person`: the rectangle of the target's aspect around the person of the window; falls back to `center`."""
+    crop_margin: Annotated[float, Field(ge=0, le=2)] = 0.15
+    """Added around the person, as a share of the person's height."""
+    reference: Literal["random", "first"] = "random"
+    """Which frame of the clip is the reference image; `random` (the paper) follows from the source's digest."""
+    held_out: Fraction = 0.2
+    """Share of the groups that are kept for evaluation, by hash of the group."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ClipsConfig:
+        if self.width % 16 or self.height % 16:
+            raise ValueError(f"width and height must be multiples of 16, got {self.width} x {self.height}")
+        return self
+
+
+class PosesConfig(Config):
+    """Clips -> pose sequences."""
+
+    backend: Literal["mediapipe", "ultralytics", "dwpose"] = "mediapipe"
+    model: str | None = None
+    """Weights or model folder of the backend; None takes the ones that come with it."""
+    person: Literal["tracked", "largest"] = "tracked"
+    """Of several people: the one seen longest over the clip, or the largest of each frame."""
+    min_person_height: Fraction = 0.25
+    """Smaller people (height of their body points over the picture's height) are rejected."""
+    min_frames_found: Fraction = 0.8
+    """Share of the frames in which the person must be found."""
+    min_hand_confidence: Fraction = 0.5
+    """A hand below this presence counts as not found."""
+
+
+class ModelConfig(Config):
+    """The animation model."""
+
+    path: str
+    """A diffusers pipeline folder, or a hub id such as `Wan-AI/Wan2.1-VACE-1.3B-diffusers`."""
+    revision: str | None = None
+    """Commit of a hub model."""
+    dtype: DType = "bfloat16"
+
+
+class DrawingConfig(Config):
+    """How a pose sequence is drawn as the control video."""
+
+    profile: Literal["vace", "unianimate"] = "vace"
+    hand_detail: Literal["full", "palm", "none"] = "full"
+    """`palm` draws the wrist and the first finger joints only: the model has to invent the fingers."""
+    face: bool = True
+
+
+class CandidatesConfig(Config):
+    """Clips and poses -> K generated videos per clip."""
+
+    model: ModelConfig
+    per_clip: PositiveInt = 4
+    """K, the size of a seed group, sampled as one batch."""
+    seed: int = 0
+    """Shifts all seeds; each follows from this, the clip's digest and its number in the group."""
+    drawing: DrawingConfig = DrawingConfig()
+    steps: PositiveInt = 50
+    scheduler: Literal["euler", "unipc"] = "unipc"
+    shift: Positive = 16.0
+    guidance_scale: Annotated[float, Field(ge=1)] = 5.0
+    """Classifier-free guidance; 1 switches it off."""
+    negative_prompt: str = ""
+    conditioning_scale: Positive = 1.0
+
+
+class ScoresConfig(Config):
+    """Candidates -> hand scores. Weights of the components in the one score; see scoring.scorer."""
+
+    min_hand_size: Positive = 16.0
+    """Pixels; smaller driving hands are unscorable (facts: landmark error 7 % of the hand at 16, 14 % at 8)."""
+    trusted_hand_size: Positive = 32.0
+    """Pixels; hands from this size up count fully, smaller ones proportionally less."""
+    pck_radius: Positive = 0.2
+    """In hand sizes."""
+    weight_confidence: Annotated[float, Field(ge=0)] = 0.5
+    weight_agreement: Annotated[float, Field(ge=0)] = 0.25
+    """PCK and normalised error against the driving hand."""
+    weight_stability: Annotated[float, Field(ge=0)] = 0.15
+    """Bone consistency and jitter."""
+    weight_sharpness: Annotated[float, Field(ge=0)] = 0.1
+    good_hand: Fraction = 0.5
+    """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
+
+
+class SelectionConfig(Config):
+    """Hand scores -> preferred samples."""
+
+    threshold: Fraction = 0.5
+    """Least score of a kept candidate."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """How far a kept candidate must lie above the mean of its clip's candidates."""
+    per_clip: PositiveInt = 1
+    """Kept per clip at most, best first."""
+
+
+class ShardsConfig(Config):
+    """Preferred samples -> WebDataset shards."""
+
+    samples_per_shard: PositiveInt = 64
+
+
+class AlignmentConfig(Config):
+    """Shards -> LoRA. Paper: Flow-IPA with HALO; its ambiguities are fields, the defaults are the paper's where it says."""
+
+    method: Literal["ipa", "sft"] = "ipa"
+    """`sft` trains on the same samples by the weighted flow-matching error alone (the baseline)."""
+    beta: Positive = 600.0
+    hand_weight: Annotated[float, Field(ge=0)] = 10.0
+    """lambda in W = 1 + lambda * M. (The public code's multiplier w is lambda + 1.)"""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Of the weighted squared error over a sample's latent elements."""
+    timesteps: Literal["uniform", "shifted"] = "uniform"
+    """t ~ U(0, 1), or that moved by the sampling shift."""
+    mask_time: Literal["max", "mean", "nearest"] = "max"
+    """How the frames of one latent frame share their hand mask."""
+    latents: Literal["sampled", "reencoded"] = "sampled"
+    """Train on the candidate's final latents, or on its decoded video encoded again."""
+    rank: PositiveInt = 128
+    alpha: PositiveInt = 128
+    targets: Literal["self", "self_cross"] = "self_cross"
+    """Attention whose q, k, v projections get a LoRA."""
+    vace_blocks: bool = False
+    """Also in the control branch. ComfyUI loads the main blocks only."""
+    learning_rate: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    max_grad_norm: Positive = 1.0
+    steps: PositiveInt = 1000
+    batch_size: PositiveInt = 8
+    """Samples per optimizer step, over all processes and accumulation steps."""
+    accumulation: PositiveInt = 1
+    """Parts in which a batch is computed."""
+    gradient_checkpointing: bool = False
+    dtype: DType = "bfloat16"
+    seed: int = 0
+    checkpoint_every: PositiveInt = 100
+    """Steps. In the config because it is part of the recipe that `resume` promises to repeat; not in the key."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AlignmentConfig:
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulation, got {self.batch_size} and {self.accumulation}"
+            )
+        return self
+
+
+class ExtractorConfig(Config):
+    """A TorchScript video feature extractor for FVD or FID-VID."""
+
+    path: str
+    sha256: str
+
+
+class EvaluationConfig(Config):
+    """Base against aligned model on held-out clips."""
+
+    per_clip: PositiveInt = 2
+    """Seeds per held-out clip; the same for both models."""
+    max_clips: PositiveInt | None = None
+    bootstrap: PositiveInt = 2000
+    """Resamples of the clips for the intervals."""
+    fvd: ExtractorConfig | None = None
+    fid_vid: ExtractorConfig | None = None
+
+
+class Execution(Config):
+    """How a run is computed. Never in a key; may change low bits: the first committed result stands."""
+
+    store: str | None = None
+    """Folder of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
+    """Processes for decoding, poses and scores."""
+    batch_minutes: Positive = 10.0
+    """Work per Prefect task, by measured item time; 64 items at most."""
+    retention: Literal["all", "kept"] = "all"
+    """`kept` drops latents and conditioning of candidates that selection did not keep, once a run has completed."""
+    max_failed: Fraction = 0.1
+    """Share of a stage's items that may fail (by the machine's fault) before the run fails."""
+
+
+class RunConfig(Config):
+    """One run, complete."""
+
+    name: str
+    clips: ClipsConfig
+    poses: PosesConfig = PosesConfig()
+    candidates: CandidatesConfig
+    scores: ScoresConfig = ScoresConfig()
+    selection: SelectionConfig = SelectionConfig()
+    shards: ShardsConfig = ShardsConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    execution: Execution = Execution()
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML run config and apply ``a.b=VALUE`` overrides (VALUE is YAML).
+
+    Relative paths in the file are meant from the file's folder, relative paths in overrides from the working directory.
+    Raises :class:`ConfigError`.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds no mapping of stages; see configs/demo.yaml for a complete one")
+    _resolve_paths(tree, path.resolve().parent)
+    for override in overrides or []:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set wants FIELD=VALUE, got '{override}'")
+        changed: dict[str, Any] = {}
+        _put(changed, name.split("."), yaml.safe_load(text), override)
+        _resolve_paths(changed, Path.cwd())
+        tree = _merge(tree, changed)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()
+        ]
+        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+
+
+_PATHS = (
+    ("clips", "sources"),
+    ("clips", "metadata"),
+    ("poses", "model"),
+    ("candidates", "model", "path"),
+    ("evaluation", "fvd", "path"),
+    ("evaluation", "fid_vid", "path"),
+    ("execution", "store"),
+)
+
+
+def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
+    for *parents, last in _PATHS:
+        node: Any = tree
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get(last) is not None:
+            value = node[last]
+            node[last] = [_from(base, item) for item in value] if isinstance(value, list) else _from(base, value)
+
+
+def _from(base: Path, value: Any) -> Any:
+    """Absolute path of a relative one; a hub id (``owner/name`` that is no folder here) and a URL stay as they are."""
+    if not isinstance(value, str) or "://" in value:
+        return value
+    path = base / Path(value).expanduser()
+    looks_like_hub_id = value.count("/") == 1 and not value.startswith(".") and "*" not in value
+    if looks_like_hub_id and not path.exists():
+        return value
+    return os.path.normpath(path)
+
+
+def _put(tree: dict[str, Any], names: list[str], value: Any, override: str) -> None:
+    *parents, last = names
+    if not all(names):
+        raise ConfigError(f"--set wants FIELD=VALUE with dots between names, got '{override}'")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+    tree[last] = value
+
+
+def _merge(base: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changed.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged

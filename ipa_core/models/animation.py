@@ -1,0 +1,81 @@
+"""What generation, alignment and evaluation need of an animation model.
+
+``t = 1`` is pure noise. Latents are normalised: ``(z - latents_mean) / latents_std``, with the reference frames in front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What one clip's candidates share; encoded once. Batch dimension 1.
+
+    control: ``[1, C_control, R + T', h, w]``, as the transformer takes it (Wan-VACE: inactive, reactive, folded mask).
+    reference_latents: ``[1, C, R, h, w]``, normalised; R reference frames (Wan-VACE: 1).
+    prompt_embeds: ``[1, L, D]``; negative_prompt_embeds the same, or None where there is no guidance.
+    frames, height, width: of the video in pixels.
+    """
+
+    control: Tensor
+    reference_latents: Tensor
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None
+    frames: int
+    height: int
+    width: int
+
+    def to_bytes(self) -> bytes:
+        """As safetensors, deterministic bytes."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Conditioning:
+        raise NotImplementedError
+
+
+class AnimationModel(Protocol):
+    """A pretrained flow-matching model that animates a reference image with a control video."""
+
+    transformer: torch.nn.Module
+    """The part that a LoRA is put on."""
+    device: torch.device
+    dtype: torch.dtype
+
+    def encode_conditioning(
+        self,
+        control_video: np.ndarray,
+        reference: np.ndarray,
+        prompt: str,
+        negative_prompt: str | None,
+    ) -> Conditioning:
+        """``control_video`` uint8 ``[T, H, W, 3]``, ``reference`` uint8 ``[H, W, 3]`` -> tensors on the model's device.
+
+        ``negative_prompt`` None: no guidance.
+        """
+
+    def encode_video(self, video: np.ndarray) -> Tensor:
+        """uint8 ``[T, H, W, 3]`` -> normalised latents ``[1, C, T', h, w]`` float32, without reference frames."""
+
+    def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
+        """``(C, R + T', h, w)`` of one sample's latents."""
+
+    def velocity(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        control: Tensor,
+        prompt_embeds: Tensor,
+        conditioning_scale: float = 1.0,
+    ) -> Tensor:
+        """``latents [B, C, R + T', h, w]``, ``t [B]`` in [0, 1], ``control [B, ...]``, ``prompt_embeds [B, L, D]`` ->
+        predicted ``noise - clean`` of the latents' shape."""
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents ``[B, C, R + T', h, w]`` -> uint8 ``[B, T, H, W, 3]``; the reference frames are dropped."""

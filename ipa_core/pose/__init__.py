@@ -1,0 +1,5 @@
+"""Pictures -> keypoints: one protocol, three backends."""
+
+from ipa_core.pose.extractor import PersonBox, PoseExtractor
+
+__all__ = ["PersonBox", "PoseExtractor"]
