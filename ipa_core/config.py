@@ -1,7 +1,7 @@
 """What a run computes (the stages' configs) and how (:class:`Execution`).
 
-Every field of a stage's config can change the result, so it enters the action key of the stages that use it. No field of
-:class:`Execution` ever does.
+Every field of a stage's config can change the result, so it enters the action key of the stages that use it. No
+field of :class:`Execution` ever does.
 """
 
 from __future__ import annotations

@@ -28,7 +28,5 @@ WRISTS: Final[dict[Side, int]] = {"left": LEFT_WRIST, "right": RIGHT_WRIST}
 FINGERS: Final = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 """Thumb to little finger, from the palm to the tip; 0 is the wrist. MediaPipe and OpenPose share this order."""
 
-HAND_BONES: Final = tuple(
-    bone for finger in FINGERS for bone in zip((0, *finger[:-1]), finger, strict=True)
-)
+HAND_BONES: Final = tuple(bone for finger in FINGERS for bone in zip((0, *finger[:-1]), finger, strict=True))
 """20 pairs of hand points, 4 per finger, each from the wrist's end to the tip's."""

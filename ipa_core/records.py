@@ -44,7 +44,7 @@ class Box(Record):
 
 
 class Clip(Record):
-    """A window of one driving video: ``frames`` pictures of ``width`` x ``height`` at ``fps``, cropped to the person."""
+    """A window of a driving video: ``frames`` pictures of ``width`` x ``height`` at ``fps``, cropped to the person."""
 
     clip_id: str
     """``<first 16 digits of the source's digest>-<index, 3 digits>``."""
@@ -162,7 +162,7 @@ class HandMeasures(Record):
 
 
 class ScoreComponents(Record):
-    """Means over the scored hands and frames, in the order of their weight; ``None`` where nothing could be measured."""
+    """Means over the scored hands and frames; ``None`` where nothing could be measured."""
 
     confidence: float | None
     size: float | None
