@@ -154,7 +154,7 @@ class ShardsConfig(Config):
 
 
 class AlignmentConfig(Config):
-    """Shards -> LoRA. Paper: Flow-IPA with HALO; its ambiguities are fields, the defaults are the paper's where it says."""
+    """Shards -> LoRA by Flow-IPA with HALO. The paper's ambiguities are fields; defaults follow it where it says."""
 
     method: Literal["ipa", "sft"] = "ipa"
     """`sft` trains on the same samples by the weighted flow-matching error alone (the baseline)."""

@@ -1,6 +1,6 @@
 """What generation, alignment and evaluation need of an animation model.
 
-``t = 1`` is pure noise. Latents are normalised: ``(z - latents_mean) / latents_std``, with the reference frames in front.
+``t = 1`` is pure noise. Latents are normalised: ``(z - latents_mean) / latents_std``, reference frames in front.
 """
 
 from __future__ import annotations
