@@ -1,0 +1,84 @@
+"""A Wan-VACE pipeline folder small enough for tests: the real diffusers classes with random weights.
+
+``wan`` has the geometry of Wan 2.1 (8x smaller pictures, 4x fewer frames), ``demo`` that of the demo model (8x by
+patches, every frame kept).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+)
+from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+
+FRAMES, HEIGHT, WIDTH = 9, 64, 64
+"""A clip that both geometries take: 3 (wan) or 9 (demo) latent frames of 8 x 8, and one for the reference."""
+
+_TEXT_DIM = 32
+
+
+def write_tiny_pipeline(
+    folder: Path, *, seed: int = 0, layers: int = 2, geometry: Literal["wan", "demo"] = "wan"
+) -> Path:
+    """Write a random pipeline to ``folder``, the same for the same arguments, and return the folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = _wan_vae() if geometry == "wan" else _demo_vae()
+        transformer = WanVACETransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=24,
+            in_channels=vae.config.z_dim,
+            out_channels=vae.config.z_dim,
+            text_dim=_TEXT_DIM,
+            freq_dim=32,
+            ffn_dim=96,
+            num_layers=layers,
+            rope_max_seq_len=32,
+            vace_layers=list(range(0, layers, 2)),
+            vace_in_channels=2 * vae.config.z_dim + 64,
+        )
+        text_encoder = UMT5EncoderModel(_text_config())
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    WanVACEPipeline(ByT5Tokenizer(), text_encoder, vae, scheduler, transformer).save_pretrained(folder)
+    return folder
+
+
+def _wan_vae() -> AutoencoderKLWan:
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    )
+
+
+def _demo_vae() -> AutoencoderKLWan:
+    latents = 8
+    return AutoencoderKLWan(
+        base_dim=16,
+        z_dim=latents,
+        dim_mult=[1],
+        num_res_blocks=1,
+        temperal_downsample=[False, False, False],
+        latents_mean=[0.1 * channel for channel in range(latents)],
+        latents_std=[1.0 + 0.1 * channel for channel in range(latents)],
+        in_channels=192,
+        out_channels=192,
+        patch_size=8,
+        scale_factor_temporal=1,
+    )
+
+
+def _text_config() -> UMT5Config:
+    return UMT5Config(
+        vocab_size=384, d_model=_TEXT_DIM, d_kv=16, d_ff=64, num_layers=1, num_decoder_layers=1, num_heads=2
+    )
