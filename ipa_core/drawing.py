@@ -1,0 +1,182 @@
+"""Skeleton drawings: the control video of an animation model, and overlays for people.
+
+Drawn as the public pose preparation of VACE (vace/annotators/pose.py) and of UniAnimate (run_align_pose.py) does it:
+limbs as tapered ellipses at 0.6 of their brightness, joints as discs, a hue per bone of the hand, white face dots. Both
+write their drawings with red and blue exchanged with respect to the OpenPose palette, so the models know them that
+way. VACE draws on a canvas whose short side is 1024 and leaves the feet out; UniAnimate draws on 512 with feet.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from ipa_core import keypoints as kp
+from ipa_core.config import DrawingConfig
+from ipa_core.records import PoseSequence
+
+Color = tuple[int, int, int]
+
+CANVAS_SIDE: Final = {"vace": 1024, "unianimate": 512}
+"""Short side of the canvas that the line widths below are meant for."""
+
+
+@dataclass(frozen=True)
+class Width:
+    """Half the width of a line, or the radius of a dot: on the model's canvas, and at least so many of the picture's
+    pixels, so that drawings of 96 pixels stay legible."""
+
+    canvas: float
+    least: float
+
+
+STICK, JOINT = Width(4.0, 1.2), Width(4.0, 1.2)
+BONE, HAND_DOT, FACE_DOT = Width(1.0, 0.4), Width(4.0, 0.6), Width(3.0, 0.6)
+LIMB_BRIGHTNESS: Final = 0.6
+SHIFT: Final = 4
+"""Fractional bits of the coordinates given to cv2."""
+
+NECK, LEFT_TOES, RIGHT_TOES = 17, 18, 19
+JOINTS: Final = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3, LEFT_TOES, RIGHT_TOES)
+"""OpenPose's 18 joints and UniAnimate's toes, as indices of COCO's 17 followed by neck, left toes, right toes."""
+LIMBS: Final = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17), (13, 18), (10, 19),
+)  # fmt: skip
+"""Pairs of places in JOINTS; the last two are the feet."""
+PALETTE: Final[tuple[Color, ...]] = (
+    (0, 0, 255), (0, 85, 255), (0, 170, 255), (0, 255, 255), (0, 255, 170), (0, 255, 85), (0, 255, 0), (85, 255, 0),
+    (170, 255, 0), (255, 255, 0), (255, 170, 0), (255, 85, 0), (255, 0, 0), (255, 0, 85), (255, 0, 170), (255, 0, 255),
+    (170, 0, 255), (85, 0, 255), (255, 255, 170), (0, 255, 255),
+)  # fmt: skip
+"""RGB of the joints and, in the same order, of the limbs."""
+RED: Final[Color] = (255, 0, 0)
+WHITE: Final[Color] = (255, 255, 255)
+KNUCKLES: Final = tuple(finger[0] for finger in kp.FINGERS)
+
+
+def draw_sequence(pose: PoseSequence, drawing: DrawingConfig) -> np.ndarray:
+    """The control video of a pose sequence: uint8 RGB ``[T, H, W, 3]`` on black; see :func:`draw_pose`."""
+    if not len(pose):
+        return np.zeros((0, pose.height, pose.width, 3), np.uint8)
+    frames = zip(pose.keypoints, pose.confidence, strict=True)
+    return np.stack([draw_pose(points, sure, pose.height, pose.width, drawing) for points, sure in frames])
+
+
+def draw_pose(
+    keypoints: np.ndarray,
+    confidence: np.ndarray,
+    height: int,
+    width: int,
+    drawing: DrawingConfig,
+    *,
+    threshold: float = 0.3,
+) -> np.ndarray:
+    """One skeleton: ``keypoints [133, 2]`` in pixels, ``confidence [133]`` -> uint8 RGB ``[height, width, 3]``.
+
+    Black ground. Points with a confidence below ``threshold`` are left out, and every line that needs them. Line
+    widths follow the picture's short side. The same input gives the same bytes.
+    """
+    pen = _Pen(height, width, CANVAS_SIDE[drawing.profile])
+    joints, seen = _joints(keypoints, confidence >= threshold)
+    count = len(JOINTS) if drawing.profile == "unianimate" else 18
+    for (start, end), color in zip(LIMBS[: count - 1], PALETTE, strict=False):
+        if seen[start] and seen[end]:
+            pen.stick(joints[start], joints[end], color)
+    pen.dim(LIMB_BRIGHTNESS)
+    for joint in np.flatnonzero(seen[:count]):
+        pen.dot(joints[joint], JOINT, PALETTE[joint])
+    for hand in kp.HANDS.values():
+        _draw_hand(pen, keypoints[hand], confidence[hand] >= threshold, drawing.hand_detail)
+    if drawing.face:
+        for point in keypoints[kp.FACE][confidence[kp.FACE] >= threshold]:
+            pen.dot(point, FACE_DOT, WHITE)
+    return pen.picture()
+
+
+def draw_overlay(picture: np.ndarray, keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Body and hand points with a confidence from 0.3 up, over an RGB picture ``[H, W, 3]``; returns a new picture."""
+    height, width = picture.shape[:2]
+    skeleton = draw_pose(keypoints, confidence, height, width, DrawingConfig(face=False))
+    opacity = skeleton.max(axis=2, keepdims=True) / 255
+    return np.rint(picture * (1 - opacity) + skeleton).clip(0, 255).astype(np.uint8)
+
+
+def _joints(keypoints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points of JOINTS ``[20, 2]`` and which of them are seen ``[20]``."""
+    points, known = [*keypoints[kp.BODY]], [*seen[kp.BODY]]
+    points.append(keypoints[[kp.LEFT_SHOULDER, kp.RIGHT_SHOULDER]].mean(0))
+    known.append(seen[kp.LEFT_SHOULDER] and seen[kp.RIGHT_SHOULDER])
+    for toes in ([kp.LEFT_BIG_TOE, kp.LEFT_SMALL_TOE], [kp.RIGHT_BIG_TOE, kp.RIGHT_SMALL_TOE]):
+        found = [toe for toe in toes if seen[toe]]  # MediaPipe knows one toe per foot
+        points.append(keypoints[found or toes].mean(0))
+        known.append(bool(found))
+    order = list(JOINTS)
+    return np.array(points)[order], np.array(known)[order]
+
+
+def _draw_hand(pen: _Pen, points: np.ndarray, seen: np.ndarray, detail: str) -> None:
+    if detail == "none":
+        return
+    dots = range(21) if detail == "full" else (0, *KNUCKLES)
+    for number, (start, end) in enumerate(kp.HAND_BONES):
+        if end in dots and seen[start] and seen[end]:
+            red, green, blue = colorsys.hsv_to_rgb(number / len(kp.HAND_BONES), 1.0, 1.0)
+            pen.bone(points[start], points[end], (int(blue * 255), int(green * 255), int(red * 255)))
+    for dot in dots:
+        if seen[dot]:
+            pen.dot(points[dot], HAND_DOT, RED)
+
+
+class _Pen:
+    """Draws enlarged on black and averages down at the end: smooth lines at sub-pixel places, the same everywhere."""
+
+    def __init__(self, height: int, width: int, canvas_side: int) -> None:
+        short = min(height, width)
+        self.size = (width, height)
+        self.per_canvas_pixel = short / canvas_side
+        self.enlarged = max(2, round(512 / short))
+        self.canvas = np.zeros((height * self.enlarged, width * self.enlarged, 3), np.uint8)
+
+    def stick(self, start: np.ndarray, end: np.ndarray, color: Color) -> None:
+        """An ellipse from start to end."""
+        centre, half = (start + end) / 2, (end - start) / 2
+        across = self._across(half, STICK)
+        angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)[:, None]
+        self._fill(centre + half * np.cos(angle) + across * np.sin(angle), color)
+
+    def bone(self, start: np.ndarray, end: np.ndarray, color: Color) -> None:
+        """A line of constant width."""
+        across = self._across(end - start, BONE)
+        self._fill(np.stack([start + across, end + across, end - across, start - across]), color)
+
+    def dot(self, centre: np.ndarray, width: Width, color: Color) -> None:
+        x, y = self._fixed(centre * self.enlarged - 0.5)
+        radius = int(self._fixed(np.array(self._pixels(width) * self.enlarged)))
+        cv2.circle(self.canvas, (int(x), int(y)), radius, color, cv2.FILLED, cv2.LINE_8, SHIFT)
+
+    def dim(self, factor: float) -> None:
+        self.canvas = (self.canvas * factor).astype(np.uint8)
+
+    def picture(self) -> np.ndarray:
+        return cv2.resize(self.canvas, self.size, interpolation=cv2.INTER_AREA)
+
+    def _pixels(self, width: Width) -> float:
+        return max(width.canvas * self.per_canvas_pixel, width.least)
+
+    def _across(self, along: np.ndarray, width: Width) -> np.ndarray:
+        """Half the width across a direction, in pixels of the picture; zero where there is no direction."""
+        length = float(np.hypot(*along))
+        return np.array([-along[1], along[0]]) / length * self._pixels(width) if length > 0 else np.zeros(2)
+
+    def _fill(self, outline: np.ndarray, color: Color) -> None:
+        cv2.fillConvexPoly(self.canvas, self._fixed(outline * self.enlarged - 0.5), color, cv2.LINE_8, SHIFT)
+
+    @staticmethod
+    def _fixed(values: np.ndarray) -> np.ndarray:
+        """cv2's fixed-point numbers (its 0 is a pixel's centre); far outside is as good as further outside."""
+        return np.rint(values * (1 << SHIFT)).clip(-(1 << 24), 1 << 24).astype(np.int32)
