@@ -135,6 +135,12 @@ class ScoresConfig(Config):
     good_hand: Fraction = 0.5
     """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
 
+    @model_validator(mode="after")
+    def _check(self) -> ScoresConfig:
+        if self.weight_confidence + self.weight_agreement == 0:
+            raise ValueError("weight_confidence and weight_agreement can't both be 0: they alone can always be measured")
+        return self
+
 
 class SelectionConfig(Config):
     """Hand scores -> preferred samples."""
@@ -142,7 +148,7 @@ class SelectionConfig(Config):
     threshold: Fraction = 0.5
     """Least score of a kept candidate."""
     margin: Annotated[float, Field(ge=0)] = 0.0
-    """How far a kept candidate must lie above the mean of its clip's candidates."""
+    """How far a kept candidate must lie above the mean of its clip's candidates; 0 asks for no comparison."""
     per_clip: PositiveInt = 1
     """Kept per clip at most, best first."""
 

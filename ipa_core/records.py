@@ -152,17 +152,17 @@ class HandMeasures(Record):
     error: float | None
     """Mean distance to the driving hand's points over the hand size (normalised mean error), >= 0."""
     bone_consistency: float | None
-    """1 - spread of the bone lengths over time relative to their mean, in [0, 1]."""
+    """1 - change of the bone lengths over time that the driving hand does not have, relative to a bone, in [0, 1]."""
     jitter: float | None
     """Mean second difference of the points that the driving hand does not have, over the hand size, >= 0."""
     sharpness: float | None
-    """Variance of the Laplacian in the hand's box, relative to the reference picture's, >= 0."""
+    """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp."""
     unscorable: str | None = None
     """Why this hand is not scored in this frame (smaller than 16 pixels, out of the picture, ...)."""
 
 
 class ScoreComponents(Record):
-    """Means over the scored hands and frames; ``None`` where nothing could be measured."""
+    """Means over the scored hands and frames, weighted by hand size as the score is; ``None``: nothing measured."""
 
     confidence: float | None
     size: float | None
@@ -180,8 +180,9 @@ class HandScore(Record):
     """In [0, 1], higher is better; ``None`` exactly when ``unscorable`` says why."""
     unscorable: str | None
     components: ScoreComponents
-    good_frames: float
-    """Share of the scored (frame, hand) pairs whose own score reaches the selection's idea of a good hand, [0, 1]."""
+    good_frames: float | None
+    """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]; ``None`` exactly
+    when ``unscorable`` says why."""
     hands: tuple[HandMeasures, ...]
 
 

@@ -1,0 +1,142 @@
+"""What can be measured on the hands of a generated video, given the hands of the video that drove it.
+
+Points are ``[T, 21, 2]`` in pixels, NaN where a point was not found; a result is NaN where nothing could be measured.
+All distances are over the driving hand's size, so they compare between videos. Candidate and driving hands come from
+the same extractor and share their place in the picture, so plain distances agree; no fit is made before.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ipa_core.keypoints import HAND_BONES, HANDS
+from ipa_core.records import PoseSequence, Side
+
+Floats = NDArray[np.float64]
+
+_FLAT = 1.0
+"""Variance of the Laplacian below which a place has no texture to compare (grey levels squared)."""
+
+
+def hand_points(pose: PoseSequence, side: Side) -> Floats:
+    """The 21 points of one hand in every frame, ``[T, 21, 2]`` pixels; NaN where the confidence is 0."""
+    points = np.asarray(pose.keypoints[:, HANDS[side]], np.float64)
+    found = pose.confidence[:, HANDS[side], None] > 0
+    return np.where(found, points, np.nan)
+
+
+def mean_of_found(values: ArrayLike, axis: int | None = None, weights: ArrayLike | None = None) -> Floats:
+    """(Weighted) mean over the numbers that are not NaN; NaN where there is none."""
+    values = np.asarray(values, np.float64)
+    weights = np.broadcast_to(1.0 if weights is None else np.asarray(weights, np.float64), values.shape)
+    weights = np.where(np.isfinite(values), weights, 0.0)
+    total = weights.sum(axis=axis)
+    summed = (np.nan_to_num(values) * weights).sum(axis=axis)
+    return np.where(total > 0, summed / np.where(total > 0, total, 1.0), np.nan)
+
+
+def hand_size(points: Floats) -> Floats:
+    """Longer side of the box around the found points, ``[T]`` pixels; NaN in frames without any.
+
+    The size that the field's hand benchmarks normalise by (Simon et al., "Hand Keypoint Detection in Single Images
+    using Multiview Bootstrapping", CVPR 2017).
+    """
+    highest = np.where(np.isfinite(points), points, -np.inf).max(axis=1)
+    lowest = np.where(np.isfinite(points), points, np.inf).min(axis=1)
+    size = (highest - lowest).max(axis=1)
+    return np.where(np.isfinite(size), size, np.nan)
+
+
+def share_inside(points: Floats, width: int, height: int) -> Floats:
+    """Share of the found points that lie in the picture, ``[T]`` in [0, 1]; NaN in frames without any."""
+    inside = ((points >= 0) & (points <= (width, height))).all(axis=2)
+    return mean_of_found(np.where(np.isfinite(points).all(axis=2), inside, np.nan), axis=1)
+
+
+def pck(points: Floats, driving: Floats, radius: float) -> Floats:
+    """Percentage of correct keypoints as a share: driving points with the candidate's within ``radius`` hand sizes.
+
+    ``[T]`` in [0, 1]. A point that the candidate lacks is a miss; NaN in frames without a driving hand. Source: Yang
+    and Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts" (PAMI 2013).
+    """
+    distance = np.linalg.norm(points - driving, axis=2)
+    hit = distance <= radius * hand_size(driving)[:, None]
+    return mean_of_found(np.where(np.isfinite(driving).all(axis=2), hit, np.nan), axis=1)
+
+
+def normalised_error(points: Floats, driving: Floats) -> Floats:
+    """Mean distance to the driving hand over its size, ``[T]`` >= 0; over the points that both hands have."""
+    return mean_of_found(np.linalg.norm(points - driving, axis=2), axis=1) / hand_size(driving)
+
+
+def bone_lengths(points: Floats) -> Floats:
+    """Lengths of the 20 finger bones in the picture, ``[T, 20]`` pixels, in the order of ``HAND_BONES``."""
+    start, end = np.array(HAND_BONES).T
+    return np.linalg.norm(points[:, start] - points[:, end], axis=2)
+
+
+def bone_consistency(points: Floats, driving: Floats) -> Floats:
+    """1 - how far a frame's bone lengths stray from the clip's, relative to a bone; ``[T]`` in [0, 1].
+
+    A bone shortens in the picture as the hand turns, so the driving hand's length is taken off first; a hand that is
+    larger or longer-fingered throughout loses nothing. NaN everywhere with fewer than two frames to compare.
+    """
+    size = hand_size(driving)[:, None]
+    typical = mean_of_found(bone_lengths(driving) / size)
+    excess = (bone_lengths(points) - bone_lengths(driving)) / size
+    measured = np.isfinite(excess).any(axis=1)
+    if measured.sum() < 2:
+        return np.full(len(points), np.nan)
+    strayed = mean_of_found(np.abs(excess - mean_of_found(excess, axis=0)), axis=1)
+    return np.clip(1 - strayed / typical, 0, 1)
+
+
+def jitter(points: Floats, driving: Floats) -> Floats:
+    """Mean length of the second difference in time of ``points - driving``, over the hand size; ``[T]`` >= 0.
+
+    Motion that the driving hand makes as well costs nothing. NaN in the first and last frame, and where one of the
+    three frames lacks a hand.
+    """
+    result = np.full(len(points), np.nan)
+    if len(points) >= 3:
+        bend = np.diff(points - driving, n=2, axis=0)
+        result[1:-1] = mean_of_found(np.linalg.norm(bend, axis=2), axis=1) / hand_size(driving)[1:-1]
+    return result
+
+
+def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Floats) -> Floats:
+    """Variance of the Laplacian around the driving hand, candidate's over driving video's; ``[T]`` >= 0, 1 is equal.
+
+    Both uint8 RGB ``[T, H, W, 3]``. NaN where there is no driving hand in the picture or the driving picture is flat
+    there. Source of the measure: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000).
+    """
+    result = np.full(len(video), np.nan)
+    for frame, points in enumerate(driving):
+        region = _region(points, *video.shape[1:3])
+        if region is None:
+            continue
+        reference = _laplacian_variance(driving_video[frame][region])
+        if reference >= _FLAT:
+            result[frame] = _laplacian_variance(video[frame][region]) / reference
+    return result
+
+
+def _region(points: Floats, height: int, width: int) -> tuple[slice, slice] | None:
+    """Rows and columns of the hand's box, a quarter of its size wider on each side, within the picture."""
+    found = points[np.isfinite(points).all(axis=1)]
+    if not len(found):
+        return None
+    low, high = found.min(axis=0), found.max(axis=0)
+    margin = 0.25 * (high - low).max()
+    left, top = np.clip(np.floor(low - margin), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(high + margin), 0, (width, height)).astype(int)
+    if right - left < 3 or bottom - top < 3:
+        return None
+    return slice(top, bottom), slice(left, right)
+
+
+def _laplacian_variance(picture: np.ndarray) -> float:
+    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from ipa_core.config import ScoresConfig
+from ipa_core.keypoints import HANDS
+from ipa_core.records import HandMeasures, HandScore, PoseSequence
+from ipa_core.scoring import KeypointHandScorer
+from ipa_core.scoring.scorer import NOT_FOUND, OUT_OF_PICTURE, SCORES_VERSION, hand_score
+from tests.scoring.hands import FRAMES, WIDTH, KnownHands, moving_hands, pose_of, video_of
+
+CONFIG = ScoresConfig()
+DRIVING = moving_hands()
+
+
+def score(
+    found: PoseSequence,
+    driving: PoseSequence | None = None,
+    video: np.ndarray | None = None,
+    config: ScoresConfig = CONFIG,
+) -> HandScore:
+    driving_video = video_of(DRIVING)
+    candidate = driving_video if video is None else video
+    scorer = KeypointHandScorer(KnownHands(found), config)
+    return scorer.score(candidate, driving_video, driving or pose_of(DRIVING)).score
+
+
+def shaken(amount: float) -> PoseSequence:
+    rng = np.random.default_rng(7)
+    return pose_of({side: points + rng.normal(0, amount, points.shape) for side, points in DRIVING.items()})
+
+
+def without(side: str, pose: PoseSequence) -> PoseSequence:
+    keypoints, confidence = pose.keypoints.copy(), pose.confidence.copy()
+    keypoints[:, HANDS[side]] = confidence[:, HANDS[side]] = 0
+    return PoseSequence(keypoints, confidence, pose.width, pose.height, "presence", "stand-in")
+
+
+def test_a_perfect_copy_loses_only_by_its_confidence() -> None:
+    result = score(pose_of(DRIVING, confidence=0.9))
+    assert result.score == pytest.approx(0.5 * 0.9 + 0.5, abs=1e-5)
+    assert result.good_frames == 1.0
+
+
+def test_noise_scores_lower_the_more_there_is() -> None:
+    scores = [score(shaken(amount)).score for amount in (0, 2, 6, 20)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 0.6 < scores[1]
+
+
+def test_a_missing_hand_is_a_bad_hand_not_an_unscorable_one() -> None:
+    result = score(without("left", pose_of(DRIVING)))
+    left = [hand for hand in result.hands if hand.side == "left"]
+    assert [hand.unscorable for hand in left] == [None] * FRAMES
+    assert all(hand_score(hand, CONFIG) < 0.15 for hand in left)
+    assert result.good_frames == 0.5
+
+
+def test_a_blurred_hand_scores_lower() -> None:
+    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), 3) for picture in video_of(DRIVING)])
+    assert score(pose_of(DRIVING), video=blurred).score < score(pose_of(DRIVING)).score
+
+
+def test_tiny_hands_are_unscorable_with_a_reason() -> None:
+    tiny = pose_of(moving_hands(size=12.0))
+    result = score(tiny, tiny)
+    assert result.score is None
+    assert result.good_frames is None
+    assert result.unscorable == "no hand can be scored: of 10, 10 smaller than 16 pixels"
+
+
+def test_a_hand_not_in_the_driving_video_is_left_out() -> None:
+    result = score(pose_of(DRIVING), without("right", pose_of(DRIVING)))
+    assert {hand.unscorable for hand in result.hands if hand.side == "right"} == {NOT_FOUND}
+    assert result.score == score(pose_of(DRIVING)).score
+
+
+def test_a_hand_leaving_the_picture_is_left_out() -> None:
+    leaving = {"left": DRIVING["left"] + (WIDTH - 110.0, 0.0)}
+    result = score(pose_of(leaving), pose_of(leaving))
+    assert {hand.unscorable for hand in result.hands if hand.side == "left"} == {OUT_OF_PICTURE}
+
+
+def test_nothing_to_score_counts_its_reasons() -> None:
+    half = {"left": DRIVING["left"] + (WIDTH, 0.0)}
+    reason = score(pose_of(half), pose_of(half)).unscorable
+    assert reason == "no hand can be scored: of 10, 5 out of the picture, 5 not found in the driving video"
+
+
+def test_small_hands_count_less() -> None:
+    mixed = {"left": moving_hands(40.0)["left"], "right": moving_hands(16.0)["right"]}
+    bad_right = without("right", pose_of(mixed))
+    result = score(bad_right, pose_of(mixed))
+    left, right = (
+        np.mean([hand_score(hand, CONFIG) for hand in result.hands if hand.side == side]) for side in ("left", "right")
+    )
+    assert result.score == pytest.approx((left + 0.5 * right) / 1.5, abs=1e-4)
+
+
+def test_what_is_missing_is_weighted_up_not_counted_as_zero() -> None:
+    hand = HandMeasures(
+        frame=0,
+        side="left",
+        confidence=0.8,
+        size=40,
+        pck=1.0,
+        error=0.1,
+        bone_consistency=None,
+        jitter=None,
+        sharpness=None,
+    )
+    assert hand_score(hand, CONFIG) == pytest.approx((0.5 * 0.8 + 0.25 * 0.9) / 0.75)
+
+
+def test_one_frame_can_be_scored() -> None:
+    one = {side: points[:1] for side, points in DRIVING.items()}
+    scorer = KeypointHandScorer(KnownHands(pose_of(one)), CONFIG)
+    result = scorer.score(video_of(one), video_of(one), pose_of(one)).score
+    assert result.components.jitter is None
+    assert result.score is not None
+
+
+def test_the_pose_that_was_found_comes_back() -> None:
+    found = pose_of(DRIVING)
+    scorer = KeypointHandScorer(KnownHands(found), CONFIG)
+    assert scorer.score(video_of(DRIVING), video_of(DRIVING), pose_of(DRIVING)).pose is found
+
+
+def test_videos_of_different_length_are_refused() -> None:
+    scorer = KeypointHandScorer(KnownHands(pose_of(DRIVING)), CONFIG)
+    with pytest.raises(ValueError, match="one size and length"):
+        scorer.score(video_of(DRIVING)[:-1], video_of(DRIVING), pose_of(DRIVING))
+
+
+def test_a_score_survives_json() -> None:
+    result = score(shaken(3))
+    assert HandScore.model_validate_json(result.model_dump_json()) == result
+
+
+def test_golden_score() -> None:
+    """When this fails because scores changed on purpose, raise SCORES_VERSION as well."""
+    result = score(shaken(3))
+    assert SCORES_VERSION == 1
+    assert result.score == pytest.approx(0.86493, abs=2e-5)
+    assert result.components.model_dump() == pytest.approx(
+        {
+            "confidence": 0.9,
+            "size": 40.0,
+            "pck": 0.99048,
+            "error": 0.08735,
+            "bone_consistency": 0.58151,
+            "jitter": 0.197,
+            "sharpness": 1.0,
+        },
+        abs=2e-5,
+    )
