@@ -1,0 +1,92 @@
+"""The six fixed people of the small model's world: build, colours, and the sentence that names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+Colour = tuple[float, float, float]
+"""sRGB, each channel in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Performer:
+    """An adult as rendered. Clothes keep away from skin hues, so that nobody looks undressed at 96 pixels."""
+
+    name: str
+    prompt: str
+    """What the text encoder reads; it names the clothes and the hair as they are rendered."""
+    gender: float
+    """anny's phenotype in [0, 1]: 0 male, 1 female, as all shares below."""
+    age: float
+    """At least 0.67, which is a young adult."""
+    muscle: float
+    weight: float
+    skin: Colour
+    hair: Colour
+    long_hair: bool
+    shirt: Colour
+    backdrop: tuple[Colour, Colour]
+    """Colours of the backdrop at the top left and the bottom right."""
+
+    def __post_init__(self) -> None:
+        if self.age < 0.67:
+            raise ValueError(f"performers are adults: age must be at least 0.67, got {self.age}")
+
+
+def _sentence(hair: str, shirt: str) -> str:
+    return f"A person with {hair} hair in a {shirt} shirt gestures with both hands."
+
+
+PERFORMERS: Final[tuple[Performer, ...]] = (
+    Performer(
+        name="ada",
+        prompt=_sentence("long dark", "teal"),
+        gender=0.95, age=0.70, muscle=0.45, weight=0.45,
+        skin=(0.90, 0.74, 0.65), hair=(0.13, 0.09, 0.08), long_hair=True, shirt=(0.05, 0.50, 0.50),
+        backdrop=((0.80, 0.82, 0.84), (0.58, 0.62, 0.68)),
+    ),
+    Performer(
+        name="bela",
+        prompt=_sentence("short grey", "dark blue"),
+        gender=0.05, age=0.85, muscle=0.50, weight=0.55,
+        skin=(0.86, 0.66, 0.55), hair=(0.58, 0.57, 0.56), long_hair=False, shirt=(0.12, 0.18, 0.45),
+        backdrop=((0.62, 0.74, 0.70), (0.40, 0.52, 0.50)),
+    ),
+    Performer(
+        name="chidi",
+        prompt=_sentence("short black", "white"),
+        gender=0.05, age=0.72, muscle=0.60, weight=0.45,
+        skin=(0.43, 0.28, 0.20), hair=(0.05, 0.045, 0.04), long_hair=False, shirt=(0.88, 0.90, 0.93),
+        backdrop=((0.45, 0.56, 0.72), (0.27, 0.34, 0.50)),
+    ),
+    Performer(
+        name="dora",
+        prompt=_sentence("long fair", "purple"),
+        gender=0.90, age=0.75, muscle=0.40, weight=0.55,
+        skin=(0.93, 0.79, 0.71), hair=(0.66, 0.54, 0.33), long_hair=True, shirt=(0.36, 0.16, 0.50),
+        backdrop=((0.56, 0.62, 0.56), (0.30, 0.38, 0.34)),
+    ),
+    Performer(
+        name="emre",
+        prompt=_sentence("short brown", "green"),
+        gender=0.10, age=0.69, muscle=0.55, weight=0.40,
+        skin=(0.78, 0.58, 0.45), hair=(0.24, 0.15, 0.10), long_hair=False, shirt=(0.10, 0.42, 0.16),
+        backdrop=((0.76, 0.76, 0.84), (0.50, 0.50, 0.64)),
+    ),
+    Performer(
+        name="fay",
+        prompt=_sentence("short black", "light grey"),
+        gender=0.85, age=0.68, muscle=0.45, weight=0.45,
+        skin=(0.60, 0.41, 0.29), hair=(0.07, 0.06, 0.06), long_hair=False, shirt=(0.62, 0.65, 0.70),
+        backdrop=((0.34, 0.40, 0.46), (0.18, 0.22, 0.28)),
+    ),
+)
+
+
+def performer_named(name: str) -> Performer:
+    """Raises ``KeyError`` for a name that is none of the six."""
+    for performer in PERFORMERS:
+        if performer.name == name:
+            return performer
+    raise KeyError(f"no performer is called {name!r}; there are {', '.join(p.name for p in PERFORMERS)}")
