@@ -1,0 +1,69 @@
+"""From a config to the backend that it names. Each backend is imported inside its arm, so that nobody loads the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipa_core.config import Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.pose import PoseExtractor
+
+if TYPE_CHECKING:
+    from ipa_core.models.animation import AnimationModel
+    from ipa_core.scoring import HandScorer
+
+
+def pose_extractor(config: PosesConfig) -> PoseExtractor:
+    match config.backend:
+        case "mediapipe":
+            from ipa_core.pose.mediapipe import MediaPipeExtractor
+
+            return MediaPipeExtractor(config)
+        case "ultralytics":
+            from ipa_core.pose.ultralytics import UltralyticsExtractor
+
+            return UltralyticsExtractor(config)
+        case "dwpose":
+            from ipa_core.pose.dwpose import DWPoseExtractor
+
+            return DWPoseExtractor(config)
+
+
+def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
+    from ipa_core.scoring import KeypointHandScorer
+
+    return KeypointHandScorer(extractor, config)
+
+
+def animation_model(config: ModelConfig, execution: Execution, lora: bytes | None) -> AnimationModel:
+    """Load the pipeline folder; ``lora`` is a ``pytorch_lora_weights.safetensors``. Raises ``MissingModel``."""
+    from ipa_core.models.wan_vace import WanVACEModel
+
+    return WanVACEModel.load(model_folder(config), dtype=config.dtype, device=device(execution), lora=lora)
+
+
+def model_folder(config: ModelConfig) -> Path:
+    """Where the weights lie. Raises ``MissingModel``, whose sentence says where to get them and how large they are."""
+    from ipa_core.models.location import resolve_model
+
+    return resolve_model(config)
+
+
+def device(execution: Execution) -> str:
+    if execution.device != "auto":
+        return execution.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a run computes with. Tests and benchmarks put fakes here; the functions must be importable by workers."""
+
+    pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
+    hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
+    animation_model: Callable[[ModelConfig, Execution, bytes | None], AnimationModel] = animation_model
+    model_folder: Callable[[ModelConfig], Path] = model_folder

@@ -1,0 +1,107 @@
+"""Worker processes for CPU items. A file that crashes a decoder takes one worker with it, not the run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+
+from flows.components import Components
+from flows.stage import Item, StageName
+from flows.workbench import Outcome, Workbench
+from ipa_core.config import RunConfig
+from storage import Store
+
+_bench: Workbench | None = None
+
+
+class WorkerPool:
+    """Processes that start with the first item and keep their models until `close`."""
+
+    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
+        self._setup = (str(store.address), config, components)
+        self._workers = config.execution.workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(
+        self, stage: StageName, items: list[Item], *, refresh: bool, on_done: Callable[[Outcome], None]
+    ) -> list[Outcome]:
+        """Compute the items in any order; one outcome for each."""
+        outcomes, suspects = self._submit(stage, items, refresh, on_done)
+        # Whoever was in flight when a worker died may be innocent: each suspect gets a process of its own.
+        for item in suspects:
+            alone, guilty = self._submit(stage, [item], refresh, on_done)
+            outcomes += alone
+            for culprit in guilty:
+                error = "the worker process died while computing this (crashed decoder, or out of memory)"
+                outcomes.append(Outcome(culprit.action.key, error=error))
+                on_done(outcomes[-1])
+        return outcomes
+
+    def _submit(
+        self, stage: StageName, items: list[Item], refresh: bool, on_done: Callable[[Outcome], None]
+    ) -> tuple[list[Outcome], list[Item]]:
+        pool = self._start()
+        waiting: dict[Future[Outcome], Item] = {}
+        outcomes: list[Outcome] = []
+        broken: list[Item] = []
+        for number, item in enumerate(items):
+            try:
+                waiting[pool.submit(_compute, stage, item, refresh)] = item
+            except BrokenProcessPool:
+                broken += items[number:]
+                break
+        for future in as_completed(waiting):
+            try:
+                outcomes.append(future.result())
+                on_done(outcomes[-1])
+            except BrokenProcessPool:
+                broken.append(waiting[future])
+        if broken:
+            self.close()
+        return outcomes, broken
+
+    def _start(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._workers,
+                # Forking a process that has torch's and Prefect's threads can deadlock.
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_open,
+                initargs=self._setup,
+            )
+        return self._pool
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _open(address: str, config: RunConfig, components: Components) -> None:
+    global _bench
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import cv2
+
+    cv2.setNumThreads(1)
+    _bench = Workbench(Store(address), config, components)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed can't tell its workers, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _compute(name: StageName, item: Item, refresh: bool) -> Outcome:
+    from flows.stages import STAGES
+
+    assert _bench is not None
+    stage = next(stage for stage in STAGES if stage.NAME == name)
+    return _bench.run(stage, item, refresh=refresh)

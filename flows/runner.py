@@ -1,0 +1,214 @@
+"""Runs the stages in order: look up, batch the misses, compute, report. Knows no orchestrator: a batch is handed to
+``carry``, which `flows.retrain` makes a Prefect task."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from flows.components import Components
+from flows.inputs import RunInputs
+from flows.pool import WorkerPool
+from flows.progress import Progress
+from flows.stage import STAGE_NAMES, Drop, Item, ItemResult, Results, RunStopped, Stage, StageName
+from flows.stages import STAGES
+from flows.workbench import Outcome, Workbench
+from ipa_core.config import RunConfig
+from storage import ActionResult, Store
+
+log = logging.getLogger(__name__)
+Carry = Callable[[str, Callable[[], list[Outcome]]], list[Outcome]]
+"""``carry(label, work)`` runs one batch and returns its outcomes."""
+BATCH_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which stages a run looks at. Stages before ``first`` must be complete in the store."""
+
+    first: StageName = "clips"
+    last: StageName = "evaluation"
+    refresh: frozenset[StageName] = frozenset()
+
+    def __post_init__(self) -> None:
+        if STAGE_NAMES.index(self.first) > STAGE_NAMES.index(self.last):
+            raise RunStopped(f"--from {self.first} comes after --to {self.last}")
+
+    def stages(self) -> list[Stage]:
+        return [stage for stage in STAGES if STAGE_NAMES.index(stage.NAME) <= STAGE_NAMES.index(self.last)]
+
+    def only_looks_up(self, stage: Stage) -> bool:
+        return STAGE_NAMES.index(stage.NAME) < STAGE_NAMES.index(self.first)
+
+
+class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything up again
+    """Bytes that were computed again came out different, so what was derived from them has to be derived anew."""
+
+
+class Runner:
+    """One run over one store. Afterwards ``results``, ``dropped`` and ``seconds`` tell what happened."""
+
+    def __init__(
+        self, store: Store, config: RunConfig, components: Components, progress: Progress, carry: Carry
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.results = Results()
+        self.dropped: list[Drop] = []
+        self.seconds: dict[StageName, float] = {}
+        self._inputs = RunInputs(store, config, components)
+        self._progress = progress
+        self._carry = carry
+        self._pool = WorkerPool(store, config, components)
+        self._bench = Workbench(store, config, components, progress.part)
+        self._renewed: set[str] = set()
+        """Keys computed in this run: not refreshed twice, and counted as computed when looked up again."""
+
+    def run(self, scope: Scope, after_stage: Callable[[StageName], None]) -> None:
+        """Raises :class:`RunStopped`. ``after_stage`` is called with each stage that is complete."""
+        try:
+            self._all_stages(scope, after_stage)
+        except UpstreamChanged as change:
+            log.warning("%s; looking everything up again", change)
+            try:
+                self._all_stages(scope, after_stage)
+            except UpstreamChanged as again:
+                raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
+
+    def close(self) -> None:
+        self._pool.close()
+        self._bench.close()
+        self.store.digests.save()
+
+    def _all_stages(self, scope: Scope, after_stage: Callable[[StageName], None]) -> None:
+        self.results.clear()
+        self.dropped.clear()
+        for stage in scope.stages():
+            started = time.perf_counter()
+            try:
+                self._stage(stage, scope)
+            finally:
+                spent = time.perf_counter() - started
+                self.seconds[stage.NAME] = self.seconds.get(stage.NAME, 0.0) + spent
+                self._progress.finish(stage.NAME, self.results.get(stage.NAME, []))
+            after_stage(stage.NAME)
+
+    def _stage(self, stage: Stage, scope: Scope) -> None:
+        entries: list[ItemResult] = []
+        self.results[stage.NAME] = entries
+        for wave in stage.WAVES:
+            found = wave(self.config, self.results, self._inputs)
+            self.dropped += found.dropped
+            entries += self._wave(stage, list(found.items), scope)
+        self._check(stage, entries)
+
+    def _wave(self, stage: Stage, items: list[Item], scope: Scope) -> list[ItemResult]:
+        refresh = stage.NAME in scope.refresh and not scope.only_looks_up(stage)
+        known = self.store.actions.lookup(stage.NAME, [item.action.key for item in items])
+        fresh = {key for key in known if not refresh or key in self._renewed}
+        misses = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
+        if misses and scope.only_looks_up(stage):
+            raise RunStopped(
+                f"{len(misses)} of {len(items)} items of {stage.NAME} are not in the store (the first: "
+                f"{misses[0].name}); run without --from, or with --from {stage.NAME}"
+            )
+        self._progress.start(stage.NAME, cached=len(items) - len(misses), misses=len(misses))
+        outcomes = {outcome.key: outcome for outcome in self._compute(stage, misses, refresh)}
+        return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
+
+    def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
+        if outcome is not None:
+            status = "computed" if outcome.result else "failed"
+            return ItemResult(item, status, outcome.result, outcome.error)  # type: ignore[arg-type]
+        return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
+
+    def _compute(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
+        self._restore({digest for item in items for digest in item.needs})
+        outcomes: list[Outcome] = []
+        waiting = items
+        size = self.config.execution.workers * 2 if stage.PLACE == "processes" else 1
+        number = 0
+        started = time.perf_counter()
+        while waiting:
+            batch, waiting = waiting[:size], waiting[size:]
+            number += 1
+            label = f"{stage.NAME}: batch {number}, {batch[0].name}" + (" ..." if len(batch) > 1 else "")
+            outcomes += self._carry(label, lambda batch=batch: self._batch(stage, batch, refresh))  # type: ignore[misc]
+            seconds_an_item = (time.perf_counter() - started) / len(outcomes)
+            size = max(1, min(BATCH_LIMIT, int(self.config.execution.batch_minutes * 60 / seconds_an_item)))
+        self._renewed |= {outcome.key for outcome in outcomes if outcome.result}
+        return outcomes
+
+    def _batch(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
+        outcomes = self._place(stage, items, refresh)
+        lost = {outcome.lost for outcome in outcomes if outcome.lost}
+        if not lost:
+            return outcomes
+        self._restore({digest for digest in lost if digest})
+        again = [item for item in items if any(o.key == item.action.key and o.lost for o in outcomes)]
+        retried = self._place(stage, again, refresh)
+        return [outcome for outcome in outcomes if not outcome.lost] + [
+            replace(outcome, lost=None, error=f"its input {outcome.lost[:12]} is damaged again")
+            if outcome.lost
+            else outcome
+            for outcome in retried
+        ]
+
+    def _place(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
+        def on_done(outcome: Outcome) -> None:
+            if not outcome.lost:
+                self._progress.advance(outcome.error)
+
+        if stage.PLACE == "processes":
+            return self._pool.run(stage.NAME, items, refresh=refresh, on_done=on_done)
+        outcomes = []
+        for item in items:
+            outcomes.append(self._bench.run(stage, item, refresh=refresh))
+            on_done(outcomes[-1])
+        return outcomes
+
+    def restore(self, digests: set[str]) -> None:
+        """Make sure that these objects are in the store, computing again what made them. For exports and reports."""
+        self._restore(digests)
+
+    def _restore(self, digests: set[str]) -> None:
+        missing = self.store.objects.missing(digests)
+        if not missing:
+            return
+        makers: dict[str, tuple[Stage, Item, ActionResult]] = {}
+        for stage in STAGES:
+            for entry in self.results.get(stage.NAME, []):
+                if entry.result and any(output.digest in missing for output in entry.result.outputs.values()):
+                    makers[entry.item.action.key] = (stage, entry.item, entry.result)
+        made = {output.digest for _, _, result in makers.values() for output in result.outputs.values()}
+        if missing - made:
+            lost = sorted(missing - made)[0]
+            raise RunStopped(f"object {lost[:12]} is not in the store and nothing in this run makes it")
+        for stage, item, before in makers.values():
+            log.warning("%s: computing %s again, its bytes are not in the store", stage.NAME, item.name)
+            self._restore(set(item.needs))
+            outcome = self._place(stage, [item], refresh=True)[0]
+            if outcome.result is None:
+                raise RunStopped(f"{stage.NAME} of {item.name} can't be computed again: {outcome.error or 'lost'}")
+            self._renewed.add(item.action.key)
+            self.results[stage.NAME] = [
+                ItemResult(item, "computed", outcome.result) if entry.item.action.key == item.action.key else entry
+                for entry in self.results[stage.NAME]
+            ]
+            if outcome.result.outputs != before.outputs or outcome.result.record != before.record:
+                raise UpstreamChanged(f"{stage.NAME} of {item.name} came out different when it was computed again")
+
+    def _check(self, stage: Stage, entries: list[ItemResult]) -> None:
+        failed = [entry for entry in entries if entry.status == "failed"]
+        limit = self.config.execution.max_failed
+        if entries and len(failed) / len(entries) > limit:
+            raise RunStopped(
+                f"{len(failed)} of {len(entries)} items of {stage.NAME} failed, more than execution.max_failed = {limit} "
+                f"allows; the first, {failed[0].item.name}: {failed[0].error}. What was computed is kept: "
+                "mend the cause and run the same command again"
+            )
+        sentence = stage.nothing_left(self.config, self.results)
+        if sentence:
+            raise RunStopped(sentence)

@@ -1,0 +1,146 @@
+"""What a stage is: it names the items of a run, and computes one item. Computing is the only part that needs weights.
+
+A stage's items follow from the config and from what the stages before it found; `flows.runner` looks them up, computes
+the misses and hands the results on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ipa_core.config import Config, RunConfig
+from storage import Action, ActionResult, Blob, Store
+
+if TYPE_CHECKING:
+    from flows.workbench import Workbench
+
+StageName = Literal["clips", "poses", "candidates", "scores", "selection", "shards", "finetune", "evaluation"]
+STAGE_NAMES: tuple[StageName, ...] = (
+    "clips",
+    "poses",
+    "candidates",
+    "scores",
+    "selection",
+    "shards",
+    "finetune",
+    "evaluation",
+)
+Status = Literal["cached", "computed", "failed", "pending"]
+
+
+class RunStopped(Exception):  # noqa: N818 - the sentence that ends a run
+    """The run can't go on. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One action with what people and the runner need to know about it."""
+
+    name: str
+    """For people: `dance.mp4 #002`."""
+    action: Action
+    parents: tuple[str, ...] = ()
+    """Keys of the actions whose results this one was made from."""
+    needs: tuple[str, ...] = ()
+    """Digests of the objects that computing it reads."""
+    source: Path | None = None
+    """A file outside the store that computing it reads; only `clips` has one."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What computing an item gave: its record and the bytes by name."""
+
+    record: Mapping[str, Any]
+    objects: Mapping[str, bytes | Path] = field(default_factory=dict)
+    rejected: str | None = None
+    """A finding about the input, see ``ipa_core.records.Rejected``."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """An input that does not go on, and why; one line of the report."""
+
+    stage: StageName
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    item: Item
+    status: Status
+    result: ActionResult | None
+    """None where it failed, or where a plan has nothing to predict it from."""
+    error: str | None = None
+
+    @property
+    def done(self) -> ActionResult | None:
+        """The result if there is one and it is not a rejection."""
+        return self.result if self.result is not None and self.result.outcome == "done" else None
+
+
+@dataclass(frozen=True)
+class StageItems:
+    items: tuple[Item, ...]
+    dropped: tuple[Drop, ...] = ()
+    """Inputs that became no item."""
+
+
+class Results(dict[StageName, list[ItemResult]]):
+    """Item results by stage, in the order of the items."""
+
+    def done(self, stage: StageName) -> list[tuple[Item, ActionResult]]:
+        return [(entry.item, entry.done) for entry in self[stage] if entry.done is not None]
+
+    def one(self, stage: StageName) -> tuple[Item, ActionResult] | None:
+        """The result of a stage of one item; None while it is not there (only in plans)."""
+        found = self.done(stage)
+        return found[0] if found else None
+
+
+class Stage(Protocol):
+    """A module of `flows.stages` is one of these."""
+
+    NAME: StageName
+    VERSION: int
+    """Goes up whenever the output for the same inputs and config changes; a golden test watches."""
+    PLACE: Literal["processes", "here"]
+    """`processes`: items are independent CPU work. `here`: in the flow's process, which keeps the model loaded."""
+    WAVES: tuple[Callable[[RunConfig, Results, Inputs], StageItems], ...]
+    """Each wave's items may depend on the results of the one before it. Most stages have one."""
+
+    def compute(self, item: Item, bench: Workbench) -> Output: ...
+
+
+class Inputs(Protocol):
+    """Digests of what lies outside the store, each computed once per run, and the store for small tables."""
+
+    store: Store
+
+    def file(self, path: Path) -> str: ...
+
+    def model_weights(self) -> str: ...
+
+    def pose_weights(self) -> str: ...
+
+    def put(self, data: bytes) -> str:
+        """Put a small table of upstream results into the store, so that it can be an input of one action."""
+
+
+def key_config(config: Config, *leave_out: str) -> dict[str, Any]:
+    """The fields of a stage's config as they enter its keys."""
+    return config.model_dump(mode="json", exclude=set(leave_out))
+
+
+def blob(result: ActionResult, name: str) -> str:
+    """Digest of a named output."""
+    found: Blob = result.outputs[name]
+    return found.digest
+
+
+def digests(result: ActionResult, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(blob(result, name) for name in names)

@@ -1,0 +1,12 @@
+"""The eight stages, each a module with NAME, VERSION, PLACE, WAVES, compute() and nothing_left()."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flows.stage import Stage
+from flows.stages import candidates, clips, evaluation, finetune, poses, scores, selection, shards
+
+STAGES: tuple[Stage, ...] = tuple(
+    cast(Stage, module) for module in (clips, poses, candidates, scores, selection, shards, finetune, evaluation)
+)

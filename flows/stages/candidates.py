@@ -1,0 +1,137 @@
+"""Training clips and their poses -> K generated videos each. An item is one clip's seed group, sampled as one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.stages.clips import NamedClip
+from flows.stages.poses import posed_clips
+from flows.workbench import Workbench
+from ipa_core.config import RunConfig
+from ipa_core.drawing import draw_sequence
+from ipa_core.records import Candidate, PoseSequence
+from ipa_core.video import decode_png, encode_video
+from storage import Action, ActionResult
+
+if TYPE_CHECKING:
+    from ipa_core.models.animation import AnimationModel, Conditioning
+
+NAME: Final = "candidates"
+VERSION: Final = 1
+PLACE: Final = "here"
+
+
+def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:
+    """What generation depends on besides bytes; evaluation generates with the same."""
+    settings = key_config(config.candidates)
+    settings["model"] = {"dtype": config.candidates.model.dtype}
+    return {**settings, "prompt": prompt, "fps": config.clips.fps}
+
+
+def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
+    return StageItems(
+        tuple(
+            Item(
+                name=named.name,
+                action=Action(
+                    NAME,
+                    VERSION,
+                    settings_of(config, named.clip.prompt),
+                    {
+                        "model": inputs.model_weights(),
+                        "clip": named.clip.video,
+                        "reference": named.clip.reference,
+                        "pose": blob(pose, "pose"),
+                    },
+                ),
+                parents=(named.action, pose.key),
+                needs=(named.clip.reference, blob(pose, "pose")),
+            )
+            for named, pose in posed_clips(config, results)
+            if named.clip.split == "train"
+        )
+    )
+
+
+WAVES: Final = (items,)
+
+
+def compute(item: Item, bench: Workbench) -> Output:
+    from ipa_core.generation import candidate_seed, generate
+    from ipa_core.models.animation import latents_to_bytes
+
+    config = bench.config.candidates
+    model = bench.model()
+    conditioning = condition(model, item, bench)
+    seeds = [candidate_seed(item.action.inputs["clip"], k, config.seed) for k in range(config.per_clip)]
+    generated = generate(model, conditioning, seeds, config)
+    objects = {"conditioning": conditioning.to_bytes()}
+    for k in range(config.per_clip):
+        objects[f"{k}.mp4"] = encode_video(generated.videos[k], bench.config.clips.fps)
+        objects[f"{k}.latents"] = latents_to_bytes(generated.latents[k])
+    return Output({"seeds": seeds}, objects)
+
+
+def condition(model: AnimationModel, item: Item, bench: Workbench) -> Conditioning:
+    """Draw the pose and encode it with the reference image and the prompt of the item."""
+    config = bench.config.candidates
+    objects = bench.store.objects
+    pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
+    return model.encode_conditioning(
+        draw_sequence(pose, config.drawing),
+        decode_png(objects.get(item.action.inputs["reference"])),
+        item.action.config["prompt"],
+        config.negative_prompt if config.guidance_scale > 1 else None,
+    )
+
+
+def nothing_left(config: RunConfig, results: Results) -> str | None:
+    if results.done(NAME):
+        return None
+    if results[NAME]:
+        return f"none of {len(results[NAME])} clips got candidates; the errors are listed above"
+    return (
+        "no clip with a pose is in the training split; lower clips.held_out "
+        f"(now {config.clips.held_out}) or add videos of other performers"
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """One clip with its candidates."""
+
+    named: NamedClip
+    pose: ActionResult
+    generated: ActionResult
+
+    def candidates(self) -> list[Candidate]:
+        return [
+            Candidate(
+                clip_id=self.named.clip.clip_id,
+                seed=seed,
+                video=blob(self.generated, f"{k}.mp4"),
+                latents=blob(self.generated, f"{k}.latents"),
+                conditioning=blob(self.generated, "conditioning"),
+            )
+            for k, seed in enumerate(self.generated.record["seeds"])
+        ]
+
+
+def groups(config: RunConfig, results: Results) -> list[Group]:
+    """Clips that have candidates."""
+    # A clip is told by video, reference, pose and prompt: two windows of a still video may share the first.
+    made = {_identity(result): result for _, result in results.done(NAME)}
+    found = []
+    for named, pose in posed_clips(config, results):
+        clip = named.clip
+        result = made.get((clip.video, clip.reference, blob(pose, "pose"), clip.prompt))
+        if clip.split == "train" and result is not None:
+            found.append(Group(named, pose, result))
+    return found
+
+
+def _identity(result: ActionResult) -> tuple[str, ...]:
+    inputs = result.action.inputs
+    return inputs["clip"], inputs["reference"], inputs["pose"], result.action.config["prompt"]

@@ -1,0 +1,92 @@
+"""Shards -> aligned LoRA. One item, resumed from its checkpoint after a crash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import yaml
+
+from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.workbench import Workbench
+from ipa_core.config import RunConfig
+from storage import Action, Store
+
+NAME: Final = "finetune"
+VERSION: Final = 1
+PLACE: Final = "here"
+LORA: Final = "pytorch_lora_weights.safetensors"
+
+
+def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
+    shards = results.one("shards")
+    if shards is None:
+        return StageItems(())
+    tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
+    settings = key_config(config.alignment, "checkpoint_every")
+    settings["shift"] = config.candidates.shift
+    settings["conditioning_scale"] = config.candidates.conditioning_scale
+    settings["model"] = {"dtype": config.candidates.model.dtype}
+    action = Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **tars})
+    name = f"LoRA ({config.alignment.method}, {config.alignment.steps} steps)"
+    return StageItems((Item(name, action, parents=(shards[1].key,), needs=tuple(tars.values())),))
+
+
+WAVES: Final = (items,)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The checkpoints of one action."""
+
+    store: Store
+    key: str
+
+    def load(self) -> bytes | None:
+        found = self.store.checkpoints.load(self.key)
+        return None if found is None else found[1]
+
+    def save(self, step: int, data: bytes) -> None:
+        self.store.checkpoints.save(self.key, step, data)
+
+
+def compute(item: Item, bench: Workbench) -> Output:
+    from ipa_core.alignment import StepLog, TensorBoardLog, train
+
+    config = bench.config
+    tars = [bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))]
+    curve: list[StepLog] = []
+    tensorboard = TensorBoardLog(bench.store.logs / item.action.key)
+
+    def on_step(entry: StepLog) -> None:
+        curve.append(entry)
+        tensorboard(entry)
+        bench.progress(entry.step + 1, entry.steps)
+
+    slot = Slot(bench.store, item.action.key)
+    trained = train(bench.model(), tars, config.alignment, checkpoints=slot, on_step=on_step)
+    bench.forget_model()
+    return Output(
+        {"steps": config.alignment.steps},
+        {
+            LORA: trained.lora,
+            "comfyui_lora.safetensors": trained.comfyui,
+            "README.md": trained.card.encode(),
+            "alignment.yaml": yaml.safe_dump(config.alignment.model_dump(mode="json"), sort_keys=False).encode(),
+            "training.json": json.dumps([asdict(entry) for entry in curve]).encode(),
+        },
+    )
+
+
+def _tars(item: Item) -> list[str]:
+    return [name for name in item.action.inputs if name.endswith(".tar")]
+
+
+def nothing_left(config: RunConfig, results: Results) -> str | None:
+    return None if results.one(NAME) else "the training failed; the error is listed above"
+
+
+def lora_digest(results: Results) -> str | None:
+    one = results.one(NAME)
+    return blob(one[1], LORA) if one else None
