@@ -1,0 +1,35 @@
+"""The animation model: what a clip is conditioned on, the velocity, decoding. Names that need torch load lazily."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ipa_core.models.location import MissingModel, resolve_model
+
+if TYPE_CHECKING:
+    from ipa_core.models.animation import AnimationModel, Conditioning
+    from ipa_core.models.latents import latents_from_bytes, latents_to_bytes
+    from ipa_core.models.wan_vace import WanVACEModel
+
+__all__ = [
+    "AnimationModel",
+    "Conditioning",
+    "MissingModel",
+    "WanVACEModel",
+    "latents_from_bytes",
+    "latents_to_bytes",
+    "resolve_model",
+]
+
+_WITH_TORCH = {
+    "AnimationModel": "animation",
+    "Conditioning": "animation",
+    "WanVACEModel": "wan_vace",
+    "latents_from_bytes": "latents",
+    "latents_to_bytes": "latents",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import json
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditioning:
     """What one clip's candidates share; encoded once. Batch dimension 1.
 
@@ -31,13 +33,37 @@ class Conditioning:
     height: int
     width: int
 
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on another device."""
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
+
     def to_bytes(self) -> bytes:
-        """As safetensors, deterministic bytes."""
-        raise NotImplementedError
+        """As safetensors; the same conditioning gives the same bytes, whatever device it is on."""
+        size = {"frames": self.frames, "height": self.height, "width": self.width}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
+        # One metadata entry: safetensors keeps several in a hash map, whose order is not the same in every process.
+        return safetensors.torch.save(tensors, metadata={"conditioning": json.dumps(size, sort_keys=True)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Conditioning:
-        raise NotImplementedError
+        """Read what :meth:`to_bytes` wrote, onto the CPU. Raises ``ValueError`` where it is none."""
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        size = header.get("__metadata__", {}).get("conditioning")
+        if size is None:
+            raise ValueError("these bytes hold no conditioning: the metadata entry 'conditioning' is missing")
+        tensors = safetensors.torch.load(data)
+        return cls(
+            control=tensors["control"],
+            reference_latents=tensors["reference_latents"],
+            prompt_embeds=tensors["prompt_embeds"],
+            negative_prompt_embeds=tensors.get("negative_prompt_embeds"),
+            **json.loads(size),
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 class AnimationModel(Protocol):

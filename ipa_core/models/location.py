@@ -1,0 +1,69 @@
+"""Where the weights of an animation model lie on this machine. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from ipa_core.config import ModelConfig
+
+INDEX: Final = "model_index.json"
+"""Every diffusers pipeline folder has it; it names the folders of the parts."""
+
+_SIZES: Final = {"Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB", "Wan-AI/Wan2.1-VACE-14B-diffusers": "about 75 GB"}
+"""Downloads, with the text encoder (11 GB)."""
+
+
+class MissingModel(Exception):  # noqa: N818 - read aloud as it is
+    """The weights are not on this machine, or not all of them. The message says where to get them."""
+
+
+def resolve_model(config: ModelConfig) -> Path:
+    """The diffusers pipeline folder that ``config`` means: a local folder, or a hub model from the local cache.
+
+    Looks at names only and never at the network. Raises :class:`MissingModel`.
+    """
+    folder = Path(config.path)
+    if not folder.is_dir():
+        folder = _cached_snapshot(config)
+    if not (folder / INDEX).is_file():
+        raise MissingModel(f"{folder} is no diffusers pipeline folder: it has no {INDEX}")
+    missing = _missing_files(folder)
+    if missing:
+        raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)} is missing")
+    return folder
+
+
+def _cached_snapshot(config: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if config.path.count("/") != 1 or config.path.startswith((".", "~")):
+        raise MissingModel(f"there is no model folder {config.path}")
+    try:
+        return Path(snapshot_download(config.path, revision=config.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise MissingModel(f"the model {config.path} is not on this machine: {_how_to_get(config)}") from None
+
+
+def _how_to_get(config: ModelConfig) -> str:
+    revision = f" --revision {config.revision}" if config.revision else ""
+    size = f" ({_SIZES[config.path]})" if config.path in _SIZES else ""
+    return f"get it with `hf download {config.path}{revision}`{size}, or set candidates.model.path to a folder with it"
+
+
+def _missing_files(folder: Path) -> list[str]:
+    """Files that the index and the parts' own shard lists name and that are not there, relative to ``folder``."""
+    index = json.loads((folder / INDEX).read_text())
+    parts = [folder / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+    missing = [part for part in parts if not part.is_dir()]
+    for part in parts:
+        shard_lists = list(part.glob("*.index.json"))
+        for shard_list in shard_lists:
+            shards = sorted(set(json.loads(shard_list.read_text())["weight_map"].values()))
+            missing += [part / shard for shard in shards if not (part / shard).is_file()]
+        is_network = (part / "config.json").is_file()
+        if is_network and not shard_lists and not list(part.glob("*.safetensors")):
+            missing.append(part / "*.safetensors")
+    return [path.relative_to(folder).as_posix() for path in missing]

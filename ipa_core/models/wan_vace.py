@@ -1,0 +1,189 @@
+"""Wan-VACE through diffusers: the computations of ``WanVACEPipeline``, apart, to be shared and trained.
+
+Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025); diffusers 0.42.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import diffusers.utils.logging
+import numpy as np
+import torch
+import transformers.utils.logging
+from diffusers import WanVACEPipeline
+from PIL import Image
+from torch import Tensor
+
+from ipa_core.config import DType
+from ipa_core.models.animation import Conditioning
+
+LORA_NAME: Final = "pytorch_lora_weights.safetensors"
+REFERENCE_FRAMES: Final = 1
+"""R: latent frames in front of the video's that hold the reference image."""
+
+_PROMPT_TOKENS: Final = 512
+_FRAMES_PER_CHUNK: Final = 4
+"""The VAE encodes the first frame, then chunks of four; frames that fill no chunk would be lost."""
+
+
+class WanVACEModel:
+    """An :class:`~ipa_core.models.AnimationModel`: a Wan-VACE pipeline folder, all gradients off."""
+
+    def __init__(self, pipeline: Any) -> None:
+        for network in (pipeline.vae, pipeline.transformer, pipeline.text_encoder):
+            if network is not None:
+                network.requires_grad_(False)
+        self.pipeline = pipeline
+        self.transformer: torch.nn.Module = pipeline.transformer
+        self.device: torch.device = pipeline.transformer.device
+        self.dtype: torch.dtype = pipeline.transformer.dtype
+        config = pipeline.vae.config
+        self._control_layers = len(pipeline.transformer.config.vace_layers)
+        self._pixels_per_patch = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
+        self._mean = self._per_channel(config.latents_mean)
+        self._inverse_std = 1.0 / self._per_channel(config.latents_std)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: DType,
+        device: str,
+        lora: Path | bytes | None = None,
+        text_encoder: bool = True,
+    ) -> Self:
+        """Load a pipeline folder: transformer and text encoder in ``dtype``, the VAE in float32.
+
+        ``lora``: a folder with ``pytorch_lora_weights.safetensors``, such a file, or its bytes. ``text_encoder`` False
+        leaves the text encoder out, the largest part of the small models: training needs none, prompts are encoded.
+        """
+        without = {} if text_encoder else {"text_encoder": None, "tokenizer": None}
+        dtypes = {"vae": torch.float32, "default": getattr(torch, dtype)}
+        with _no_progress_bars():
+            pipeline = WanVACEPipeline.from_pretrained(folder, local_files_only=True, dtype=dtypes, **without)
+        model = cls(pipeline.to(device))
+        if lora is not None:
+            model._load_lora(lora)
+        return model
+
+    def _load_lora(self, lora: Path | bytes) -> None:
+        if isinstance(lora, bytes):  # as a file: the scaling (alpha) is in its metadata, which a dict of tensors loses
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / LORA_NAME).write_bytes(lora)
+                self._load_lora(Path(folder))
+            return
+        file = lora / LORA_NAME if lora.is_dir() else lora
+        self.pipeline.load_lora_weights(
+            str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
+        )
+        self.transformer.requires_grad_(False)
+
+    @torch.no_grad()
+    def encode_conditioning(
+        self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
+    ) -> Conditioning:
+        """See :class:`~ipa_core.models.AnimationModel`. The reference is scaled into the picture, the rest is white.
+
+        Raises ``ValueError`` where the video's size does not fit the model.
+        """
+        frames, height, width = self._checked_size(control_video)
+        video, mask, references = self.pipeline.preprocess_conditions(
+            [Image.fromarray(picture) for picture in control_video],
+            reference_images=Image.fromarray(reference),
+            height=height,
+            width=width,
+            dtype=torch.float32,
+            device=self.device,
+        )
+        latents = self.pipeline.prepare_video_latents(video, mask, references, device=self.device)
+        folded_mask = self.pipeline.prepare_masks(mask, references)
+        prompt_embeds, negative_prompt_embeds = self.pipeline.encode_prompt(
+            prompt,
+            negative_prompt,
+            do_classifier_free_guidance=negative_prompt is not None,
+            max_sequence_length=_PROMPT_TOKENS,
+            device=self.device,
+        )
+        return Conditioning(
+            control=torch.cat([latents, folded_mask], dim=1).to(self.dtype),
+            reference_latents=latents[:, : self._mean.shape[1], :REFERENCE_FRAMES].clone(),
+            prompt_embeds=prompt_embeds.to(self.dtype),
+            negative_prompt_embeds=None if negative_prompt_embeds is None else negative_prompt_embeds.to(self.dtype),
+            frames=frames,
+            height=height,
+            width=width,
+        )
+
+    @torch.no_grad()
+    def encode_video(self, video: np.ndarray) -> Tensor:
+        """uint8 ``[T, H, W, 3]`` -> normalised latents ``[1, C, T', h, w]`` float32, without reference frames."""
+        self._checked_size(video)
+        pixels = self.pipeline.video_processor.preprocess_video([Image.fromarray(picture) for picture in video])
+        latents: Tensor = self.pipeline.vae.encode(pixels.to(self.device)).latent_dist.mode()
+        return (latents - self._mean) * self._inverse_std
+
+    def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
+        """``(C, R + T', h, w)`` of one sample's latents."""
+        _, _, frames, height, width = conditioning.control.shape
+        return self._mean.shape[1], frames, height, width
+
+    def velocity(
+        self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor, conditioning_scale: float = 1.0
+    ) -> Tensor:
+        """Predicted ``noise - clean`` in the model's dtype, with gradients where they are on.
+
+        In float64, a ``t`` that is a scheduler's timestep / 1000 gives back that very timestep.
+        """
+        scale = torch.full((self._control_layers,), conditioning_scale, dtype=self.dtype, device=self.device)
+        prediction: Tensor = self.transformer(
+            hidden_states=latents.to(self.dtype),
+            timestep=(t.double() * 1000).float(),
+            encoder_hidden_states=prompt_embeds.to(self.dtype),
+            control_hidden_states=control.to(self.dtype),
+            control_hidden_states_scale=scale,
+            return_dict=False,
+        )[0]
+        return prediction
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents ``[B, C, R + T', h, w]`` -> uint8 ``[B, T, H, W, 3]``; the reference frames are dropped."""
+        latents = latents[:, :, REFERENCE_FRAMES:].to(self.device, torch.float32)
+        latents = latents / self._inverse_std + self._mean
+        # One by one: the decoder's memory grows with the batch, its speed does not.
+        videos = [self.pipeline.vae.decode(sample, return_dict=False)[0] for sample in latents.split(1)]
+        pixels = ((torch.cat(videos) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+    def _per_channel(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self.device).view(1, -1, 1, 1, 1)
+
+    def _checked_size(self, video: np.ndarray) -> tuple[int, int, int]:
+        base = self._pixels_per_patch
+        frames, height, width, _ = video.shape
+        if height % base or width % base or (frames - 1) % _FRAMES_PER_CHUNK:
+            raise ValueError(
+                f"the model wants height and width in multiples of {base} and a multiple of {_FRAMES_PER_CHUNK} frames "
+                f"plus one, got {frames} frames of {width} x {height}"
+            )
+        return frames, height, width
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Both libraries draw a bar on stderr for every loading, which would break into the run's own progress."""
+    loggings: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
+    shown = [logging for logging in loggings if logging.is_progress_bar_enabled()]
+    for logging in shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in shown:
+            logging.enable_progress_bar()
