@@ -35,9 +35,6 @@ from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence, ScoreComponents, Side
 from ipa_core.scoring import measures
 
-SCORES_VERSION = 1
-"""Raise whenever the same video would get another score or other components."""
-
 _FEWEST_POINTS = 11
 """Of 21; a driving hand with fewer is too incomplete to compare with."""
 _LEAST_INSIDE = 0.75

@@ -13,9 +13,6 @@ from math import comb
 from ipa_core.config import SelectionConfig
 from ipa_core.records import Decision, ScoredCandidate, Selection, YieldReport
 
-SELECTION_VERSION = 1
-"""Raise whenever the same scores would lead to other decisions or another report."""
-
 
 def select(scored: Sequence[ScoredCandidate], config: SelectionConfig) -> Selection:
     """Decide about every candidate; decisions come ordered by clip and seed, whatever the order of ``scored``.
