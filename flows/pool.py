@@ -103,5 +103,5 @@ def _compute(name: StageName, item: Item, refresh: bool) -> Outcome:
     from flows.stages import STAGES
 
     assert _bench is not None
-    stage = next(stage for stage in STAGES if stage.NAME == name)
+    stage = next(stage for stage in STAGES if name == stage.NAME)
     return _bench.run(stage, item, refresh=refresh)

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed, State
 
 from flows import monitoring, reporting
 from flows.components import Components
@@ -21,12 +22,15 @@ from ipa_core.config import ConfigError, RunConfig
 from storage import Store
 
 
-@flow(name="retrain", persist_result=False, validate_parameters=False)
-def retrain(config: RunConfig, scope: Scope | None = None, quiet: bool = False) -> dict[str, Any]:
-    """Run the stages of ``scope`` (default: all) and return the run's summary as JSON."""
-    summary = run_stages(config, scope or Scope(), Components(), Progress(quiet=quiet))
+@flow(name="retrain", flow_run_name="retrain {config.name}", persist_result=False, validate_parameters=False)
+def retrain(config: RunConfig, scope: Scope | None = None, components: Components | None = None) -> State[Any]:
+    """Run the stages of ``scope`` (default: all). The state's data is the :class:`RunSummary`; a run that could not go
+    on ends as Failed with its sentence as the message."""
+    summary = run_stages(config, scope or Scope(), components or Components(), Progress())
     monitoring.publish(summary)
-    return summary.to_json()
+    if summary.error is not None:
+        return Failed(message=summary.error, data=summary)
+    return Completed(message=summary.status, data=summary)
 
 
 def run_stages(config: RunConfig, scope: Scope, components: Components, progress: Progress) -> RunSummary:
@@ -100,5 +104,3 @@ def _save(
     folder.write_items(runner.results)
     folder.write_summary(summary)
     return summary
-
-

@@ -99,7 +99,7 @@ class Workbench:
             output = Output(record={}, rejected=str(finding))
         except (MissingObject, CorruptObject) as trouble:
             return Outcome(item.action.key, lost=trouble.digest)
-        except Exception as error:  # noqa: BLE001 - one item's trouble must not end the run; it is listed as failed
+        except Exception as error:
             log.debug("%s: %s failed", stage.NAME, item.name, exc_info=True)
             return Outcome(item.action.key, error=_sentence(error))
         return Outcome(item.action.key, result=self._commit(item, output, time.perf_counter() - started, refresh))

@@ -125,5 +125,3 @@ def _names(videos: list[Path]) -> list[str]:
     """File names; with the folder where a name stands twice."""
     seen = Counter(video.name for video in videos)
     return [video.name if seen[video.name] == 1 else f"{video.parent.name}/{video.name}" for video in videos]
-
-

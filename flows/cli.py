@@ -1,0 +1,286 @@
+"""The `ipa` command: results on stdout, progress and errors on stderr, `--json` where a script would read it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.stage import RunStopped, StageName
+from ipa_core.config import ConfigError, RunConfig, load_config
+from ipa_core.records import Rejected
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
+    from flows.runs import RunSummary
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
+app.add_typer(store_app, name="store")
+
+Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Change a field of the config; VALUE is YAML.", show_default=False
+    ),
+]
+DEMO = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
+
+
+@app.command()
+def demo(
+    workdir: Annotated[Path | None, typer.Option(help="Where the store goes; default: the working directory.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Run the whole chain on the clips and the small model that come with the project."""
+    if workdir is not None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        os.chdir(workdir)
+    _run(load_config(DEMO), None, None, [], json_)
+
+
+@app.command()
+def run(
+    config: Config,
+    from_: Annotated[
+        StageName | None,
+        typer.Option(
+            "--from", help="First stage to run; those before it must be complete in the store.", show_default=False
+        ),
+    ] = None,
+    to: Annotated[StageName | None, typer.Option("--to", help="Last stage to run.", show_default=False)] = None,
+    only: Annotated[
+        StageName | None, typer.Option("--only", help="--from and --to in one.", show_default=False)
+    ] = None,
+    refresh: Annotated[
+        list[StageName] | None,
+        typer.Option("--refresh", help="Compute a stage again although it is cached.", show_default=False),
+    ] = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """Videos in, an aligned LoRA and a report out. What is in the store is not computed again."""
+    if only is not None and (from_ or to):
+        raise typer.BadParameter("--only can't be combined with --from or --to")
+    _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
+
+
+def _run(
+    config: RunConfig, first: StageName | None, last: StageName | None, refresh: list[StageName], json_: bool
+) -> None:
+    from flows.runner import Scope
+
+    scope = Scope(first or "clips", last or "evaluation", frozenset(refresh))
+    _check_weights(config, scope)
+    summary = _retrain(config, scope)
+    if json_:
+        print(json.dumps(_run_json(summary)))
+    else:
+        _print_run(summary)
+    if summary.error is not None:
+        print(f"ipa: {summary.error}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _check_weights(config: RunConfig, scope: Any) -> None:
+    """Missing weights are said before any work starts."""
+    from flows.components import Components
+
+    if scope.last not in ("clips", "poses"):
+        Components().model_folder(config.candidates.model)
+
+
+def _retrain(config: RunConfig, scope: Any) -> RunSummary:
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    from flows.retrain import retrain
+
+    state = retrain(config, scope, return_state=True)
+    summary: RunSummary = state.data
+    return summary
+
+
+def _run_json(summary: RunSummary) -> dict[str, Any]:
+    whole = summary.to_json()
+    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "error")}
+
+
+def _print_run(summary: RunSummary) -> None:
+    print(f"run {summary.run_id}: {summary.status}")
+    print(f"{'stage':<12}{'items':>7}{'cached':>8}{'computed':>10}{'rejected':>10}{'failed':>8}{'seconds':>9}")
+    for row in summary.stages:
+        counts = f"{row.items:>7}{row.cached:>8}{row.computed:>10}{row.rejected:>10}{row.failed:>8}"
+        print(f"{row.name:<12}{counts}{row.seconds:>9.1f}")
+    for name, path in summary.outputs.items():
+        print(f"{name}: {path}")
+
+
+@app.command()
+def plan(config: Config, set_: Overrides = None, json_: AsJson = False) -> None:
+    """What a run would compute, and why. Computes nothing."""
+    from flows.components import Components
+    from flows.plan import plan_run
+    from flows.store import open_store
+
+    settings = load_config(config, set_)
+    found = plan_run(open_store(settings.execution), settings, Components())
+    if json_:
+        print(json.dumps(found.to_json()))
+    else:
+        _print_plan(found)
+
+
+def _print_plan(found: Plan) -> None:
+    print(f"{'stage':<12}{'items':>7}{'cached':>8}{'compute':>9}{'time':>9}{'disk':>10}  why")
+    for row in found.stages:
+        compute = row.compute + row.uncounted
+        time = "" if not compute else "?" if row.seconds is None else f"{row.seconds:.0f} s"
+        disk = "" if not compute else "?" if row.bytes is None else f"{row.bytes / 1e6:.1f} MB"
+        reasons = [f"{count} x {reason}" if len(row.why) > 1 else reason for reason, count in row.why.items()]
+        if row.uncounted:
+            reasons.append(f"about {row.uncounted} follow from stages before")
+        print(f"{row.name:<12}{row.items:>7}{row.cached:>8}{compute:>9}{time:>9}{disk:>10}  {'; '.join(reasons)}")
+
+
+@app.command()
+def animate(
+    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.")],
+    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.")],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).")] = None,
+    model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
+    config: Annotated[Path, typer.Option(help="Run config that says how to generate.")] = DEMO,
+    prompt: Annotated[str | None, typer.Option(help="Default: the config's clips.prompt.")] = None,
+    seed: int = 0,
+    set_: Overrides = None,
+) -> None:
+    """Animate a reference picture with the motion of a driving video."""
+    from flows.animate import animate_clip
+
+    overrides = [
+        *(set_ or []),
+        *([f"candidates.model.path={Path(model).resolve() if Path(model).exists() else model}"] if model else []),
+    ]
+    settings = load_config(config, overrides)
+    animate_clip(settings, reference, driving, output, lora=lora, prompt=prompt, seed=seed)
+    print(output)
+
+
+@app.command()
+def report(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with a report.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Print where a run's report is."""
+    from flows.runs import RunFolder, runs
+    from flows.store import open_store
+
+    store = open_store()
+    found = [RunFolder(store, run_id)] if run_id else list(runs(store))
+    for folder in found:
+        path = folder.path / "report.html"
+        if path.exists():
+            print(json.dumps({"run_id": folder.run_id, "report": str(path)}) if json_ else path)
+            return
+    raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
+
+
+@app.command()
+def synth(
+    output: Annotated[Path, typer.Option(help="Folder for the videos and metadata.csv.")],
+    count: int = 12,
+    seed: int = 0,
+    size: int = 256,
+    frames: int = 24,
+    fps: float = 16.0,
+) -> None:
+    """Render driving videos of people with articulated hands."""
+    from ipa_core.synthetic.dataset import render_clips
+
+    render_clips(output, count, seed=seed, size=size, frames=frames, fps=fps)
+    print(output)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="configs/pretrain.yaml")],
+    output: Annotated[Path, typer.Option(help="Folder for the pipeline.")],
+    workdir: Annotated[Path, typer.Option(help="Rendered clips and checkpoints; kept, so that it resumes.")] = Path(
+        ".ipa/pretrain"
+    ),
+) -> None:
+    """Train the small base model from scratch on rendered clips; resumes where it was."""
+    from ipa_core.synthetic.config import load_pretrain_config
+    from ipa_core.synthetic.pretrain import pretrain as train
+
+    from flows.progress import Progress
+
+    found = train(load_pretrain_config(config), workdir, output, progress=Progress().line)
+    print(found.model_dump_json())
+
+
+@store_app.command("stat")
+def store_stat(json_: AsJson = False) -> None:
+    """What the store holds."""
+    from dataclasses import asdict
+
+    from storage.maintenance import stat
+
+    from flows.store import open_store
+
+    found = asdict(stat(open_store()))
+    if json_:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name}: {value}")
+
+
+@store_app.command("verify")
+def store_verify(json_: AsJson = False) -> None:
+    """Read every object and compare it with its digest; damaged ones are set aside and computed again when needed."""
+    from dataclasses import asdict
+
+    from storage.maintenance import verify
+
+    from flows.store import open_store
+
+    found = verify(open_store(), progress=lambda done, total: None)
+    whole = asdict(found)
+    if json_:
+        print(json.dumps(whole))
+    else:
+        for name, value in whole.items():
+            print(f"{name}: {value}")
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """What the user can mend is said in one sentence on stderr, without a traceback."""
+    from storage import StoreError
+
+    try:
+        yield
+    except (ConfigError, RunStopped, StoreError, Rejected, LookupError) as error:
+        print(f"ipa: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def main() -> None:
+    for name in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    with _one_sentence():
+        app(standalone_mode=True)

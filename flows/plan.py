@@ -1,0 +1,194 @@
+"""What a run would do, and why, without computing anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from flows.components import Components
+from flows.inputs import RunInputs
+from flows.runs import last_items
+from flows.stage import Item, ItemResult, Results, StageName
+from flows.stages import STAGES
+from ipa_core.config import RunConfig
+from storage import Action, ActionResult, Store
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    name: StageName
+    items: int
+    cached: int
+    compute: int
+    uncounted: int
+    """Estimate of the items to compute that can't be listed before a stage upstream has run."""
+    why: dict[str, int]
+    """Reason -> number of items to compute."""
+    seconds: float | None
+    """Estimate of all to compute from what items of this stage took so far; None where there were none."""
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    stages: tuple[StagePlan, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_run(store: Store, config: RunConfig, components: Components) -> Plan:
+    """Walk the stages as a run would. Where an item would be computed, go on with what it gave the last time."""
+    walk = _Walk(store, config, components)
+    walk.all_stages()
+    walk.missing_bytes()
+    return Plan(tuple(walk.plan(stage.NAME) for stage in STAGES))
+
+
+class _Walk:
+    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
+        self._store = store
+        self._config = config
+        self._inputs = RunInputs(store, config, components, keep=False)
+        self._last = last_items(store)
+        self._results = Results()
+        self._pending: dict[str, StageName] = {}
+        self._reasons: dict[StageName, Counter[str]] = {}
+        self._uncounted: dict[StageName, float] = {}
+
+    def all_stages(self) -> None:
+        for stage in STAGES:
+            self._results[stage.NAME] = []
+            self._reasons[stage.NAME] = Counter()
+            for wave in stage.WAVES:
+                for item in wave(self._config, self._results, self._inputs).items:
+                    self._results[stage.NAME].append(self._look(stage.NAME, item))
+            self._uncounted[stage.NAME] = self._estimate_uncounted(stage.NAME)
+
+    def _look(self, stage: StageName, item: Item) -> ItemResult:
+        key = item.action.key
+        known = self._store.actions.get(stage, key)
+        upstream = next((self._pending[parent] for parent in item.parents if parent in self._pending), None)
+        if known is not None and upstream is None:
+            return ItemResult(item, "cached", known)
+        before = self._before(stage, item.name)
+        self._pending[key] = stage
+        self._reasons[stage][f"follows from {upstream}" if upstream else why(item.action, before)] += 1
+        guess = known or before
+        return ItemResult(item, "pending", replace(guess, action=item.action) if guess else None)
+
+    def _before(self, stage: StageName, name: str) -> ActionResult | None:
+        key = self._last.get((stage, name))
+        return self._store.actions.get(stage, key) if key else None
+
+    def _estimate_uncounted(self, stage: StageName) -> float:
+        held_out = self._config.clips.held_out
+        match stage:
+            case "poses":
+                windows = [len(result.record["clips"]) for _, result in self._results.done("clips")]
+                return self._blind("clips") * (fmean(windows) if windows else 1)
+            case "candidates":
+                return (self._blind("poses") + self._uncounted["poses"]) * (1 - held_out)
+            case "scores":
+                per_clip = self._config.candidates.per_clip
+                return (self._blind("candidates") + self._uncounted["candidates"]) * per_clip
+            case "selection" | "shards" | "finetune":
+                return 0 if self._results[stage] else 1
+            case "evaluation":
+                return (self._blind("poses") + self._uncounted["poses"]) * held_out * 2
+            case _:
+                return 0
+
+    def _blind(self, stage: StageName) -> int:
+        """Items of which nothing is known that downstream items could be listed from."""
+        return sum(entry.status == "pending" and entry.result is None for entry in self._results[stage])
+
+    def missing_bytes(self) -> None:
+        """Cached items whose bytes are gone although something that will be computed, or handed over, needs them."""
+        needs = {
+            digest
+            for entries in self._results.values()
+            for entry in entries
+            if entry.status == "pending" and not any(parent in self._pending for parent in entry.item.parents)
+            for digest in entry.item.needs
+        }
+        for stage in ("finetune", "shards"):
+            needs |= {output.digest for _, result in self._results.done(stage) for output in result.outputs.values()}
+        missing = self._store.objects.missing(needs)
+        for name, entries in self._results.items():
+            for number, entry in enumerate(entries):
+                outputs = entry.result.outputs.values() if entry.result else ()
+                if entry.status == "cached" and any(output.digest in missing for output in outputs):
+                    entries[number] = replace(entry, status="pending")
+                    self._reasons[name]["bytes missing"] += 1
+
+    def plan(self, stage: StageName) -> StagePlan:
+        entries = self._results[stage]
+        compute = sum(entry.status == "pending" for entry in entries)
+        uncounted = round(self._uncounted[stage])
+        seconds, size = self._history(stage) if compute + uncounted else (None, None)
+        return StagePlan(
+            name=stage,
+            items=len(entries) + uncounted,
+            cached=len(entries) - compute,
+            compute=compute,
+            uncounted=uncounted,
+            why=dict(self._reasons[stage]),
+            seconds=None if seconds is None else round(seconds * (compute + uncounted), 1),
+            bytes=None if size is None else round(size * (compute + uncounted)),
+        )
+
+    def _history(self, stage: StageName) -> tuple[float | None, float | None]:
+        """Mean seconds and bytes of the stage's items in the store."""
+        done = [result for result in self._store.actions.all(stage) if "seconds" in result.provenance]
+        if not done:
+            return None, None
+        seconds = fmean(result.provenance["seconds"] for result in done)
+        return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
+
+
+_INPUT_WORDS = {
+    "model": "model weights changed",
+    "weights": "pose weights changed",
+    "people": "pose weights changed",
+    "video": "the video's bytes changed",
+    "lora": "the LoRA changed",
+}
+
+
+def why(action: Action, before: ActionResult | None) -> str:
+    """What distinguishes an action from the one of the same name in an earlier run."""
+    if before is None:
+        return "new input"
+    old = before.action
+    if old.version != action.version:
+        return f"stage version: {old.version} -> {action.version}"
+    config = _section(action.stage)
+    changes = [
+        f"{config}.{name}: {was} -> {now}" for name, was, now in _differences(old.config, action.config) if was != now
+    ]
+    changes += [
+        _INPUT_WORDS.get(name, f"{name} changed")
+        for name in sorted({*old.inputs, *action.inputs})
+        if old.inputs.get(name) != action.inputs.get(name)
+    ]
+    return ", ".join(dict.fromkeys(changes)) or "not in the store"
+
+
+def _section(stage: str) -> str:
+    """Name of the config section that a stage's settings come from."""
+    return {"finetune": "alignment", "evaluation": "candidates"}.get(stage, stage)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for name in sorted({*old, *new}):
+        was, now = old.get(name), new.get(name)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            found += _differences(was, now, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", was, now))
+    return found
