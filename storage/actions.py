@@ -1,0 +1,261 @@
+"""ActionCache: what was computed from what. And :class:`Store`, which holds all durable parts of one address."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from storage.checkpoints import Checkpoints
+from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
+from storage.folders import LocalFolder, StoreError, open_folder
+from storage.objects import CorruptObject, ObjectStore
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Action:
+    """One item's computation, named by content: no paths, no times. Raises ``ValueError`` where it can't be keyed."""
+
+    stage: str
+    version: int
+    """Of the stage's code."""
+    config: Mapping[str, Any]
+    """The fields that this stage uses; JSON-able."""
+    inputs: Mapping[str, str]
+    """Name of each input and the digest of its bytes."""
+
+    def __post_init__(self) -> None:
+        _check_stage(self.stage)
+        if type(self.version) is not int or self.version < 0:
+            raise ValueError(f"version of stage {self.stage} must be a whole number from 0, got {self.version!r}")
+        # Copies: a mapping that the caller changes later must not change what the key was made of.
+        object.__setattr__(self, "config", plain_json(self.config, f"config of stage {self.stage}"))
+        object.__setattr__(self, "inputs", dict(self.inputs))
+        for name, digest in self.inputs.items():
+            if not isinstance(name, str) or not is_digest(digest):
+                raise ValueError(
+                    f"input {name!r} of stage {self.stage} must be 64 lower-case hex digits, got {digest!r}"
+                )
+
+    @cached_property
+    def key(self) -> str:
+        """blake3 of the canonical JSON of the four fields."""
+        about = {"stage": self.stage, "version": self.version, "config": self.config, "inputs": self.inputs}
+        return digest_bytes(json_bytes(about))
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An object that an action made; ``size`` in bytes."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """What came of an action. Raises ``ValueError`` for a record or provenance that is not JSON-able."""
+
+    action: Action
+    outcome: Literal["done", "rejected"]
+    reason: str | None
+    """Why the input was rejected; None exactly when it was not."""
+    record: Mapping[str, Any]
+    outputs: Mapping[str, Blob] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Library versions, device, seconds: kept for people, in no key."""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in ("done", "rejected"):
+            raise ValueError(f"outcome must be 'done' or 'rejected', got {self.outcome!r}")
+        if (self.outcome == "rejected") != bool(self.reason):
+            raise ValueError(f"a reason belongs to 'rejected' alone, got {self.outcome!r} with reason {self.reason!r}")
+        object.__setattr__(self, "record", plain_json(self.record, "record"))
+        object.__setattr__(self, "provenance", plain_json(self.provenance, "provenance"))
+        object.__setattr__(self, "outputs", dict(self.outputs))
+
+    @property
+    def key(self) -> str:
+        return self.action.key
+
+    def to_json(self) -> bytes:
+        """Canonical JSON of everything, the whole action included."""
+        action = self.action
+        about = {
+            "action": {
+                "stage": action.stage,
+                "version": action.version,
+                "config": action.config,
+                "inputs": action.inputs,
+            },
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "record": self.record,
+            "outputs": {name: [blob.digest, blob.size] for name, blob in self.outputs.items()},
+            "provenance": self.provenance,
+        }
+        return json_bytes(about)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> ActionResult:
+        """Read what :meth:`to_json` wrote. Raises ``ValueError``."""
+        try:
+            return _read_result(data, checked=False)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"this JSON holds no action result: {error}") from error
+
+
+def _read_result(data: bytes | str, checked: bool) -> ActionResult:
+    make = _make_checked if checked else _make
+    about = json.loads(data)
+    action = make(Action, about["action"])
+    outputs = {name: Blob(digest, size) for name, (digest, size) in about["outputs"].items()}
+    return make(ActionResult, about | {"action": action, "outputs": outputs})
+
+
+def _make(kind: type[Value], fields: dict[str, Any]) -> Value:
+    return kind(**fields)
+
+
+def _make_checked(kind: type[Value], fields: dict[str, Any]) -> Value:
+    """Without the checks, which take three times as long as all else in reading ten thousand results."""
+    value = object.__new__(kind)
+    value.__dict__.update(fields)
+    return value
+
+
+class ActionCache:
+    """One small immutable file per action at ``<address>/actions/<stage>/ab/<key>.json``."""
+
+    def __init__(self, address: str | Path) -> None:
+        self._folder = open_folder(address)
+        self._objects = ObjectStore(address)
+
+    def get(self, stage: str, key: str) -> ActionResult | None:
+        """The committed result; None where there is none, or (said by a warning) where its file can't be used."""
+        data = self._folder.read(f"{_stage_folder(stage)}/{_name(key)}")
+        return None if data is None else _open(data, stage, key)
+
+    def lookup(self, stage: str, keys: Iterable[str]) -> dict[str, ActionResult]:
+        """:meth:`get` for many keys at once; what is absent is left out."""
+        names = {_name(key): key for key in keys}
+        found = self._folder.read_many(_stage_folder(stage), names)
+        results = ((names[name], _open(data, stage, names[name])) for name, data in found)
+        return {key: result for key, result in results if result is not None}
+
+    def commit(self, result: ActionResult) -> ActionResult:
+        """Store a result, after its objects, and return the one that stands: the first one committed.
+
+        A result stands as long as its file and its objects are there; afterwards the next commit takes its place.
+        Raises :class:`MissingObject` or :class:`CorruptObject` where an output's bytes are not in the store in full.
+        """
+        for blob in result.outputs.values():
+            if self._objects.size(blob.digest) != blob.size:
+                raise CorruptObject(blob.digest)
+        stage, key = result.action.stage, result.key
+        name, data = f"{_stage_folder(stage)}/{_name(key)}", _seal(result)
+        if self._folder.write(name, data, replace=False):
+            return result
+        standing = self.get(stage, key)
+        if standing is not None and not self._objects.missing(blob.digest for blob in standing.outputs.values()):
+            return standing
+        self._folder.write(name, data)
+        return result
+
+    def forget(self, stage: str, key: str) -> None:
+        """Remove a result, so that the item is computed again; one that is not there is no error."""
+        self._folder.delete(f"{_stage_folder(stage)}/{_name(key)}")
+
+    def all(self, stage: str) -> Iterator[ActionResult]:
+        """Every result of a stage, by key."""
+        keys = [Path(name).stem for name in self._folder.names(_stage_folder(stage)) if name.endswith(".json")]
+        yield from self.lookup(stage, keys).values()
+
+    def stages(self) -> list[str]:
+        """Stages that have results."""
+        return sorted({name.split("/")[1] for name in self._folder.names("actions")})
+
+
+# An action file is one JSON object: the key, the result, and the digest of those two as they stand there.
+_MIDDLE, _TAIL = b',"blake3":"', b'"}\n'
+_SEAL_LENGTH = len(_MIDDLE) + 64 + len(_TAIL)
+
+
+def _head(key: str) -> bytes:
+    return b'{"key":"' + key.encode() + b'","result":'
+
+
+def _seal(result: ActionResult) -> bytes:
+    data = _head(result.key) + result.to_json()
+    return data + _MIDDLE + digest_bytes(data).encode() + _TAIL
+
+
+def _open(sealed: bytes, stage: str, key: str) -> ActionResult | None:
+    data, seal, head = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:], _head(key)
+    if data.startswith(head) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL:
+        result = _read_result(data[len(head) :], checked=True)
+        if result.action.stage == stage:
+            return result
+    log.warning("The result of action %s of stage %s is damaged and counts as absent.", key, stage)
+    return None
+
+
+def _check_stage(stage: str) -> None:
+    if not re.fullmatch("[a-z][a-z0-9_-]*", stage):
+        raise ValueError(f"a stage's name is lower-case letters, digits, - and _, got {stage!r}")
+
+
+def _stage_folder(stage: str) -> str:
+    _check_stage(stage)
+    return f"actions/{stage}"
+
+
+def _name(key: str) -> str:
+    if not is_digest(key):
+        raise ValueError(f"an action key is 64 lower-case hex digits, got {key!r}")
+    return f"{key[:2]}/{key}.json"
+
+
+_MARKER = "ipa-store.json"
+_FORMAT = 1
+
+
+class Store:
+    """Everything durable of one address (a folder, or an fsspec URL): made on first use, opened again by pickling.
+
+    Raises :class:`StoreError` for a folder that is not empty and not a store.
+    """
+
+    address: str | Path
+    """The absolute path, or the URL."""
+
+    def __init__(self, address: str | Path) -> None:
+        folder = open_folder(address)
+        self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
+        # Looked for before the marker is read: whoever else is making this store writes the marker first.
+        stranger = next(folder.names(), None)
+        marker = folder.read(_MARKER)
+        if marker is None and stranger is not None:
+            raise StoreError(
+                f"{self.address} is not a store and not empty (it holds {stranger}); name a new or empty folder"
+            )
+        if marker is None:
+            folder.write(_MARKER, json_bytes({"format": _FORMAT}), replace=False)
+        elif json.loads(marker)["format"] != _FORMAT:
+            raise StoreError(f"{self.address} is of another version's format: {marker.decode().strip()}")
+        self.objects = ObjectStore(self.address)
+        self.actions = ActionCache(self.address)
+        self.checkpoints = Checkpoints(self.address)
+        self.digests = FileDigests(folder.path / "file-digests.json" if isinstance(folder, LocalFolder) else None)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
+        return Store, (self.address,)

@@ -1,0 +1,173 @@
+"""ObjectStore: blobs named by the digest of their bytes, verified whenever they are opened."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+from storage.digest import digest_bytes, digest_file, is_digest
+from storage.folders import LocalFolder, StoreError, one_sentence, open_folder
+
+
+class MissingObject(StoreError):  # noqa: N818 - says what is the matter with the object
+    """The store has no object of this digest."""
+
+    # The digest is the only argument, so that the exception survives its way out of a worker process.
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"object {self.digest} is not in the store"
+
+
+class CorruptObject(StoreError):  # noqa: N818
+    """The bytes were not those of the digest; they have been moved to ``quarantine/`` and can be put again."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"object {self.digest} was damaged and has been moved to the store's quarantine"
+
+
+class ObjectStore:
+    """Content-addressable blobs at ``<address>/objects/ab/cdef...``; ``address`` is a path or an fsspec URL.
+
+    Every method that takes a digest raises ``ValueError`` where the text is none, and :class:`StoreError` in one
+    sentence where disk or network fail.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self._folder = open_folder(address)
+        self._verified: dict[str, tuple[int, int, int]] = {}
+
+    def put(self, data: bytes | mmap.mmap) -> str:
+        """Store bytes durably and return their digest; free where they are there already."""
+        digest = digest_bytes(data)
+        if not self._folder.refresh(_name(digest), len(data)):
+            self._folder.write(_name(digest), data)
+        return digest
+
+    def put_file(self, path: Path) -> str:
+        """:meth:`put` of a file's bytes, without loading them."""
+        with one_sentence(f"read {path}"):
+            if path.stat().st_size == 0:
+                return self.put(b"")  # An empty file can't be mapped.
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return self.put(data)
+
+    def get(self, digest: str) -> bytes:
+        """The verified bytes. Raises :class:`MissingObject`, :class:`CorruptObject`."""
+        data = self._folder.read(_name(digest))
+        if data is None:
+            raise MissingObject(digest)
+        if digest_bytes(data) != digest:
+            self._quarantine(digest)
+        return data
+
+    def path(self, digest: str) -> Path:
+        """A local file with the verified bytes, to be read only; of a remote store's object a local copy.
+
+        Verified once per process, and again when the file's stat changes. Raises :class:`MissingObject`,
+        :class:`CorruptObject`.
+        """
+        if not isinstance(self._folder, LocalFolder):
+            return self._local_copy(digest)
+        path = self._folder.path / _name(digest)
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            raise MissingObject(digest) from None
+        identity = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._verified.get(digest) != identity:
+            self.check(digest)
+            self._verified[digest] = identity
+        return path
+
+    def check(self, digest: str) -> None:
+        """Read an object again and compare. Raises :class:`MissingObject`, :class:`CorruptObject`."""
+        if not isinstance(self._folder, LocalFolder):
+            self.get(digest)
+            return
+        try:
+            with one_sentence(f"read object {digest}"):
+                found = digest_file(self._folder.path / _name(digest))
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise MissingObject(digest) from None
+            raise
+        if found != digest:
+            self._quarantine(digest)
+
+    def has(self, digest: str) -> bool:
+        return self._folder.size(_name(digest)) is not None
+
+    def missing(self, digests: Iterable[str]) -> set[str]:
+        """Those that the store does not have; for many at once."""
+        folders = defaultdict(set)
+        for digest in digests:
+            folders[_name(digest).rpartition("/")[0]].add(digest)
+        absent: set[str] = set()
+        for folder, wanted in folders.items():
+            if len(wanted) < 8:
+                absent.update(digest for digest in wanted if not self.has(digest))
+            else:
+                there = set(self._folder.names(folder))
+                absent.update(digest for digest in wanted if _name(digest) not in there)
+        return absent
+
+    def size(self, digest: str) -> int:
+        """In bytes. Raises :class:`MissingObject`."""
+        size = self._folder.size(_name(digest))
+        if size is None:
+            raise MissingObject(digest)
+        return size
+
+    def delete(self, digest: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        self._verified.pop(digest, None)
+        self._folder.delete(_name(digest))
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Digest and size of every object."""
+        for name, size in self._folder.sizes("objects"):
+            digest = name.removeprefix("objects").replace("/", "")
+            if is_digest(digest):
+                yield digest, size
+
+    def modified(self, digest: str) -> float:
+        """When the object was last put, in seconds since the epoch."""
+        return self._folder.modified(_name(digest))
+
+    def quarantined(self) -> list[str]:
+        """Digests whose damaged bytes were moved aside."""
+        return [name.removeprefix("quarantine/") for name in self._folder.names("quarantine")]
+
+    def _quarantine(self, digest: str) -> NoReturn:
+        self._folder.move(_name(digest), f"quarantine/{digest}")
+        raise CorruptObject(digest)
+
+    @cached_property
+    def _copies(self) -> ObjectStore:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return ObjectStore(home / "ipa")
+
+    def _local_copy(self, digest: str) -> Path:
+        try:
+            return self._copies.path(digest)
+        except (MissingObject, CorruptObject):
+            self._copies.put(self.get(digest))
+            return self._copies.path(digest)
+
+
+def _name(digest: str) -> str:
+    if not is_digest(digest):
+        raise ValueError(f"a digest is 64 lower-case hex digits, got {digest!r}")
+    return f"objects/{digest[:2]}/{digest[2:]}"
