@@ -1,0 +1,58 @@
+"""Flow-IPA with HALO: an animation model and preferred samples -> an aligned LoRA (arXiv 2605.07545).
+
+``halo_error`` and ``flow_ipa_loss`` are the method; ``train`` is the loop around them. Names load on first use, so that
+importing the package loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ipa_core.alignment.card import model_card
+    from ipa_core.alignment.checkpoint import CheckpointSlot
+    from ipa_core.alignment.data import ShardSamples, TrainingSample
+    from ipa_core.alignment.flow import flow_target, interpolate
+    from ipa_core.alignment.halo import halo_error
+    from ipa_core.alignment.log import StepLog, TensorBoardLog
+    from ipa_core.alignment.loss import FlowIPALoss, flow_ipa_loss
+    from ipa_core.alignment.trainer import TrainedLoRA, train
+
+_HOMES = {
+    "CheckpointSlot": "checkpoint",
+    "FlowIPALoss": "loss",
+    "ShardSamples": "data",
+    "StepLog": "log",
+    "TensorBoardLog": "log",
+    "TrainedLoRA": "trainer",
+    "TrainingSample": "data",
+    "flow_ipa_loss": "loss",
+    "flow_target": "flow",
+    "halo_error": "halo",
+    "interpolate": "flow",
+    "model_card": "card",
+    "train": "trainer",
+}
+
+__all__ = [
+    "CheckpointSlot",
+    "FlowIPALoss",
+    "ShardSamples",
+    "StepLog",
+    "TensorBoardLog",
+    "TrainedLoRA",
+    "TrainingSample",
+    "flow_ipa_loss",
+    "flow_target",
+    "halo_error",
+    "interpolate",
+    "model_card",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,95 @@
+"""Samples put together for one forward pass, and their error under a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ipa_core.alignment.draws import draw
+from ipa_core.alignment.flow import flow_target, interpolate, shift_timesteps
+from ipa_core.alignment.halo import halo_error
+from ipa_core.config import AlignmentConfig
+from ipa_core.models.animation import AnimationModel
+from ipa_core.records import Digest
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample as training uses it, on the CPU.
+
+    digest: of the candidate's latents; with the seed and the epoch it decides noise and t.
+    clean: float32 ``[C, R + T', h, w]``, normalised latents with the reference frames in front.
+    hand_mask: float32 ``[T', h, w]`` in [0, 1].
+    control: ``[C_control, R + T', h, w]``; prompt_embeds: ``[L, D]``.
+    """
+
+    key: str
+    digest: Digest
+    clean: Tensor
+    hand_mask: Tensor
+    control: Tensor
+    prompt_embeds: Tensor
+    reference_frames: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples with their noise and t ``[B]``, on the model's device; fields as in :class:`Example`, stacked."""
+
+    clean: Tensor
+    noise: Tensor
+    t: Tensor
+    hand_mask: Tensor
+    control: Tensor
+    prompt_embeds: Tensor
+    reference_frames: int
+
+
+def collate(examples: Sequence[Example], epochs: Sequence[int], config: AlignmentConfig, device: torch.device) -> Batch:
+    """Stack examples and draw their noise and t. Raises ``ValueError`` where their shapes differ."""
+    first = examples[0]
+    for other in examples[1:]:
+        if _shapes(other) != _shapes(first):
+            raise ValueError(
+                f"samples of different shapes can't share a batch: {first.key} has {_shapes(first)}, {other.key} has "
+                f"{_shapes(other)}; train them apart, or set alignment.accumulation to alignment.batch_size"
+            )
+    draws = [
+        draw(config.seed, example.digest, epoch, example.clean.shape)
+        for example, epoch in zip(examples, epochs, strict=True)
+    ]
+    t = torch.stack([t for _, t in draws])
+    return Batch(
+        clean=torch.stack([example.clean for example in examples]).to(device),
+        noise=torch.stack([noise for noise, _ in draws]).to(device),
+        t=(shift_timesteps(t, config.timestep_shift) if config.timesteps == "shifted" else t).to(device),
+        hand_mask=torch.stack([example.hand_mask for example in examples]).to(device),
+        control=torch.stack([example.control for example in examples]).to(device),
+        prompt_embeds=torch.stack([example.prompt_embeds for example in examples]).to(device),
+        reference_frames=first.reference_frames,
+    )
+
+
+def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
+    """The HALO error e ``[B]`` of the model as it stands, float32: e_theta with the adapter on, e_ref with it off."""
+    noisy = interpolate(batch.clean, batch.noise, batch.t)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        prediction = model.velocity(noisy, batch.t, batch.control, batch.prompt_embeds)
+    return halo_error(
+        prediction,
+        flow_target(batch.clean, batch.noise),
+        batch.hand_mask,
+        config.hand_weight,
+        batch.reference_frames,
+        config.reduction,
+    )
+
+
+def _shapes(example: Example) -> str:
+    return (
+        f"latents {list(example.clean.shape)} of which {example.reference_frames} of the reference, control "
+        f"{list(example.control.shape)} and prompt {list(example.prompt_embeds.shape)}"
+    )

@@ -1,0 +1,59 @@
+"""The model card that lies beside a trained LoRA."""
+
+from __future__ import annotations
+
+from ipa_core.config import AlignmentConfig
+
+_METHODS = {
+    "ipa": "Implicit Preference Alignment with hand-aware local optimisation (arXiv 2605.07545)",
+    "sft": "supervised fine-tuning by the hand-weighted flow-matching error, the baseline of Implicit Preference "
+    "Alignment (arXiv 2605.07545)",
+}
+
+_CARD = """\
+---
+base_model: {base_model}
+library_name: diffusers
+pipeline_tag: image-to-video
+tags:
+- lora
+- wan-vace
+- human-image-animation
+---
+# LoRA for {base_model}: better hands
+
+Trained on {samples} preferred videos, chosen for their hands from what the base model itself had generated, by
+{method}: {steps} steps of {batch_size}, rank {rank}, alpha {alpha}.
+
+| file | for |
+|---|---|
+| `pytorch_lora_weights.safetensors` | diffusers |
+| `comfyui_lora.safetensors` | ComfyUI |
+
+```python
+from diffusers import WanVACEPipeline
+
+pipeline = WanVACEPipeline.from_pretrained("{base_model}")
+pipeline.load_lora_weights("path/to/this/folder", weight_name="pytorch_lora_weights.safetensors")
+```
+
+## Configuration
+
+```json
+{config}
+```
+"""
+
+
+def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
+    """Markdown with the head that the Hugging Face hub reads. ``base_model`` is a hub id or a name, not a path."""
+    return _CARD.format(
+        base_model=base_model,
+        samples=samples,
+        method=_METHODS[config.method],
+        steps=config.steps,
+        batch_size=config.batch_size,
+        rank=config.rank,
+        alpha=config.alpha,
+        config=config.model_dump_json(indent=2),
+    )

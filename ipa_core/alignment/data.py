@@ -1,0 +1,123 @@
+"""Training samples out of WebDataset shards.
+
+A sample of a shard is five files: ``json`` (its :class:`PreferenceSample`), ``latents.safetensors``,
+``conditioning.safetensors``, ``pose.safetensors`` (the driving pose) and ``mp4`` (the candidate).
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from webdataset.tariterators import group_by_keys, tar_file_expander
+
+from ipa_core.alignment.batch import Example
+from ipa_core.config import AlignmentConfig
+from ipa_core.masks import hand_mask, latent_mask
+from ipa_core.models import AnimationModel, Conditioning, latents_from_bytes
+from ipa_core.records import Digest, PoseSequence, PreferenceSample
+from ipa_core.video import decode_video
+
+_FILES: Final = ("json", "latents.safetensors", "conditioning.safetensors", "pose.safetensors", "mp4")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSample:
+    """A preferred candidate and what it was generated from.
+
+    latents: float32 ``[C, R + T', h, w]``, the final latents as sampled, normalised.
+    video: the candidate as mp4.
+    """
+
+    record: PreferenceSample
+    latents: Tensor
+    conditioning: Conditioning
+    pose: PoseSequence
+    video: bytes
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in which shard a sample's files lie, from the first tar header to the end of the last file's blocks."""
+
+    shard: Path
+    start: int
+    end: int
+    digest: Digest
+
+
+class ShardSamples:
+    """The samples of local shards. Opening reads the tar headers and the small JSON files, indexing one sample."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self._places = [place for shard in shards for place in _index(shard)]
+        self.digests: Sequence[Digest] = [place.digest for place in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        place = self._places[index]
+        with place.shard.open("rb") as file:
+            file.seek(place.start)
+            part = io.BytesIO(file.read(place.end - place.start))
+        [files] = group_by_keys(tar_file_expander([{"url": str(place.shard), "stream": part}]))
+        return TrainingSample(
+            record=PreferenceSample.model_validate_json(files["json"]),
+            latents=latents_from_bytes(files["latents.safetensors"]),
+            conditioning=Conditioning.from_bytes(files["conditioning.safetensors"]),
+            pose=PoseSequence.from_bytes(files["pose.safetensors"]),
+            video=files["mp4"],
+        )
+
+
+def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConfig) -> Example:
+    """What training needs of a sample: clean latents, hand mask and conditioning, on the CPU."""
+    reference = sample.conditioning.reference_latents[0].float().cpu()
+    if config.latents == "reencoded":
+        video = model.encode_video(decode_video(sample.video))[0].float().cpu()
+    else:
+        video = sample.latents[:, reference.shape[1] :]
+    _, frames, height, width = video.shape
+    return Example(
+        key=sample.record.key,
+        digest=sample.record.latents,
+        # The encoded reference image, as in the model's own training. The sampled latents hold the model's imitation of
+        # it, which the pipeline drops before decoding: it is no part of what was found good.
+        clean=torch.cat([reference, video], dim=1),
+        hand_mask=torch.from_numpy(latent_mask(hand_mask(sample.pose), frames, height, width, config.mask_time)),
+        control=sample.conditioning.control[0],
+        prompt_embeds=sample.conditioning.prompt_embeds[0],
+        reference_frames=reference.shape[1],
+    )
+
+
+def _index(shard: Path) -> list[_Place]:
+    """The samples of a shard in its order. Raises ``ValueError`` for a sample that lacks a file."""
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    with tarfile.open(shard) as tar:
+        for member in tar:
+            key, _, kind = member.name.partition(".")
+            samples.setdefault(key, {})[kind] = member
+        return [_place(tar, shard, key, files) for key, files in samples.items()]
+
+
+def _place(tar: tarfile.TarFile, shard: Path, key: str, files: dict[str, tarfile.TarInfo]) -> _Place:
+    missing = [kind for kind in _FILES if kind not in files]
+    if missing:
+        raise ValueError(f"sample {key} of {shard.name} lacks {', '.join(missing)}")
+    record = tar.extractfile(files["json"])
+    assert record is not None  # a regular file
+    last = max(files.values(), key=lambda member: member.offset_data)
+    return _Place(
+        shard=shard,
+        start=min(member.offset for member in files.values()),
+        end=last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE,
+        digest=PreferenceSample.model_validate_json(record.read()).latents,
+    )

@@ -1,0 +1,61 @@
+"""What a training step reports, and a listener that writes it for TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipa_core.records import Record
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class StepLog(Record):
+    """One optimizer step; errors and what follows from them are means over the batch.
+
+    With ``method: sft`` no reference is computed, and what needs one is None.
+    """
+
+    step: int
+    """Optimizer steps taken before this one; the values belong to the model before the step."""
+    steps: int
+    """Of the whole run."""
+    loss: float
+    model_error: float
+    """e_theta."""
+    reference_error: float | None
+    """e_ref."""
+    gap: float | None
+    """e_ref - e_theta."""
+    logit: float | None
+    """x = beta/2 * (1 - t)^2 * gap."""
+    weight: float | None
+    """w = beta/2 * (1 - t)^2 * sigmoid(-x), what e_theta's gradient is multiplied with."""
+    grad_norm: float
+    """Before clipping."""
+    learning_rate: float
+    seconds: float
+
+
+class TensorBoardLog:
+    """An ``on_step`` listener that writes every number of a :class:`StepLog` under ``folder``.
+
+    Steps that a killed run had logged after its last checkpoint are superseded when they are taken again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def __call__(self, log: StepLog) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=log.step)
+        for name, value in log.model_dump(exclude={"step", "steps"}, exclude_none=True).items():
+            self._writer.add_scalar(f"alignment/{name}", value, log.step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

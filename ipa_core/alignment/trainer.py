@@ -1,0 +1,189 @@
+"""The training loop: preferred samples and an animation model -> an aligned LoRA.
+
+Per step: the reference error with the adapter off and without gradient, then the model's error with it on, the
+Flow-IPA loss, AdamW on the LoRA alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from ipa_core.alignment.batch import Batch, Example, collate, velocity_error
+from ipa_core.alignment.checkpoint import Checkpoint, CheckpointSlot, capture, restore
+from ipa_core.alignment.data import TrainingSample, prepare
+from ipa_core.alignment.draws import visits
+from ipa_core.alignment.log import StepLog
+from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_to_bytes
+from ipa_core.alignment.loss import error_weight, flow_ipa_loss
+from ipa_core.alignment.reference import reference_error
+from ipa_core.config import AlignmentConfig
+from ipa_core.models.animation import AnimationModel
+from ipa_core.records import Digest
+
+_KEPT_IN_MEMORY = 64
+"""Prepared samples; one of 81 frames at 832 x 480 takes about 70 MB."""
+
+
+class TrainingSamples(Protocol):
+    """Preferred samples that are loaded one by one."""
+
+    @property
+    def digests(self) -> Sequence[Digest]:
+        """Of each sample's latents: what tells samples apart in every random choice."""
+
+    def __getitem__(self, index: int) -> TrainingSample: ...
+
+
+@dataclass(frozen=True)
+class TrainedLoRA:
+    """weights: ``pytorch_lora_weights.safetensors`` for diffusers; comfyui: the same under ComfyUI's names.
+    history: one entry per optimizer step, also of those taken before an interruption.
+    """
+
+    weights: bytes
+    comfyui: bytes
+    history: tuple[StepLog, ...]
+
+
+def train(
+    model: AnimationModel,
+    samples: TrainingSamples,
+    config: AlignmentConfig,
+    *,
+    checkpoints: CheckpointSlot,
+    on_step: Callable[[StepLog], None],
+) -> TrainedLoRA:
+    """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
+
+    On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
+    frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
+
+    Raises:
+        ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter.
+        FloatingPointError: the loss or its gradient is not finite.
+    """
+    if not samples.digests:
+        raise ValueError("there are no samples to train on")
+    transformer = model.transformer
+    part_size = config.batch_size // config.accumulation
+    # No dropout: model and reference must be the same function before the first step.
+    transformer.eval()
+
+    @lru_cache(_KEPT_IN_MEMORY)
+    def example(index: int) -> Example:
+        return prepare(samples[index], model, config)
+
+    with lora(transformer, config) as parameters, _gradient_checkpointing(transformer, config):
+        optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
+        history: list[StepLog] = []
+        saved = checkpoints.load()
+        if saved is not None:
+            checkpoint = Checkpoint.from_bytes(saved)
+            restore(checkpoint, parameters, optimizer)
+            history += checkpoint.history
+        for step in range(len(history), config.steps):
+            started = time.monotonic()
+            chosen = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)
+            optimizer.zero_grad()
+            parts = []
+            for first in range(0, config.batch_size, part_size):
+                part = chosen[first : first + part_size]
+                examples = [example(visit.index) for visit in part]
+                batch = collate(examples, [visit.epoch for visit in part], config, model.device)
+                parts.append(_learn(model, batch, config))
+            grad_norm = _take_step(optimizer, step, config)
+            history.append(_log(parts, step, config, grad_norm, time.monotonic() - started))
+            on_step(history[-1])
+            if len(history) % config.checkpoint_every == 0 or len(history) == config.steps:
+                checkpoints.save(len(history), capture(parameters, optimizer, history).to_bytes())
+        return TrainedLoRA(lora_to_bytes(transformer), comfyui_lora_bytes(transformer), tuple(history))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one part of a batch gave; tensors ``[b]`` without gradient, None where there is no reference (SFT)."""
+
+    loss: Tensor
+    model_error: Tensor
+    reference_error: Tensor | None = None
+    gap: Tensor | None = None
+    logit: Tensor | None = None
+    weight: Tensor | None = None
+
+
+def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> _Part:
+    """Add a part's share of the gradient of the batch's mean loss. The reference runs first: gradient checkpointing
+    computes the model's layers again in the backward pass, with the adapter as it is then."""
+    if config.method == "sft":
+        error = velocity_error(model, batch, config)
+        (error.mean() / config.accumulation).backward()
+        return _Part(loss=error.detach(), model_error=error.detach())
+    reference = reference_error(model, batch, config)
+    error = velocity_error(model, batch, config)
+    result = flow_ipa_loss(error, reference, batch.t, config.beta)
+    (result.loss / config.accumulation).backward()
+    logits = result.logits.detach()
+    return _Part(
+        loss=result.loss.detach().reshape(1),
+        model_error=error.detach(),
+        reference_error=reference,
+        gap=result.gap.detach(),
+        logit=logits,
+        weight=error_weight(logits, batch.t, config.beta),
+    )
+
+
+def _take_step(optimizer: torch.optim.Optimizer, step: int, config: AlignmentConfig) -> float:
+    """Clip the gradient, update the adapter, and return the gradient's norm before clipping."""
+    [group] = optimizer.param_groups
+    grad_norm = torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm).item()
+    if not math.isfinite(grad_norm):
+        raise FloatingPointError(
+            f"the gradient of step {step} is not finite ({grad_norm}): lower alignment.learning_rate or set "
+            f"alignment.dtype to float32"
+        )
+    group["lr"] = learning_rate(step, config)
+    optimizer.step()
+    return grad_norm
+
+
+def learning_rate(step: int, config: AlignmentConfig) -> float:
+    """Of step 0, 1, ...: rises evenly over the warm-up steps, then stays."""
+    return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+
+
+def _log(parts: Sequence[_Part], step: int, config: AlignmentConfig, grad_norm: float, seconds: float) -> StepLog:
+    def mean(name: str) -> float | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values).mean().item()
+
+    return StepLog(
+        **{field.name: mean(field.name) for field in fields(_Part)},
+        step=step,
+        steps=config.steps,
+        grad_norm=grad_norm,
+        learning_rate=learning_rate(step, config),
+        seconds=seconds,
+    )
+
+
+@contextmanager
+def _gradient_checkpointing(transformer: torch.nn.Module, config: AlignmentConfig) -> Iterator[None]:
+    if not config.gradient_checkpointing:
+        yield
+        return
+    switch = cast(Any, transformer)
+    switch.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        switch.disable_gradient_checkpointing()
