@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from storage.checkpoints import Checkpoints
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
-from storage.folders import LocalFolder, StoreError, open_folder
-from storage.objects import CorruptObject, ObjectStore
+from storage.folders import Folder, LocalFolder, StoreError, cache_folder, open_folder
+from storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,8 @@ class ActionCache:
         """
         for blob in result.outputs.values():
             if self._objects.size(blob.digest) != blob.size:
-                raise CorruptObject(blob.digest)
+                self._objects.check(blob.digest)
+                raise ValueError(f"object {blob.digest} does not have the {blob.size} bytes that the result says")
         stage, key = result.action.stage, result.key
         name, data = f"{_stage_folder(stage)}/{_name(key)}", _seal(result)
         if self._folder.write(name, data, replace=False):
@@ -175,10 +176,15 @@ class ActionCache:
         """Remove a result, so that the item is computed again; one that is not there is no error."""
         self._folder.delete(f"{_stage_folder(stage)}/{_name(key)}")
 
+    def keys(self, stage: str) -> Iterator[str]:
+        """Key of every result of a stage, sorted."""
+        for name in self._folder.names(_stage_folder(stage)):
+            if name.endswith(".json"):
+                yield Path(name).stem
+
     def all(self, stage: str) -> Iterator[ActionResult]:
         """Every result of a stage, by key."""
-        keys = [Path(name).stem for name in self._folder.names(_stage_folder(stage)) if name.endswith(".json")]
-        yield from self.lookup(stage, keys).values()
+        yield from self.lookup(stage, self.keys(stage)).values()
 
     def stages(self) -> list[str]:
         """Stages that have results."""
@@ -225,10 +231,6 @@ def _name(key: str) -> str:
     return f"{key[:2]}/{key}.json"
 
 
-_MARKER = "ipa-store.json"
-_FORMAT = 1
-
-
 class Store:
     """Everything durable of one address (a folder, or an fsspec URL): made on first use, opened again by pickling.
 
@@ -241,21 +243,32 @@ class Store:
     def __init__(self, address: str | Path) -> None:
         folder = open_folder(address)
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
-        # Looked for before the marker is read: whoever else is making this store writes the marker first.
-        stranger = next(folder.names(), None)
-        marker = folder.read(_MARKER)
-        if marker is None and stranger is not None:
-            raise StoreError(
-                f"{self.address} is not a store and not empty (it holds {stranger}); name a new or empty folder"
-            )
-        if marker is None:
-            folder.write(_MARKER, json_bytes({"format": _FORMAT}), replace=False)
-        elif json.loads(marker)["format"] != _FORMAT:
-            raise StoreError(f"{self.address} is of another version's format: {marker.decode().strip()}")
+        _claim(folder, self.address)
         self.objects = ObjectStore(self.address)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
-        self.digests = FileDigests(folder.path / "file-digests.json" if isinstance(folder, LocalFolder) else None)
+        self.digests = FileDigests((folder.path if isinstance(folder, LocalFolder) else cache_folder()) / "files.json")
 
     def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
         return Store, (self.address,)
+
+
+_MARKER = "ipa-store.json"
+_FORMAT = 1
+
+
+def _claim(folder: Folder, address: str | Path) -> None:
+    """Make sure that the folder is a store that this version reads; an empty folder becomes one."""
+    marker = folder.read(_MARKER)
+    if marker is None:
+        stranger = next(folder.names(), None)
+        # Whoever else is making this store now writes the marker before anything else.
+        marker = folder.read(_MARKER)
+        if marker is None and stranger is not None:
+            raise StoreError(
+                f"{address} is not empty and not a store (it holds {stranger}): name a new or empty folder"
+            )
+    if marker is None:
+        folder.write(_MARKER, json_bytes({"format": _FORMAT}), replace=False)
+    elif marker != json_bytes({"format": _FORMAT}):
+        raise StoreError(f"{address} is a store of another version ({marker.decode(errors='replace')}), not {_FORMAT}")

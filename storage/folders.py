@@ -167,6 +167,14 @@ class LocalFolder:
         with one_sentence(f"delete {self.path / name}"):
             (self.path / name).unlink(missing_ok=True)
 
+    def remove_temporaries(self, before: float) -> None:
+        """Remove what killed processes left half-written, last changed ``before`` (seconds since the epoch)."""
+        with one_sentence(f"clean up {self.path}"):
+            for temporary in self.path.rglob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    if temporary.stat().st_mtime < before:
+                        temporary.unlink()
+
 
 def _unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -246,6 +254,9 @@ class RemoteFolder:
         with one_sentence(f"delete {self.url}/{name}"), suppress(FileNotFoundError):
             filesystem.rm_file(f"{root}/{name}")
 
+    def remove_temporaries(self, before: float) -> None:
+        """There are none: the protocol puts objects whole."""
+
 
 Folder = LocalFolder | RemoteFolder
 
@@ -256,3 +267,8 @@ def open_folder(address: str | Path) -> Folder:
     if text.startswith("file://"):
         return LocalFolder(Path(text.removeprefix("file://")))
     return RemoteFolder(text) if "://" in text else LocalFolder(Path(text).expanduser())
+
+
+def cache_folder() -> Path:
+    """This user's folder on this machine for what a remote store needs locally; may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipa"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from storage.digest import digest_bytes, digest_file, is_digest
-from storage.folders import LocalFolder, StoreError, one_sentence, open_folder
+from storage.folders import LocalFolder, StoreError, cache_folder, one_sentence, open_folder
 
 
 class MissingObject(StoreError):  # noqa: N818 - says what is the matter with the object
@@ -156,8 +155,7 @@ class ObjectStore:
 
     @cached_property
     def _copies(self) -> ObjectStore:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return ObjectStore(home / "ipa")
+        return ObjectStore(cache_folder())
 
     def _local_copy(self, digest: str) -> Path:
         try:

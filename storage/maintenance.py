@@ -1,0 +1,115 @@
+"""Care of a store: what it holds, whether its bytes are right, and what may go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from storage.actions import Store
+from storage.folders import open_folder
+from storage.objects import CorruptObject, MissingObject
+
+_SPARED_SECONDS = 3600.0
+"""Younger objects may belong to an action that is about to be committed."""
+
+
+@dataclass(frozen=True)
+class StoreStat:
+    """Number of objects and their bytes, results by stage, and how many damaged objects lie in quarantine."""
+
+    objects: int
+    bytes: int
+    actions: dict[str, int]
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class IncompleteAction:
+    """A result some of whose output bytes are not in the store; dropped on purpose, or damaged."""
+
+    stage: str
+    key: str
+    missing: tuple[str, ...]
+    """Names of the outputs."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Objects read, digests of those that were damaged (now in quarantine), and results that lack bytes."""
+
+    objects: int
+    corrupt: tuple[str, ...]
+    incomplete: tuple[IncompleteAction, ...]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many objects went, and how many bytes they had."""
+
+    objects: int
+    bytes: int
+
+
+def stat(store: Store) -> StoreStat:
+    """Count without reading any object."""
+    sizes = [size for _, size in store.objects.all()]
+    actions = {stage: sum(1 for _ in store.actions.keys(stage)) for stage in store.actions.stages()}
+    return StoreStat(len(sizes), sum(sizes), actions, len(store.objects.quarantined()))
+
+
+def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    """Read every object again; ``progress(bytes read, bytes in all)`` is called after each.
+
+    Damaged objects go to quarantine, so that their actions are computed again when their bytes are needed.
+    """
+    objects = list(store.objects.all())
+    total = sum(size for _, size in objects)
+    done = 0
+    corrupt = []
+    for digest, size in objects:
+        try:
+            store.objects.check(digest)
+        except CorruptObject:
+            corrupt.append(digest)
+        except MissingObject:  # Removed by somebody else since the listing.
+            pass
+        done += size
+        if progress is not None:
+            progress(done, total)
+    return VerifyReport(len(objects), tuple(corrupt), tuple(_incomplete(store)))
+
+
+def gc(store: Store, keep: set[str]) -> Removed:
+    """Drop the objects that no result has as input or output and ``keep`` doesn't name, unless put in the last hour."""
+    referenced = set(keep)
+    for stage in store.actions.stages():
+        for result in store.actions.all(stage):
+            referenced.update(blob.digest for blob in result.outputs.values())
+            referenced.update(result.action.inputs.values())
+    before = time.time() - _SPARED_SECONDS
+    open_folder(store.address).remove_temporaries(before)
+    unreferenced = [digest for digest, _ in store.objects.all() if digest not in referenced]
+    return drop(store, (digest for digest in unreferenced if store.objects.modified(digest) < before))
+
+
+def drop(store: Store, digests: Iterable[str]) -> Removed:
+    """Remove objects, for retention; their actions stay, and are computed again only when the bytes are needed."""
+    sizes = []
+    for digest in digests:
+        try:
+            sizes.append(store.objects.size(digest))
+        except MissingObject:
+            continue
+        store.objects.delete(digest)
+    return Removed(len(sizes), sum(sizes))
+
+
+def _incomplete(store: Store) -> Iterable[IncompleteAction]:
+    for stage in store.actions.stages():
+        results = list(store.actions.all(stage))
+        absent = store.objects.missing(blob.digest for result in results for blob in result.outputs.values())
+        for result in results:
+            missing = tuple(name for name, blob in result.outputs.items() if blob.digest in absent)
+            if missing:
+                yield IncompleteAction(stage, result.key, missing)
