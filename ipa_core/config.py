@@ -170,7 +170,9 @@ class AlignmentConfig(Config):
     reduction: Literal["mean", "sum"] = "mean"
     """Of the weighted squared error over a sample's latent elements."""
     timesteps: Literal["uniform", "shifted"] = "uniform"
-    """t ~ U(0, 1), or that moved by the sampling shift."""
+    """t ~ U(0, 1), or that moved by `timestep_shift`."""
+    timestep_shift: Positive = 16.0
+    """With `shifted`: t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
     mask_time: Literal["max", "mean", "nearest"] = "max"
     """How the frames of one latent frame share their hand mask."""
     latents: Literal["sampled", "reencoded"] = "sampled"

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from ipa_core.models.wan_vace import WanVACEModel
+from tests.tiny_model import write_tiny_pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def model(tiny_folder: Path) -> WanVACEModel:
+    return WanVACEModel.load(tiny_folder, dtype="float32", device="cpu", text_encoder=False)
