@@ -61,7 +61,9 @@ class WanVACEModel:
         """Load a pipeline folder: transformer and text encoder in ``dtype``, the VAE in float32.
 
         ``lora``: a folder with ``pytorch_lora_weights.safetensors``, such a file, or its bytes. ``text_encoder`` False
-        leaves the text encoder out, the largest part of the small models: training needs none, prompts are encoded.
+        leaves the text encoder out (11 GB for Wan 2.1): training needs none, its prompts are encoded already.
+
+        Raises ``ValueError`` where the LoRA is none for this model.
         """
         without = {} if text_encoder else {"text_encoder": None, "tokenizer": None}
         dtypes = {"vae": torch.float32, "default": getattr(torch, dtype)}
@@ -82,6 +84,10 @@ class WanVACEModel:
         self.pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
         )
+        if (
+            not self.pipeline.get_list_adapters()
+        ):  # diffusers only logs it, and the base model would pass for the aligned
+            raise ValueError(f"{file.name} holds no LoRA for this model's transformer")
         self.transformer.requires_grad_(False)
 
     @torch.no_grad()

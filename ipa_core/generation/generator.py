@@ -1,0 +1,60 @@
+"""From a clip to its candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ipa_core.config import CandidatesConfig
+from ipa_core.generation.sampler import Progress, sample
+from ipa_core.models.animation import AnimationModel, Conditioning
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The candidates of one clip, in the order of the seeds.
+
+    latents: float32 on the CPU ``[K, C, R + T', h, w]``, normalised, with the reference frames in front.
+    videos: uint8 ``[K, T, H, W, 3]``.
+    """
+
+    seeds: tuple[int, ...]
+    latents: Tensor
+    videos: np.ndarray
+
+
+def encode_clip(
+    model: AnimationModel, control_video: np.ndarray, reference: np.ndarray, prompt: str, config: CandidatesConfig
+) -> Conditioning:
+    """What a clip's candidates share. ``control_video`` uint8 ``[T, H, W, 3]``, ``reference`` uint8 ``[H, W, 3]``."""
+    negative_prompt = config.negative_prompt if config.guidance_scale > 1 else None
+    return model.encode_conditioning(control_video, reference, prompt, negative_prompt)
+
+
+def generate(
+    model: AnimationModel,
+    conditioning: Conditioning,
+    seeds: Sequence[int],
+    config: CandidatesConfig,
+    progress: Progress | None = None,
+) -> Generated:
+    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` where one seed does not fit."""
+    latents = sample(model, conditioning, seeds, config, progress)
+    return Generated(tuple(seeds), latents, model.decode(latents))
+
+
+def animate(
+    model: AnimationModel,
+    control_video: np.ndarray,
+    reference: np.ndarray,
+    prompt: str,
+    config: CandidatesConfig,
+    seed: int,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """One video uint8 ``[T, H, W, 3]`` of the person in ``reference`` moving as in ``control_video``."""
+    conditioning = encode_clip(model, control_video, reference, prompt, config)
+    return generate(model, conditioning, [seed], config, progress).videos[0]

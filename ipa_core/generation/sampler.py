@@ -1,0 +1,102 @@
+"""Sampling the latents of a clip's candidates: the denoising loop of ``WanVACEPipeline``, for several seeds at once.
+
+The pipeline itself takes one seed at a time and encodes the clip anew for each (diffusers 0.42).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from torch import Tensor
+
+from ipa_core.config import CandidatesConfig
+from ipa_core.models.animation import AnimationModel, Conditioning
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all, counted over the seeds."""
+
+
+@torch.no_grad()
+def sample(
+    model: AnimationModel,
+    conditioning: Conditioning,
+    seeds: Sequence[int],
+    config: CandidatesConfig,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Final latents of one clip's candidates, float32 on the CPU, ``[K, C, R + T', h, w]`` in the order of ``seeds``.
+
+    One seed alone gives what the pipeline gives; in a batch the same up to rounding. When the accelerator's memory
+    does not suffice, the batch is halved, down to one seed; raises ``torch.OutOfMemoryError`` where even that fails.
+    """
+    conditioning = conditioning.to(model.device)
+    batch = len(seeds)
+    finished: list[Tensor] = []
+
+    def advance(steps: int) -> None:
+        if progress is not None:
+            progress(len(finished) * config.steps + steps, len(seeds) * config.steps)
+
+    while len(finished) < len(seeds):
+        group = seeds[len(finished) : len(finished) + batch]
+        try:
+            latents = _sample_batch(model, conditioning, group, config, advance)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            latents = None
+        if latents is None:  # not inside `except`: the error holds on to the failed batch's tensors
+            batch = (batch + 1) // 2
+            torch.cuda.empty_cache()
+        else:
+            finished += latents.float().cpu().unbind()
+    return torch.stack(finished)
+
+
+def _sample_batch(
+    model: AnimationModel,
+    conditioning: Conditioning,
+    seeds: Sequence[int],
+    config: CandidatesConfig,
+    advance: Callable[[int], None],
+) -> Tensor:
+    batch = len(seeds)
+    control = conditioning.control.expand(batch, -1, -1, -1, -1)
+    scheduler = _scheduler(config)
+    scheduler.set_timesteps(config.steps, device=model.device)
+    latents = _noise(model.latent_shape(conditioning), seeds).to(model.device)
+
+    def velocity(t: Tensor, prompt_embeds: Tensor) -> Tensor:
+        prompts = prompt_embeds.expand(batch, -1, -1)
+        return model.velocity(latents, t.expand(batch), control, prompts, config.conditioning_scale)
+
+    for step, timestep in enumerate(scheduler.timesteps):
+        t = timestep.double() / 1000
+        prediction = velocity(t, conditioning.prompt_embeds)
+        if config.guidance_scale > 1:
+            unguided = velocity(t, _negative(conditioning))
+            prediction = unguided + config.guidance_scale * (prediction - unguided)
+        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+        advance((step + 1) * batch)
+    return latents
+
+
+def _noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Tensor:
+    """One generator per seed, on the CPU: a seed means the same noise on every device and in every batch."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def _negative(conditioning: Conditioning) -> Tensor:
+    if conditioning.negative_prompt_embeds is None:
+        raise ValueError("guidance needs the negative prompt, but this conditioning was encoded without one")
+    return conditioning.negative_prompt_embeds
+
+
+def _scheduler(config: CandidatesConfig) -> Any:
+    """The two that Wan folders come with; all that is not given here is the classes' default there too."""
+    if config.scheduler == "euler":
+        return FlowMatchEulerDiscreteScheduler(shift=config.shift)
+    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.shift)

@@ -1,0 +1,81 @@
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from ipa_core.config import ModelConfig
+from ipa_core.models import MissingModel, resolve_model
+
+HUB_ID = "Wan-AI/Wan2.1-VACE-1.3B-diffusers"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(wan_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(wan_folder, tmp_path / "model"))
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub" / f"models--{HUB_ID.replace('/', '--')}"
+
+
+def test_a_pipeline_folder_is_taken(folder: Path) -> None:
+    assert resolve_model(ModelConfig(path=str(folder))) == folder
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingModel, match=r"it has no model_index\.json"):
+        resolve_model(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingModel, match="there is no model folder"):
+        resolve_model(ModelConfig(path=str(tmp_path / "none")))
+
+
+def test_missing_weights_are_named(folder: Path) -> None:
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+
+    with pytest.raises(MissingModel, match=r"transformer/\*\.safetensors is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+
+    with pytest.raises(MissingModel, match="tokenizer is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
+def test_a_missing_shard_is_named(folder: Path) -> None:
+    part = folder / "transformer"
+    (part / "diffusion_pytorch_model.safetensors").rename(part / "model-1.safetensors")
+    shards = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(shards))
+
+    with pytest.raises(MissingModel, match=r": transformer/model-2\.safetensors is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
+def test_a_hub_model_is_found_in_the_cache(folder: Path, hub_cache: Path) -> None:
+    snapshot = hub_cache / "snapshots" / COMMIT
+    shutil.copytree(folder, snapshot)
+
+    assert resolve_model(ModelConfig(path=HUB_ID, revision=COMMIT)) == snapshot
+
+
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize(
+    ("revision", "command"),
+    [(None, f"hf download {HUB_ID}`"), (COMMIT, f"hf download {HUB_ID} --revision {COMMIT}`")],
+    ids=["newest", "pinned"],
+)
+def test_a_missing_hub_model_says_how_to_get_it(revision: str | None, command: str) -> None:
+    with pytest.raises(MissingModel) as error:
+        resolve_model(ModelConfig(path=HUB_ID, revision=revision))
+
+    assert command in str(error.value) and "(about 19 GB)" in str(error.value)
