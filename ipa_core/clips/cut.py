@@ -1,0 +1,133 @@
+"""A driving video -> its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import blake3
+import cv2
+import numpy as np
+
+from ipa_core.clips.crop import crop_around, cut_out, main_person
+from ipa_core.clips.shots import shots
+from ipa_core.clips.windows import Leftover, Window, windows
+from ipa_core.config import ClipsConfig
+from ipa_core.records import Box, Digest, Rejected
+from ipa_core.video import TimedFrame, VideoInfo, frames, probe
+
+FindPeople = Callable[[np.ndarray], Sequence[Box]]
+"""Picture ``[H, W, 3]`` -> boxes of the people in its pixels, largest first."""
+
+_LOOKS: Final = 3
+"""Pictures of a window in which the person is looked for."""
+_MISSING_PICTURES: Final = 4
+"""So many pictures of the least rate may be missing before the shot counts as ended: the picture stood still."""
+_HELD_SIDE: Final = 720
+
+
+@dataclass(frozen=True, eq=False)
+class CutClip:
+    """One clip: ``frames`` uint8 ``[F, height, width, 3]`` at the config's rate and size.
+
+    index: among the source's windows, whole or dropped. start: seconds from the source's first picture. crop: in
+    pixels of the upright source.
+    """
+
+    index: int
+    start: float
+    frames: np.ndarray
+    crop: Box
+    reference_index: int
+
+
+@dataclass(frozen=True)
+class DroppedWindow:
+    """A part of the source that became no clip, and why."""
+
+    index: int
+    start: float
+    reason: str
+
+
+def cut_video(
+    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None
+) -> Iterator[CutClip | DroppedWindow]:
+    """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
+
+    Yields in the order of time, and ends with ``Rejected`` where not one clip came out. A video that is damaged gives
+    the clips before the damage. ``find_people`` is used for ``crop: person``; None crops in the middle.
+
+    One window of pictures is in memory at a time, scaled down so that the shorter side is at most 720 pixels or twice
+    the clip's (81 pictures of 1707 x 960: 400 MB).
+    """
+    info = probe(path)
+    if info.fps < config.min_source_fps:
+        raise Rejected(f"{info.fps:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
+    held = _held(path, info, config)
+    parts = shots(held, config.cut_threshold, longest_gap=_MISSING_PICTURES / config.min_source_fps)
+    leftovers: list[Leftover] = []
+    clips = 0
+    for index, window in enumerate(windows(parts, config.frames, config.fps, step=1 / info.fps)):
+        if isinstance(window, Leftover):
+            leftovers.append(window)
+            yield DroppedWindow(index, window.start, _reason(window, config))
+            continue
+        yield _clip(index, window, source, info, config, find_people)
+        window.pictures.clear()  # The next window is filled now.
+        clips += 1
+        if clips == config.max_windows:
+            return
+    if not clips:
+        raise Rejected(_nothing_usable(leftovers, config))
+
+
+def _held(path: Path, info: VideoInfo, config: ClipsConfig) -> Iterator[TimedFrame]:
+    """The source's pictures, scaled down for keeping; all of one size, also where the size changes in between."""
+    shorter = max(_HELD_SIDE, 2 * min(config.width, config.height))
+    scale = min(1.0, shorter / min(info.width, info.height))
+    size = (round(info.width * scale), round(info.height * scale))
+    for frame in frames(path):
+        yield TimedFrame(frame.seconds, cv2.resize(frame.picture, size, interpolation=cv2.INTER_AREA))
+
+
+def _clip(
+    index: int, window: Window, source: Digest, info: VideoInfo, config: ClipsConfig, find_people: FindPeople | None
+) -> CutClip:
+    person = None
+    if config.crop == "person" and find_people is not None:
+        looks = sorted({round(at) for at in np.linspace(0, config.frames - 1, _LOOKS)})
+        scale = info.width / window.pictures[0].shape[1]
+        person = main_person([_scaled(box, scale) for box in find_people(window.pictures[look])] for look in looks)
+    crop = crop_around(person, info.width, info.height, config.width / config.height, config.crop_margin)
+    pictures = [cut_out(picture, crop, info.width, config.width, config.height) for picture in window.pictures]
+    reference = 0 if config.reference == "first" else reference_index(source, index, config.frames)
+    return CutClip(index, window.start, np.stack(pictures), crop, reference)
+
+
+def _scaled(box: Box, by: float) -> Box:
+    return Box(x=box.x * by, y=box.y * by, width=box.width * by, height=box.height * by)
+
+
+def reference_index(source: Digest, index: int, frames: int) -> int:
+    """The frame of a window that is its reference image: evenly distributed, the same wherever it is computed."""
+    number = int.from_bytes(blake3.blake3(f"{source}/{index}".encode()).digest()[:8])
+    return number % frames
+
+
+def _reason(leftover: Leftover, config: ClipsConfig) -> str:
+    if leftover.broken is not None:
+        return str(leftover.broken)
+    return f"{leftover.seconds:.3g} s left over, a clip needs {config.frames / config.fps:.3g} s"
+
+
+def _nothing_usable(leftovers: list[Leftover], config: ClipsConfig) -> str:
+    last, needed = leftovers[-1], f"{config.frames / config.fps:.3g} s"
+    longest = f"{max(leftover.seconds for leftover in leftovers):.3g} s"
+    if last.broken is not None:
+        return str(last.broken)
+    if len(leftovers) == 1:
+        return f"{longest} is shorter than one clip of {needed}"
+    return f"the longest of {len(leftovers)} shots has {longest}, a clip needs {needed}"

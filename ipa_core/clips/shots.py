@@ -1,0 +1,54 @@
+"""Where one shot of a video ends and the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+import cv2
+import numpy as np
+
+from ipa_core.video import TimedFrame
+
+_SMALL: Final = (64, 36)
+_BLUR: Final = 6.0
+"""Levels by which histograms are blurred: without it a plain wall that turns one level brighter is another colour."""
+
+
+def shots(pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: float) -> Iterator[Iterator[TimedFrame]]:
+    """Divide pictures into shots, each to be used up before the next is taken.
+
+    A shot ends where the colours of two consecutive pictures lie more than ``cut_threshold`` apart
+    (:func:`colour_distance`), or where more than ``longest_gap`` seconds have no picture. Slow fades are not seen.
+    """
+    for _, shot in groupby(_numbered(pictures, cut_threshold, longest_gap), key=itemgetter(0)):
+        yield map(itemgetter(1), shot)
+
+
+def _numbered(
+    pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: float
+) -> Iterator[tuple[int, TimedFrame]]:
+    number, seconds, colours = 0, 0.0, None
+    for frame in pictures:
+        found = colour_histograms(frame.picture)
+        if colours is not None:
+            is_cut = colour_distance(colours, found) > cut_threshold
+            number += is_cut or frame.seconds - seconds > longest_gap
+        seconds, colours = frame.seconds, found
+        yield number, frame
+
+
+def colour_histograms(picture: np.ndarray) -> np.ndarray:
+    """Shares of the levels of L, a and b (CIE Lab) in ``picture [H, W, 3]``: ``[3, 256]``, each row sums to 1."""
+    small = cv2.cvtColor(cv2.resize(picture, _SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
+    counts = np.stack([np.bincount(small[..., channel].ravel(), minlength=256) for channel in range(3)])
+    blurred = cv2.GaussianBlur(counts.astype(np.float64), (0, 0), sigmaX=_BLUR, sigmaY=1e-6)
+    return blurred / blurred.sum(axis=1, keepdims=True)
+
+
+def colour_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Hellinger distance in [0, 1] of two :func:`colour_histograms`, L, a and b taken as independent."""
+    similarity = np.sqrt(first * second).sum(axis=1).prod()
+    return float(np.sqrt(max(0.0, 1.0 - similarity)))
