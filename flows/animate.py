@@ -27,8 +27,8 @@ def animate_clip(
     prompt: str | None,
     seed: int,
 ) -> None:
-    """Animate ``reference`` with the first clip of ``driving`` and write an mp4. Raises ``Rejected`` with the reason."""
-    from ipa_core.generation import generate
+    """Animate ``reference`` with the first clip of ``driving`` and write an mp4. Raises ``Rejected``."""
+    from ipa_core.generation import animate
 
     components = Components()
     extractor = components.pose_extractor(config.poses)
@@ -47,15 +47,12 @@ def animate_clip(
         extractor.close()
     weights = None if lora is None else (lora / LORA if lora.is_dir() else lora).read_bytes()
     model = components.animation_model(config.candidates.model, config.execution, weights)
-    conditioning = model.encode_conditioning(
-        draw_sequence(pose, config.candidates.drawing),
-        _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height),
-        config.clips.prompt if prompt is None else prompt,
-        config.candidates.negative_prompt if config.candidates.guidance_scale > 1 else None,
-    )
-    generated = generate(model, conditioning, [seed], config.candidates)
+    picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
+    control = draw_sequence(pose, config.candidates.drawing)
+    words = config.clips.prompt if prompt is None else prompt
+    video = animate(model, control, picture, words, config.candidates, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode_video(generated.videos[0], config.clips.fps))
+    output.write_bytes(encode_video(video, config.clips.fps))
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:

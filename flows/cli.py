@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -106,8 +106,7 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     from flows.retrain import retrain
 
     state = retrain(config, scope, return_state=True)
-    summary: RunSummary = state.data
-    return summary
+    return cast("RunSummary", state.data)
 
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:
@@ -222,10 +221,9 @@ def pretrain(
     ),
 ) -> None:
     """Train the small base model from scratch on rendered clips; resumes where it was."""
+    from flows.progress import Progress
     from ipa_core.synthetic.config import load_pretrain_config
     from ipa_core.synthetic.pretrain import pretrain as train
-
-    from flows.progress import Progress
 
     found = train(load_pretrain_config(config), workdir, output, progress=Progress().line)
     print(found.model_dump_json())
@@ -236,9 +234,8 @@ def store_stat(json_: AsJson = False) -> None:
     """What the store holds."""
     from dataclasses import asdict
 
-    from storage.maintenance import stat
-
     from flows.store import open_store
+    from storage.maintenance import stat
 
     found = asdict(stat(open_store()))
     if json_:
@@ -253,9 +250,8 @@ def store_verify(json_: AsJson = False) -> None:
     """Read every object and compare it with its digest; damaged ones are set aside and computed again when needed."""
     from dataclasses import asdict
 
-    from storage.maintenance import verify
-
     from flows.store import open_store
+    from storage.maintenance import verify
 
     found = verify(open_store(), progress=lambda done, total: None)
     whole = asdict(found)

@@ -1,4 +1,4 @@
-"""From a config to the backend that it names. Each backend is imported inside its arm, so that nobody loads the others."""
+"""From a config to the backend that it names. Each is imported inside its arm: nobody loads the others."""
 
 from __future__ import annotations
 

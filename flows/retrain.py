@@ -8,7 +8,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from flows import monitoring, reporting
 from flows.components import Components
@@ -40,7 +41,7 @@ def run_stages(config: RunConfig, scope: Scope, components: Components, progress
     folder.write_config(config)
     runner = Runner(store, config, components, progress, _carry)
     try:
-        runner.run(scope, after_stage=lambda name: _save(folder, runner, "failed", "the run was interrupted"))
+        runner.run(scope, after_stage=lambda _: folder.write_items(runner.results))
         outputs = _outputs(folder, runner, store)
         computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
         summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs)

@@ -205,8 +205,8 @@ class Runner:
         limit = self.config.execution.max_failed
         if entries and len(failed) / len(entries) > limit:
             raise RunStopped(
-                f"{len(failed)} of {len(entries)} items of {stage.NAME} failed, more than execution.max_failed = {limit} "
-                f"allows; the first, {failed[0].item.name}: {failed[0].error}. What was computed is kept: "
+                f"{len(failed)} of {len(entries)} items of {stage.NAME} failed, more than execution.max_failed = "
+                f"{limit} allows; the first, {failed[0].item.name}: {failed[0].error}. What was computed is kept: "
                 "mend the cause and run the same command again"
             )
         sentence = stage.nothing_left(self.config, self.results)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from storage.manifests import read_manifest, write_manifest
 
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
 from ipa_core.config import RunConfig
 from storage import Store
+from storage.manifests import read_manifest, write_manifest
 
 RunStatus = Literal["completed", "nothing_new", "failed"]
 

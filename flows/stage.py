@@ -113,7 +113,11 @@ class Stage(Protocol):
     WAVES: tuple[Callable[[RunConfig, Results, Inputs], StageItems], ...]
     """Each wave's items may depend on the results of the one before it. Most stages have one."""
 
-    def compute(self, item: Item, bench: Workbench) -> Output: ...
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        """Needs only what ``item.needs`` names and what the workbench loads."""
+
+    def nothing_left(self, config: RunConfig, results: Results) -> str | None:
+        """Why the next stage would have nothing to work on and what to do; None where it has."""
 
 
 class Inputs(Protocol):

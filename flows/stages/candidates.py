@@ -60,13 +60,13 @@ WAVES: Final = (items,)
 
 def compute(item: Item, bench: Workbench) -> Output:
     from ipa_core.generation import candidate_seed, generate
-    from ipa_core.models.animation import latents_to_bytes
+    from ipa_core.models import latents_to_bytes
 
     config = bench.config.candidates
     model = bench.model()
     conditioning = condition(model, item, bench)
     seeds = [candidate_seed(item.action.inputs["clip"], k, config.seed) for k in range(config.per_clip)]
-    generated = generate(model, conditioning, seeds, config)
+    generated = generate(model, conditioning, seeds, config, bench.progress)
     objects = {"conditioning": conditioning.to_bytes()}
     for k in range(config.per_clip):
         objects[f"{k}.mp4"] = encode_video(generated.videos[k], bench.config.clips.fps)
@@ -76,15 +76,13 @@ def compute(item: Item, bench: Workbench) -> Output:
 
 def condition(model: AnimationModel, item: Item, bench: Workbench) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
+    from ipa_core.generation import encode_clip
+
     config = bench.config.candidates
     objects = bench.store.objects
     pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
-    return model.encode_conditioning(
-        draw_sequence(pose, config.drawing),
-        decode_png(objects.get(item.action.inputs["reference"])),
-        item.action.config["prompt"],
-        config.negative_prompt if config.guidance_scale > 1 else None,
-    )
+    reference = decode_png(objects.get(item.action.inputs["reference"]))
+    return encode_clip(model, draw_sequence(pose, config.drawing), reference, item.action.config["prompt"], config)
 
 
 def nothing_left(config: RunConfig, results: Results) -> str | None:

@@ -36,6 +36,7 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
             clip = named.clip
             settings = settings_of(config, clip.prompt)
             settings["per_clip"] = config.evaluation.per_clip
+            settings["clip_id"] = clip.clip_id
             settings["scores"] = key_config(config.scores) | {"backend": config.poses.backend}
             bytes_of = {
                 "model": inputs.model_weights(),
@@ -44,8 +45,8 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
                 "pose": blob(pose, "pose"),
                 "weights": inputs.pose_weights(),
             }
-            needs = (clip.video, clip.reference, blob(pose, "pose"))
-            parents = (named.action, pose.key)
+            needs: tuple[str, ...] = (clip.video, clip.reference, blob(pose, "pose"))
+            parents: tuple[str, ...] = (named.action, pose.key)
             if model == "aligned" and lora is not None:
                 bytes_of["lora"] = lora
                 needs = (*needs, lora)
@@ -55,7 +56,7 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
 
 
 def comparison_item(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    done = clip_results(config, results)
+    done = clip_results(results)
     if not any(result.model == "aligned" for result in done):
         return StageItems(())
     table = inputs.put(_RESULTS.dump_json(done))
@@ -81,7 +82,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     count = config.evaluation.per_clip
     seeds = [candidate_seed(inputs["clip"], k, config.candidates.seed) for k in range(count)]
-    generated = generate(model, condition(model, item, bench), seeds, config.candidates)
+    generated = generate(model, condition(model, item, bench), seeds, config.candidates, bench.progress)
     found: list[ClipResult] = []
     outputs: dict[str, bytes] = {}
     for k, seed in enumerate(seeds):
@@ -92,7 +93,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(
-                clip_id=inputs["clip"][:16],
+                clip_id=item.action.config["clip_id"],
                 seed=seed,
                 model="aligned" if "lora" in inputs else "base",
                 metrics=video_metrics(video, truth, pose),
@@ -110,7 +111,8 @@ def _compare(item: Item, bench: Workbench) -> Output:
     return Output(comparison.model_dump(mode="json"))
 
 
-def clip_results(config: RunConfig, results: Results) -> tuple[ClipResult, ...]:
+def clip_results(results: Results) -> tuple[ClipResult, ...]:
+    """Every generated and measured video, base and aligned."""
     return tuple(
         ClipResult.model_validate(row) for _, result in results.done(NAME) for row in result.record.get("results", ())
     )

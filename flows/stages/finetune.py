@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import yaml
@@ -25,8 +26,6 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
         return StageItems(())
     tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
     settings = key_config(config.alignment, "checkpoint_every")
-    settings["shift"] = config.candidates.shift
-    settings["conditioning_scale"] = config.candidates.conditioning_scale
     settings["model"] = {"dtype": config.candidates.model.dtype}
     action = Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **tars})
     name = f"LoRA ({config.alignment.method}, {config.alignment.steps} steps)"
@@ -52,29 +51,34 @@ class Slot:
 
 
 def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.alignment import StepLog, TensorBoardLog, train
+    from ipa_core.alignment import ShardSamples, StepLog, TensorBoardLog, model_card, train
 
-    config = bench.config
-    tars = [bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))]
-    curve: list[StepLog] = []
-    tensorboard = TensorBoardLog(bench.store.logs / item.action.key)
+    config = bench.config.alignment
+    samples = ShardSamples([bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))])
+    tensorboard = TensorBoardLog(Path(bench.store.address) / "tensorboard" / item.action.key)
 
     def on_step(entry: StepLog) -> None:
-        curve.append(entry)
         tensorboard(entry)
         bench.progress(entry.step + 1, entry.steps)
 
-    slot = Slot(bench.store, item.action.key)
-    trained = train(bench.model(), tars, config.alignment, checkpoints=slot, on_step=on_step)
-    bench.forget_model()
+    try:
+        slot = Slot(bench.store, item.action.key)
+        trained = train(bench.model(), samples, config, checkpoints=slot, on_step=on_step)
+    finally:
+        tensorboard.close()
+        bench.forget_model()
+    base = Path(bench.config.candidates.model.path)
+    card = model_card(config, base.name if base.is_absolute() else str(base), len(samples))
+    # Without the seconds: the same training gives the same bytes.
+    history = [entry.model_dump(exclude={"seconds"}) for entry in trained.history]
     return Output(
-        {"steps": config.alignment.steps},
+        {"steps": config.steps, "samples": len(samples), "loss": trained.history[-1].loss},
         {
-            LORA: trained.lora,
+            LORA: trained.weights,
             "comfyui_lora.safetensors": trained.comfyui,
-            "README.md": trained.card.encode(),
-            "alignment.yaml": yaml.safe_dump(config.alignment.model_dump(mode="json"), sort_keys=False).encode(),
-            "training.json": json.dumps([asdict(entry) for entry in curve]).encode(),
+            "README.md": card.encode(),
+            "alignment.yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode(),
+            "training.json": json.dumps(history).encode(),
         },
     )
 
