@@ -31,9 +31,9 @@ _ATTEMPTS = 60
 
 @dataclass(frozen=True, eq=False)
 class RenderedClip:
-    """frames: uint8 RGB ``[T, H, W, 3]``; keypoints: float32 ``[T, 133, 2]``, pixels, in COCO-WholeBody order (feet and
-    face points are 0, 0 with confidence 0); confidence: float32 ``[T, 133]``; hand_mask: bool ``[T, H, W]``, pixels
-    whose centre shows a hand."""
+    """frames: uint8 RGB ``[T, H, W, 3]``; keypoints: float32 ``[T, 133, 2]``, pixels, in COCO-WholeBody order, also
+    those outside the picture (feet and face points are 0, 0); confidence: float32 ``[T, 133]``: 1 visible,
+    HIDDEN_CONFIDENCE behind something, 0 outside or unknown; hand_mask: bool ``[T, H, W]``."""
 
     frames: np.ndarray
     keypoints: np.ndarray
@@ -115,7 +115,7 @@ def _render(
         masks.append(hand_mask)
         confidences.append(_confidence(pixels[frame], depth[frame], surface_depth))
     confidence = np.stack(confidences)
-    points = np.where(confidence[..., None] > 0, pixels, 0.0).astype(np.float32)
+    points = np.nan_to_num(pixels).astype(np.float32)
     return RenderedClip(np.stack(pictures), points, confidence, np.stack(masks))
 
 
@@ -183,8 +183,8 @@ def _crevices(depth: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _confidence(pixels: np.ndarray, depth: np.ndarray, surface_depth: np.ndarray) -> np.ndarray:
     """Of each keypoint, float32 ``[133]``: 1 visible, HIDDEN_CONFIDENCE behind something, 0 outside or unknown."""
     size = len(surface_depth)
-    known = np.isfinite(pixels).all(axis=-1)
-    inside = known & (np.nan_to_num(pixels, nan=-1.0) >= 0).all(axis=-1) & (np.nan_to_num(pixels, nan=-1.0) < size).all(axis=-1)
+    with np.errstate(invalid="ignore"):  # NaN: the skeleton has no such point
+        inside = ((pixels >= 0) & (pixels < size)).all(axis=-1)
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
     allowed = np.full(len(depth), _BODY_DEPTH)
     for part in kp.HANDS.values():

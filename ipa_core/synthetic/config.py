@@ -1,0 +1,124 @@
+"""What `ipa pretrain` computes: rendered clips -> codec -> flow model. One file: configs/pretrain.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ipa_core.config import Config, ConfigError, Fraction, Positive, PositiveInt
+
+
+class TrainingSetConfig(Config):
+    """The rendered clips. Clip i shows performer i modulo 6."""
+
+    clips: PositiveInt = 3600
+    seed: int = 1
+    held_out_clips: PositiveInt = 120
+    """Other motions of the same performers, for the report."""
+    held_out_seed: int = 7
+    size: PositiveInt = 96
+    """Pixels of the square picture; a multiple of 8."""
+    frames: PositiveInt = 5
+    """F; the codec wants 4 n + 1, the patches want (F + 1) to be a multiple of their length in time."""
+    fps: Positive = 8.0
+
+
+class CodecConfig(Config):
+    """A linear codec (PCA of 8 x 8 blocks), written into AutoencoderKLWan; its decoder is then fine-tuned."""
+
+    clips: PositiveInt = 1200
+    """The first so many clips of the training set are what it is made from."""
+    channels: PositiveInt = 24
+    """z, latent channels per 8 x 8 block."""
+    encoder_dim: PositiveInt = 64
+    decoder_dim: PositiveInt = 96
+    """Widths of the two halves; each at least 2 z + 1."""
+    hand_weight: Annotated[float, Field(ge=0)] = 3.0
+    """Blocks and pixels of hands count 1 + this."""
+    steps: Annotated[int, Field(ge=0)] = 800
+    """Of the decoder's fine-tuning; 0 leaves the linear codec."""
+    batch_size: PositiveInt = 4
+    crop: PositiveInt = 48
+    """Pixels of the training crops; a multiple of 8."""
+    learning_rate: Positive = 2e-4
+
+    @model_validator(mode="after")
+    def _check(self) -> CodecConfig:
+        if min(self.encoder_dim, self.decoder_dim) < 2 * self.channels + 1:
+            raise ValueError(
+                f"encoder_dim and decoder_dim must be at least 2 * channels + 1 = {2 * self.channels + 1}, "
+                f"got {self.encoder_dim} and {self.decoder_dim}"
+            )
+        return self
+
+
+class FlowModelConfig(Config):
+    """Geometry of the WanVACETransformer3DModel and its text encoder."""
+
+    heads: PositiveInt = 4
+    head_dim: PositiveInt = 48
+    layers: PositiveInt = 5
+    vace_layers: tuple[int, ...] = (0, 2)
+    ffn_dim: PositiveInt = 768
+    patch: tuple[int, int, int] = (3, 1, 1)
+    """Latents per token in time, height, width. Three latent frames per token: the sixth frame is the reference image."""
+    text_dim: PositiveInt = 32
+
+
+class FlowTrainingConfig(Config):
+    """Flow matching from scratch."""
+
+    steps: PositiveInt = 6000
+    batch_size: PositiveInt = 4
+    learning_rate: Positive = 1.2e-3
+    warmup_steps: PositiveInt = 60
+    decay: Fraction = 0.25
+    """Last share of the steps, over which the learning rate falls linearly to 2 %."""
+    ema: Fraction = 0.998
+    """Decay of the weight average, which is what is saved."""
+    hand_weight: Annotated[float, Field(ge=0)] = 3.0
+    """Latents of hands count 1 + this times their share of hand pixels."""
+    palm_share: Fraction = 0.5
+    none_share: Fraction = 0.25
+    """Shares of samples whose control shows only the palms, or no hands; the others show all fingers. With fingers
+    left open, seeds change the hands, and there is something to prefer."""
+    jitter: Annotated[float, Field(ge=0)] = 0.03
+    """Standard deviation of the drawn hand points, in hand sizes: at inference they come from a detector."""
+    same_clip_reference: Fraction = 0.6
+    """Share of samples whose reference image is a frame of the clip itself; else another clip of the performer."""
+    prompt_dropout: Fraction = 0.1
+    checkpoint_every: PositiveInt = 200
+
+
+class PretrainConfig(Config):
+    seed: int = 0
+    data: TrainingSetConfig = TrainingSetConfig()
+    codec: CodecConfig = CodecConfig()
+    model: FlowModelConfig = FlowModelConfig()
+    training: FlowTrainingConfig = FlowTrainingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> PretrainConfig:
+        latent_frames = self.data.frames + 1
+        if self.data.size % 8 or self.data.frames % 4 != 1 or latent_frames % self.model.patch[0]:
+            raise ValueError(
+                "data.size must be a multiple of 8, data.frames be 4 n + 1, and data.frames + 1 a multiple of "
+                f"model.patch[0]; got {self.data.size}, {self.data.frames} and {self.model.patch[0]}"
+            )
+        return self
+
+
+def load_pretrain_config(path: Path) -> PretrainConfig:
+    """Read configs/pretrain.yaml. Raises :class:`ConfigError` with the fields that are wrong."""
+    try:
+        return PretrainConfig.model_validate(yaml.safe_load(path.read_text()) or {})
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None

@@ -1,0 +1,81 @@
+"""Rendered clips and their control drawings as latents: what the flow model trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ipa_core.synthetic.codec import PATCH, LinearCodec, to_video
+from ipa_core.synthetic.config import FlowTrainingConfig
+from ipa_core.synthetic.control import HandDetail, as_detected, draw_control
+from ipa_core.synthetic.dataset import Progress, RenderedSet, load_shards
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSet:
+    """N clips, in half precision.
+
+    clean: ``[N, z, T, h, w]``. controls: ``[N, 2, z, T, h, w]``, once with the palms only, once with all fingers or no
+    hands. hands: ``[N, T, h, w]``, share of hand pixels per latent. performer: int64 ``[N]``.
+    """
+
+    clean: Tensor
+    controls: Tensor
+    hands: Tensor
+    performer: Tensor
+
+
+def encode_shards(
+    shards: list[Path],
+    folder: Path,
+    codec: LinearCodec,
+    config: FlowTrainingConfig,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> EncodedSet:
+    """Encode every shard into ``folder`` (files that exist are kept) and read the result into memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for number, shard in enumerate(shards):
+        path = folder / shard.name
+        if not path.exists():
+            rng = np.random.default_rng([seed, number])
+            partial = path.with_suffix(".partial")
+            safetensors.torch.save_file(_encode(load_shards([shard]), codec, config, rng), partial)
+            partial.replace(path)
+        parts.append(safetensors.torch.load_file(path))
+        if progress:
+            progress(f"encoded {number + 1} of {len(shards)} shards", (number + 1) / len(shards))
+    return EncodedSet(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def hand_share(mask: np.ndarray) -> np.ndarray:
+    """bool ``[..., H, W]`` -> share of hand pixels per latent, float32 ``[..., H/8, W/8]``."""
+    *rest, height, width = mask.shape
+    blocks = mask.reshape(*rest, height // PATCH, PATCH, width // PATCH, PATCH)
+    return blocks.mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _encode(
+    clips: RenderedSet, codec: LinearCodec, config: FlowTrainingConfig, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    full_share = 1 - config.palm_share - config.none_share
+    controls = []
+    for index in range(len(clips)):
+        points, sure = as_detected(clips.keypoints[index], clips.confidence[index], rng, config.jitter)
+        fingers = rng.uniform() * (1 - config.palm_share) < full_share
+        details: tuple[HandDetail, HandDetail] = ("palm", "full" if fingers else "none")
+        drawings = [draw_control(points, sure, clips.frames.shape[2], detail) for detail in details]
+        controls.append(codec.encode(to_video(np.stack(drawings))).half())
+    return {
+        "clean": codec.encode(to_video(clips.frames)).half(),
+        "controls": torch.stack(controls),
+        "hands": torch.from_numpy(hand_share(clips.hand_mask)).half(),
+        "performer": torch.from_numpy(clips.performer),
+    }

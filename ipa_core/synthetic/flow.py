@@ -1,0 +1,253 @@
+"""Flow matching of the small transformer, from scratch, on exactly what WanVACEPipeline feeds at inference.
+
+t = 1 is noise: z_t = (1 - t) clean + t noise, target noise - clean. Every draw follows from (seed, step), so that a resumed
+run repeats the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from diffusers import WanVACETransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from torch import Tensor, nn
+from transformers import ByT5Tokenizer, UMT5EncoderModel
+
+from ipa_core.synthetic.codec import PATCH, LinearCodec
+from ipa_core.synthetic.config import FlowTrainingConfig
+from ipa_core.synthetic.dataset import Progress
+from ipa_core.synthetic.encoded import EncodedSet
+from ipa_core.synthetic.performers import PERFORMERS
+
+PROMPT_LENGTH = 512
+"""WanVACEPipeline's `max_sequence_length`; shorter prompts are padded with zeros that attention sees."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Embeddings of the performers' sentences and, last, of the empty prompt.
+
+    embeddings: ``[P + 1, L, D]``, each followed by one padding token that stands for all of them. bias: ``[P + 1, L]``,
+    added to the attention logits: log of how many tokens a token stands for.
+    """
+
+    embeddings: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """clean: normalised latents ``[B, z, 1 + T, h, w]``, the reference image first. conditioning: ``[B, 2 z + 64, 1 + T, h,
+    w]`` as the pipeline makes it. weight: ``[B, 1, 1 + T, h, w]``. prompt: ``[B]``, index into Prompts."""
+
+    clean: Tensor
+    conditioning: Tensor
+    weight: Tensor
+    prompt: Tensor
+
+
+def embed_prompts(tokenizer: ByT5Tokenizer, text_encoder: UMT5EncoderModel) -> Prompts:
+    """What ``WanVACEPipeline.encode_prompt`` gives, with its hundreds of equal padding tokens folded into one."""
+    sentences = [*(performer.prompt for performer in PERFORMERS), ""]
+    encoded = []
+    for sentence in sentences:
+        tokens = tokenizer(sentence, return_tensors="pt")
+        with torch.no_grad():
+            encoded.append(text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0])
+    longest = max(map(len, encoded))
+    embeddings = torch.zeros(len(encoded), longest + 1, encoded[0].shape[1])
+    bias = torch.full((len(encoded), longest + 1), -math.inf)
+    for row, tokens in enumerate(encoded):
+        embeddings[row, : len(tokens)] = tokens
+        bias[row, : len(tokens)] = 0.0
+        bias[row, len(tokens)] = math.log(PROMPT_LENGTH - len(tokens))
+    return Prompts(embeddings, bias)
+
+
+class FoldedPadding(WanAttnProcessor):
+    """Cross-attention whose keys stand for several equal tokens (see :class:`Prompts`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias: Tensor | None = None
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        return super().__call__(attn, hidden_states, encoder_hidden_states, self.bias, rotary_emb)
+
+
+class TrainingBatches:
+    """Draws batches from encoded clips; batch ``step`` is a function of (seed, step)."""
+
+    def __init__(self, clips: EncodedSet, codec: LinearCodec, config: FlowTrainingConfig, seed: int) -> None:
+        self._clips, self._codec, self._config, self._seed = clips, codec, config, seed
+        performer = clips.performer.numpy()
+        self._of_performer = [np.flatnonzero(performer == index) for index in range(len(PERFORMERS))]
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self._seed, step])
+        clean, controls, hands, prompts = [], [], [], []
+        for _ in range(self._config.batch_size):
+            clip = int(rng.integers(len(self._clips.clean)))
+            performer = int(self._clips.performer[clip])
+            same = rng.uniform() < self._config.same_clip_reference
+            source = clip if same else int(rng.choice(self._of_performer[performer]))
+            reference = self._clips.clean[source][:, [int(rng.integers(self._clips.clean.shape[2]))]]
+            variant = 0 if rng.uniform() < self._config.palm_share else 1
+            # Gestures also run backwards. Mirror images would need a mirrored light, so there are none.
+            axes = [1] if rng.uniform() < 0.5 else []
+            clean.append(torch.cat([reference, self._clips.clean[clip].flip(axes)], dim=1))
+            controls.append(self._clips.controls[clip, variant].flip(axes))
+            hands.append(self._clips.hands[clip][None].flip(axes))
+            prompts.append(len(PERFORMERS) if rng.uniform() < self._config.prompt_dropout else performer)
+        latents, hand = torch.stack(clean).float(), torch.stack(hands).float()
+        weight = torch.cat([torch.full_like(hand[:, :, :1], 0.2), 1 + self._config.hand_weight * hand], dim=2)
+        conditioning = vace_conditioning(torch.stack(controls).float(), latents[:, :, :1], self._codec)
+        return Batch(latents, conditioning, weight, torch.tensor(prompts))
+
+
+def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) -> Tensor:
+    """The pipeline's ``control_hidden_states`` for a mask of ones: ``[B, 2 z + 64, 1 + T, h, w]``.
+
+    control: latents ``[B, z, T, h, w]`` of the drawings; reference: ``[B, z, 1, h, w]``. Inactive half: the code of an
+    all-grey picture; the reference frame has its latents there, zeros in the reactive half, and a mask of zeros.
+    """
+    grey = -codec.mean.to(control).view(1, -1, 1, 1, 1).expand_as(control)
+    batch, _, frames, height, width = control.shape
+    mask = control.new_ones(batch, PATCH**2, frames, height, width)
+    first = torch.cat([reference, torch.zeros_like(reference), torch.zeros_like(mask[:, :, :1])], dim=1)
+    return torch.cat([first, torch.cat([grey, control, mask], dim=1)], dim=2)
+
+
+def flow_loss(
+    transformer: nn.Module, batch: Batch, prompts: Prompts, time: Tensor, noise: Tensor, folded: FoldedPadding
+) -> tuple[Tensor, Tensor]:
+    """Weighted mean squared velocity error (scalar), and the unweighted one per sample ``[B]``; time: ``[B]`` in (0, 1)."""
+    mixed = torch.lerp(batch.clean, noise, time.view(-1, 1, 1, 1, 1))
+    folded.bias = prompts.bias[batch.prompt][:, None, None, :]
+    velocity = transformer(
+        hidden_states=mixed,
+        timestep=1000 * time,
+        encoder_hidden_states=prompts.embeddings[batch.prompt],
+        control_hidden_states=batch.conditioning,
+        return_dict=False,
+    )[0]
+    error = (velocity.float() - (noise - batch.clean)) ** 2
+    loss = (batch.weight * error).mean() / batch.weight.mean()
+    return loss, error.detach().mean(dim=(1, 2, 3, 4))
+
+
+def train_flow(
+    transformer: WanVACETransformer3DModel,
+    batches: TrainingBatches,
+    prompts: Prompts,
+    config: FlowTrainingConfig,
+    checkpoint: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> WanVACETransformer3DModel:
+    """Train in place and return the averaged model's weights loaded into ``transformer``.
+
+    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists.
+    """
+    transformer.to(device).train()
+    prompts = Prompts(prompts.embeddings.to(device), prompts.bias.to(device))
+    folded = FoldedPadding()
+    for block in (*transformer.blocks, *transformer.vace_blocks):
+        block.attn2.set_processor(folded)
+    names, parameters = zip(*transformer.named_parameters(), strict=True)
+    average = [parameter.detach().clone() for parameter in parameters]
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start = _restore(checkpoint, names, parameters, average, optimizer)
+    running = None
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _rate(step, config)
+        batch = _to(batches(step), device)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        time = torch.sigmoid(0.3 + 1.2 * torch.randn(config.batch_size, generator=generator)).to(device)
+        noise = torch.randn(batch.clean.shape, generator=generator).to(device)
+        loss, _ = flow_loss(transformer, batch, prompts, time, noise, folded)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        keep = min(config.ema, (step + 1) / (step + 10))
+        torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - keep)
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            _save(checkpoint, names, parameters, average, optimizer, step + 1)
+        if progress and step % 10 == 9:
+            progress(f"flow step {step + 1} of {config.steps}, loss {running:.4f}", (step + 1) / config.steps)
+    with torch.no_grad():
+        for parameter, mean in zip(parameters, average, strict=True):
+            parameter.copy_(mean)
+    for block in (*transformer.blocks, *transformer.vace_blocks):
+        block.attn2.set_processor(WanAttnProcessor())
+    return transformer.to("cpu").eval()
+
+
+def _rate(step: int, config: FlowTrainingConfig) -> float:
+    left = (config.steps - step) / max(1.0, config.decay * config.steps)
+    return min(1.0, (step + 1) / config.warmup_steps) * max(0.02, min(1.0, left))
+
+
+def _to(batch: Batch, device: str) -> Batch:
+    return Batch(*(getattr(batch, name).to(device) for name in ("clean", "conditioning", "weight", "prompt")))
+
+
+def _save(
+    path: Path,
+    names: tuple[str, ...],
+    parameters: tuple[nn.Parameter, ...],
+    average: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+) -> None:
+    tensors = {"step": torch.tensor(step)}
+    for name, parameter, mean in zip(names, parameters, average, strict=True):
+        state = optimizer.state[parameter]
+        tensors[f"weight/{name}"] = parameter.detach().contiguous()
+        tensors[f"average/{name}"] = mean.contiguous()
+        tensors[f"first/{name}"] = state["exp_avg"].contiguous()
+        tensors[f"second/{name}"] = state["exp_avg_sq"].contiguous()
+    partial = path.with_suffix(".partial")
+    safetensors.torch.save_file(tensors, partial)
+    partial.replace(path)
+
+
+def _restore(
+    path: Path,
+    names: tuple[str, ...],
+    parameters: tuple[nn.Parameter, ...],
+    average: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """The step to go on with; 0 where there is no checkpoint."""
+    if not path.exists():
+        return 0
+    tensors = safetensors.torch.load_file(path)
+    step = int(tensors["step"])
+    with torch.no_grad():
+        for name, parameter, mean in zip(names, parameters, average, strict=True):
+            parameter.copy_(tensors[f"weight/{name}"])
+            mean.copy_(tensors[f"average/{name}"])
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": tensors[f"first/{name}"].to(parameter.device),
+                "exp_avg_sq": tensors[f"second/{name}"].to(parameter.device),
+            }
+    return step
