@@ -24,14 +24,15 @@ def resolve_model(config: ModelConfig) -> Path:
 
     Looks at names only and never at the network. Raises :class:`MissingModel`.
     """
-    folder = Path(config.path)
-    if not folder.is_dir():
-        folder = _cached_snapshot(config)
+    local = Path(config.path)
+    is_local = local.is_dir()
+    folder = local if is_local else _cached_snapshot(config)
+    remedy = "" if is_local else f"; {_how_to_get(config)}"
     if not (folder / INDEX).is_file():
-        raise MissingModel(f"{folder} is no diffusers pipeline folder: it has no {INDEX}")
+        raise MissingModel(f"{folder} is no diffusers pipeline folder: it has no {INDEX}{remedy}")
     missing = _missing_files(folder)
     if missing:
-        raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)} is missing")
+        raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)} is missing{remedy}")
     return folder
 
 

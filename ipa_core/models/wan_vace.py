@@ -84,9 +84,8 @@ class WanVACEModel:
         self.pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
         )
-        if (
-            not self.pipeline.get_list_adapters()
-        ):  # diffusers only logs it, and the base model would pass for the aligned
+        # diffusers only logs it when nothing fits, and the base model would pass for the aligned one.
+        if not self.pipeline.get_list_adapters():
             raise ValueError(f"{file.name} holds no LoRA for this model's transformer")
         self.transformer.requires_grad_(False)
 

@@ -68,6 +68,14 @@ def test_a_hub_model_is_found_in_the_cache(folder: Path, hub_cache: Path) -> Non
     assert resolve_model(ModelConfig(path=HUB_ID, revision=COMMIT)) == snapshot
 
 
+def test_a_download_that_was_broken_off_says_how_to_go_on(folder: Path, hub_cache: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    shutil.copytree(folder, hub_cache / "snapshots" / COMMIT)
+
+    with pytest.raises(MissingModel, match=r"vae/\*\.safetensors is missing; get it with `hf download"):
+        resolve_model(ModelConfig(path=HUB_ID, revision=COMMIT))
+
+
 @pytest.mark.usefixtures("hub_cache")
 @pytest.mark.parametrize(
     ("revision", "command"),
