@@ -49,7 +49,7 @@ def epoch_order(seed: int, epoch: int, digests: Sequence[Digest]) -> list[int]:
 
 def visits(seed: int, digests: Sequence[Digest], start: int, count: int) -> list[Visit]:
     """``count`` visits from number ``start`` on of the endless walk over the samples, epoch after epoch."""
-    found = []
+    found: list[Visit] = []
     while len(found) < count:
         epoch, place = divmod(start + len(found), len(digests))
         rest = epoch_order(seed, epoch, digests)[place : place + count - len(found)]

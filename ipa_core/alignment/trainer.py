@@ -162,12 +162,12 @@ def learning_rate(step: int, config: AlignmentConfig) -> float:
 
 
 def _log(parts: Sequence[_Part], step: int, config: AlignmentConfig, grad_norm: float, seconds: float) -> StepLog:
-    def mean(name: str) -> float | None:
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(_Part)):
         values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values).mean().item()
-
+        means[name] = None if values[0] is None else torch.cat(values).mean().item()
     return StepLog(
-        **{field.name: mean(field.name) for field in fields(_Part)},
+        **means,
         step=step,
         steps=config.steps,
         grad_norm=grad_norm,

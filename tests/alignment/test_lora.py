@@ -1,13 +1,9 @@
-import io
 import json
-from pathlib import Path
 
 import pytest
-import safetensors
 import safetensors.torch
 import torch
 from diffusers import WanVACEPipeline
-from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_wan_lora_to_diffusers
 from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
 
@@ -144,6 +140,20 @@ def test_loads_into_the_pipeline_with_its_alpha(model, tiny_folder, vace_blocks)
     )
     assert loaded.transformer.blocks[0].attn1.to_q.scaling == {"default_0": CONFIG.alpha / CONFIG.rank}
     torch.testing.assert_close(predict(loaded), predict(model), rtol=0, atol=0)
+
+
+def test_comfyui_names(model):
+    add_lora(model.transformer, CONFIG.model_copy(update={"vace_blocks": True}))
+    tensors = safetensors.torch.load(comfyui_lora_bytes(model.transformer))
+    assert tensors["diffusion_model.blocks.1.self_attn.q.lora_A.weight"].shape == (4, 48)
+    assert tensors["diffusion_model.blocks.1.cross_attn.v.lora_B.weight"].shape == (48, 4)
+    assert tensors["diffusion_model.vace_blocks.0.self_attn.k.alpha"] == 8
+    assert len(tensors) == 3 * len(lora_parameters(model.transformer)) / 2
+
+
+def test_comfyui_names_attention_projections_only():
+    with pytest.raises(ValueError, match=r"'proj_out.lora_A.weight' is no LoRA weight"):
+        comfyui_name("proj_out.lora_A.weight")
 
 
 def test_comfyui_file_loads_through_diffusers_converter(model, tiny_folder, tmp_path):

@@ -1,0 +1,96 @@
+"""Small training samples, in memory and as shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from blake3 import blake3
+from webdataset import TarWriter
+
+from ipa_core.alignment.data import TrainingSample
+from ipa_core.keypoints import HANDS, WRISTS
+from ipa_core.models import Conditioning, latents_to_bytes
+from ipa_core.records import PoseSequence, PreferenceSample
+from ipa_core.video import encode_video
+from tests.tiny_model import FRAMES, HEIGHT, WIDTH
+
+
+class Samples(list[TrainingSample]):
+    """A list of samples as the trainer takes them."""
+
+    @property
+    def digests(self) -> Sequence[str]:
+        return [sample.record.latents for sample in self]
+
+
+def make_samples(count: int) -> Samples:
+    return Samples(make_sample(number) for number in range(count))
+
+
+def make_sample(number: int, height: int = HEIGHT, width: int = WIDTH) -> TrainingSample:
+    source = torch.Generator().manual_seed(number)
+    latent_frames = 1 + (FRAMES - 1) // 4
+    latents = torch.randn(16, 1 + latent_frames, height // 8, width // 8, generator=source)
+    conditioning = Conditioning(
+        control=torch.randn(1, 96, *latents.shape[1:], generator=source),
+        reference_latents=torch.randn(1, 16, 1, *latents.shape[2:], generator=source),
+        prompt_embeds=torch.randn(1, 7, 32, generator=source),
+        negative_prompt_embeds=None,
+        frames=FRAMES,
+        height=height,
+        width=width,
+    )
+    pictures = torch.randint(0, 256, (FRAMES, height, width, 3), generator=source, dtype=torch.uint8)
+    video = encode_video(pictures.numpy(), fps=8)
+    pose = make_pose(number, height, width)
+    record = PreferenceSample(
+        key=f"{number:016x}-000-{number:016x}",
+        clip_id=f"{number:016x}-000",
+        seed=number,
+        score=0.9,
+        prompt="a person dances",
+        video=blake3(video).hexdigest(),
+        latents=blake3(latents_to_bytes(latents)).hexdigest(),
+        conditioning=blake3(conditioning.to_bytes()).hexdigest(),
+        pose=blake3(pose.to_bytes()).hexdigest(),
+        candidate_action="0" * 64,
+        score_action="1" * 64,
+    )
+    return TrainingSample(record, latents, conditioning, pose, video)
+
+
+def make_pose(number: int, height: int, width: int) -> PoseSequence:
+    """Two hands of 12 pixels, each standing still at its own place."""
+    rng = np.random.default_rng(number)
+    keypoints = np.zeros((FRAMES, 133, 2), np.float32)
+    confidence = np.zeros((FRAMES, 133), np.float32)
+    for side, points in HANDS.items():
+        corner = rng.uniform(4, 40, 2)
+        keypoints[:, points] = corner + rng.uniform(0, 12, (21, 2))
+        keypoints[:, WRISTS[side]] = corner
+        confidence[:, points] = confidence[:, WRISTS[side]] = 1
+    return PoseSequence(keypoints, confidence, width, height, "model", "test")
+
+
+def write_shards(folder: Path, samples: Sequence[TrainingSample], per_shard: int) -> list[Path]:
+    shards = []
+    for first in range(0, len(samples), per_shard):
+        shards.append(folder / f"{len(shards):06d}.tar")
+        with TarWriter(str(shards[-1]), encoder=False) as writer:
+            for sample in samples[first : first + per_shard]:
+                writer.write(shard_files(sample))
+    return shards
+
+
+def shard_files(sample: TrainingSample) -> dict[str, str | bytes]:
+    return {
+        "__key__": sample.record.key,
+        "json": sample.record.model_dump_json().encode(),
+        "latents.safetensors": latents_to_bytes(sample.latents),
+        "conditioning.safetensors": sample.conditioning.to_bytes(),
+        "pose.safetensors": sample.pose.to_bytes(),
+        "mp4": sample.video,
+    }

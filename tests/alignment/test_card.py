@@ -1,0 +1,15 @@
+import json
+
+import yaml
+
+from ipa_core.alignment import model_card
+from ipa_core.config import AlignmentConfig
+
+
+def test_card_has_a_readable_head_and_the_whole_config():
+    config = AlignmentConfig(beta=60)
+    card = model_card(config, base_model="Wan-AI/Wan2.1-VACE-1.3B-diffusers", samples=93)
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head)["base_model"] == "Wan-AI/Wan2.1-VACE-1.3B-diffusers"
+    assert "Trained on 93 preferred videos" in body
+    assert AlignmentConfig.model_validate(json.loads(body.split("```json")[1].split("```")[0])) == config
