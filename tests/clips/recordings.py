@@ -26,8 +26,9 @@ def scene(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
 def numbered(count: int, seed: int = 0, width: int = 160, height: int = 120, first: int = 0) -> list[np.ndarray]:
     """``count`` pictures of one scene, each with its number painted on it; see :func:`number_of`."""
     pictures = []
+    ground = scene(seed, width, height)
     for number in range(first, first + count):
-        picture = scene(seed, width, height)
+        picture = ground.copy()
         for bit, square in enumerate(_squares(picture)):
             square[:] = 170 if number >> bit & 1 else 90
         pictures.append(picture)

@@ -1,4 +1,3 @@
-import itertools
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_the_crop_follows_the_person(tmp_path: Path) -> None:
 
 
 def test_people_are_found_in_scaled_pictures_and_boxes_are_meant_in_the_source(tmp_path: Path) -> None:
-    path = record(tmp_path / "a.mp4", itertools.islice(numbered(9, width=3840, height=2160), 9), fps=8)
+    path = record(tmp_path / "a.mp4", numbered(9, width=1920, height=1080), fps=8)
     sizes = set()
 
     def find_people(picture: np.ndarray) -> Sequence[Box]:
@@ -129,10 +128,10 @@ def test_people_are_found_in_scaled_pictures_and_boxes_are_meant_in_the_source(t
         return [Box(x=300, y=100, width=100, height=400)]
 
     config = CONFIG.model_copy(update={"crop": "person", "width": 160, "height": 160, "crop_margin": 0})
-    (clip,) = cut_video(path, SOURCE, config, find_people)
+    clip, _ = cut_video(path, SOURCE, config, find_people)
     assert isinstance(clip, CutClip)
     assert sizes == {(720, 1280, 3)}
-    assert clip.crop == Box(x=450, y=300, width=1200, height=1200)
+    assert clip.crop == Box(x=225, y=150, width=600, height=600)
     assert clip.frames.shape == (17, 160, 160, 3)
 
 
@@ -158,7 +157,7 @@ def test_one_window_is_held_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_reference_follows_from_the_source() -> None:
-    assert [reference_index(SOURCE, index, 81) for index in range(5)] == [0, 0, 0, 0, 0]
+    assert [reference_index(SOURCE, index, 81) for index in range(5)] == [26, 41, 75, 26, 65]
     assert {reference_index(SOURCE, index, 5) for index in range(60)} == set(range(5))
 
 
