@@ -1,0 +1,196 @@
+"""Base against aligned model on the same clips and seeds: paired differences with intervals, and a plain verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipa_core.evaluation.features import FeaturePair, FrechetComparison, compare_frechet
+from ipa_core.evaluation.metrics import VideoMetrics
+from ipa_core.records import HandScore, Record
+
+Model = Literal["base", "aligned"]
+Verdict = Literal["better", "no difference shown", "worse", "nothing to compare"]
+
+
+class ClipResult(Record):
+    """One generated video of a held-out clip, measured."""
+
+    clip_id: str
+    seed: int
+    model: Model
+    metrics: VideoMetrics
+    score: HandScore
+    fvd: FeaturePair | None = None
+    """``None``: no extractor configured."""
+    fid_vid: FeaturePair | None = None
+
+
+class Interval(Record):
+    """95 % bootstrap interval over clips."""
+
+    low: float
+    high: float
+
+
+class MetricComparison(Record):
+    """One metric over the pairs where both models have it. Numbers are ``None`` where there is no such pair."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    pairs: int
+    clips: int
+    base: float | None
+    aligned: float | None
+    difference: float | None
+    """Mean of aligned - base over the pairs."""
+    difference_interval: Interval | None
+    win_rate: float | None
+    """Share of the pairs in which the aligned model is better; ties count half."""
+    win_rate_interval: Interval | None
+    no_interval: str | None
+    """Why there are no intervals."""
+
+
+class Comparison(Record):
+    metrics: tuple[MetricComparison, ...]
+    """The hand score first."""
+    fvd: FrechetComparison
+    fid_vid: FrechetComparison
+    clips: int
+    pairs: int
+    unpaired: int
+    """Results whose counterpart of the other model is missing."""
+    unscorable_base: int
+    """Of the pairs: videos without a hand score."""
+    unscorable_aligned: int
+    verdict: Verdict
+    """On the hand score: ``better`` or ``worse`` only where the interval leaves zero out."""
+    sentence: str
+    """The verdict with its numbers, for people."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    label: str
+    read: Callable[[ClipResult], float | None]
+    higher_is_better: bool = True
+
+
+METRICS: Final = (
+    Metric("hand_score", "hand score", lambda result: result.score.score),
+    Metric("confidence", "hand confidence", lambda result: result.score.components.confidence),
+    Metric("pck", "PCK to the driving hand", lambda result: result.score.components.pck),
+    Metric("error", "normalised hand error", lambda result: result.score.components.error, False),
+    Metric("bone_consistency", "bone consistency", lambda result: result.score.components.bone_consistency),
+    Metric("jitter", "hand jitter", lambda result: result.score.components.jitter, False),
+    Metric("psnr_hand", "PSNR-Hand (dB)", lambda result: result.metrics.psnr_hand),
+    Metric("ssim_hand", "SSIM-Hand", lambda result: result.metrics.ssim_hand),
+    Metric("psnr", "PSNR (dB)", lambda result: result.metrics.psnr),
+    Metric("ssim", "SSIM", lambda result: result.metrics.ssim),
+)
+"""Sharpness is left out: neither more nor less of it is better in itself."""
+
+
+def compare(base: Sequence[ClipResult], aligned: Sequence[ClipResult], *, bootstrap: int, seed: int = 0) -> Comparison:
+    """Pair the results by (clip, seed) and compare every metric.
+
+    Intervals are percentiles of ``bootstrap`` resamples of the clips: seeds of one clip are no independent trials. The
+    same input gives the same intervals, whatever its order. With few clips such intervals are somewhat too narrow.
+    """
+    first = {(result.clip_id, result.seed): result for result in base}
+    second = {(result.clip_id, result.seed): result for result in aligned}
+    pairs = [(first[place], second[place]) for place in sorted(first.keys() & second.keys())]
+    metrics = tuple(compare_metric(metric, pairs, bootstrap, seed) for metric in METRICS)
+    verdict = _verdict(metrics[0])
+    return Comparison(
+        metrics=metrics,
+        fvd=compare_frechet([(one.fvd, other.fvd) for one, other in pairs]),
+        fid_vid=compare_frechet([(one.fid_vid, other.fid_vid) for one, other in pairs]),
+        clips=len({one.clip_id for one, _ in pairs}),
+        pairs=len(pairs),
+        unpaired=len(first.keys() ^ second.keys()),
+        unscorable_base=sum(one.score.score is None for one, _ in pairs),
+        unscorable_aligned=sum(other.score.score is None for _, other in pairs),
+        verdict=verdict,
+        sentence=_sentence(metrics[0], verdict),
+    )
+
+
+def compare_metric(
+    metric: Metric, pairs: Sequence[tuple[ClipResult, ClipResult]], bootstrap: int, seed: int
+) -> MetricComparison:
+    """One metric over the pairs in which both videos have it."""
+    read = [(one.clip_id, metric.read(one), metric.read(other)) for one, other in pairs]
+    measured = [(clip, one, other) for clip, one, other in read if one is not None and other is not None]
+    clips = np.array([clip for clip, _, _ in measured])
+    values = np.array([[one, other] for _, one, other in measured], np.float64).reshape(-1, 2)
+    difference = values[:, 1] - values[:, 0]
+    gain = np.sign(difference if metric.higher_is_better else -difference)
+    count = len(set(clips))
+    by_clip = count >= 2
+    return MetricComparison(
+        name=metric.name,
+        label=metric.label,
+        higher_is_better=metric.higher_is_better,
+        pairs=len(values),
+        clips=count,
+        base=_mean(values[:, 0]),
+        aligned=_mean(values[:, 1]),
+        difference=_mean(difference),
+        difference_interval=clip_bootstrap(difference, clips, bootstrap, seed) if by_clip else None,
+        win_rate=_mean((gain + 1) / 2),
+        win_rate_interval=clip_bootstrap((gain + 1) / 2, clips, bootstrap, seed) if by_clip else None,
+        no_interval=None if by_clip else ("nothing was measured" if count == 0 else "an interval needs two clips"),
+    )
+
+
+def clip_bootstrap(values: NDArray[np.float64], clips: NDArray[np.str_], resamples: int, seed: int) -> Interval:
+    """Interval of the mean of ``values [N]`` when the clips ``[N]`` they belong to are drawn again with replacement.
+
+    Source: the cluster bootstrap of Field and Welsh, "Bootstrapping clustered data" (2007).
+    """
+    _, place = np.unique(clips, return_inverse=True)
+    counts = np.bincount(place)
+    sums = np.bincount(place, weights=values)
+    drawn = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(low=round(float(low), 6), high=round(float(high), 6))
+
+
+def _verdict(hand_score: MetricComparison) -> Verdict:
+    interval = hand_score.difference_interval
+    if hand_score.pairs == 0:
+        return "nothing to compare"
+    if interval is not None and interval.low > 0:
+        return "better"
+    if interval is not None and interval.high < 0:
+        return "worse"
+    return "no difference shown"
+
+
+def _sentence(hand_score: MetricComparison, verdict: Verdict) -> str:
+    metric, interval = hand_score, hand_score.difference_interval
+    if metric.base is None or metric.aligned is None or metric.difference is None or metric.win_rate is None:
+        return "Hands, aligned against base: nothing to compare, no pair of videos has a hand score."
+    bounds = f"95 % interval {interval.low:+.3f} to {interval.high:+.3f}" if interval else f"{metric.no_interval}"
+    return (
+        f"Hands, aligned against base: {verdict}. Hand score {metric.base:.3f} -> {metric.aligned:.3f}, "
+        f"{metric.difference:+.3f} ({bounds}); aligned wins {metric.win_rate:.0%} of {_count(metric.pairs, 'pair')} "
+        f"on {_count(metric.clips, 'clip')}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return round(float(values.mean()), 6) if len(values) else None

@@ -1,0 +1,82 @@
+"""How close a generated video comes to the true one: PSNR and SSIM, of the whole picture and of the hands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from ipa_core.masks import hand_mask
+from ipa_core.records import PoseSequence, Record
+
+PSNR_CEILING = 100.0
+"""dB. Equal pictures would have infinitely many, which neither JSON nor a mean can hold; values are cut here."""
+
+
+class VideoMetrics(Record):
+    """Means over the frames of one generated video. Higher is closer."""
+
+    psnr: float
+    """dB, from 0 to 100."""
+    ssim: float
+    """In [-1, 1]."""
+    psnr_hand: float | None
+    """PSNR over the pixels of the hand mask; ``None`` where no frame shows a hand."""
+    ssim_hand: float | None
+    """Mean of the SSIM map over the pixels of the hand mask; ``None`` where no frame shows a hand."""
+
+
+def video_metrics(video: np.ndarray, truth: np.ndarray, pose: PoseSequence) -> VideoMetrics:
+    """Compare uint8 RGB ``[T, H, W, 3]`` with the true video, whose pose is ``pose``.
+
+    The hand mask is that of the true video's pose, so a hand that the model leaves out costs as much as a wrong one.
+    Hand values are means over the frames with a hand, each frame counting the same, large hands or small. Raises
+    ``ValueError`` where sizes or lengths differ.
+    """
+    if video.shape != truth.shape or len(video) != len(pose):
+        raise ValueError(
+            f"video, true video and pose must have one size and length, "
+            f"got {video.shape}, {truth.shape} and {len(pose)} frames"
+        )
+    masks = hand_mask(pose).astype(bool)
+    squares = [(made.astype(np.float64) - true) ** 2 for made, true in zip(video, truth, strict=True)]
+    maps = [ssim_map(made, true) for made, true in zip(video, truth, strict=True)]
+    shown = [frame for frame, mask in enumerate(masks) if mask.any()]
+    return VideoMetrics(
+        psnr=_mean(psnr(square.mean()) for square in squares),
+        ssim=_mean(similarity.mean() for similarity in maps),
+        psnr_hand=_mean(psnr(squares[frame][masks[frame]].mean()) for frame in shown) if shown else None,
+        ssim_hand=_mean(maps[frame][masks[frame]].mean() for frame in shown) if shown else None,
+    )
+
+
+def psnr(mean_squared_error: float) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures in dB, cut at :data:`PSNR_CEILING`."""
+    if mean_squared_error <= 0:
+        return PSNR_CEILING
+    return float(min(PSNR_CEILING, 10 * np.log10(255**2 / mean_squared_error)))
+
+
+def ssim_map(picture: np.ndarray, truth: np.ndarray) -> NDArray[np.float64]:
+    """Structural similarity of every pixel, mean of the three channels, ``[H, W]``.
+
+    Gaussian window with sigma 1.5, as Wang et al., "Image Quality Assessment: From Error Visibility to Structural
+    Similarity" (2004), through scikit-image. Pictures need 11 pixels a side.
+    """
+    _, similarity = structural_similarity(
+        picture,
+        truth,
+        channel_axis=2,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    return np.asarray(similarity, np.float64).mean(axis=2)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return round(float(np.mean(list(values))), 6)

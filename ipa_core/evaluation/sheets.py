@@ -1,0 +1,118 @@
+"""Pictures of the report: before and after side by side, each frame with its hands enlarged beside it.
+
+All are JPEG bytes of a few ten kilobytes: a report carries its pictures inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from ipa_core.drawing import draw_overlay
+from ipa_core.keypoints import HANDS
+from ipa_core.records import PoseSequence, Side
+
+HEIGHT: Final = 168
+"""Pixels of a row."""
+QUALITY: Final = 82
+GAP: Final = 4
+GREY: Final = 127
+CROP_SCALE: Final = 1.8
+"""Side of a hand's crop, in hand sizes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A video, uint8 RGB ``[T, H, W, 3]``, and what is drawn over its pictures (None: nothing)."""
+
+    video: np.ndarray
+    overlay: PoseSequence | None
+
+
+def comparison_sheet(
+    driving_video: np.ndarray, driving: PoseSequence, base: Shot, aligned: Shot, columns: int = 3
+) -> bytes:
+    """Three rows: driving video with its skeleton, base, aligned; ``columns`` frames spread over the clip.
+
+    Hand crops are cut at the driving hands, without a skeleton, so that the hands themselves can be judged.
+    """
+    frames = spread(len(driving), columns)
+    rows = [_row(shot, driving, frames) for shot in (Shot(driving_video, driving), base, aligned)]
+    return contact_sheet(rows)
+
+
+def candidate_strip(video: np.ndarray, driving: PoseSequence, columns: int = 2) -> bytes:
+    """A few frames of one candidate with their hands enlarged, in one row."""
+    return contact_sheet([_row(Shot(video, None), driving, spread(len(driving), columns))], height=HEIGHT * 3 // 4)
+
+
+def contact_sheet(rows: Sequence[Sequence[np.ndarray]], *, height: int = HEIGHT) -> bytes:
+    """Tile pictures, uint8 RGB of any size, into one JPEG: each is scaled to ``height``, rows are filled with grey.
+
+    Pictures of one column should have one aspect, so that columns line up. Raises ``ValueError`` without a picture.
+    """
+    if not any(rows):
+        raise ValueError("a contact sheet needs at least one picture")
+    strips = [_join([_scaled(picture, height) for picture in row], axis=1) for row in rows if row]
+    width = max(strip.shape[1] for strip in strips)
+    filled = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=GREY) for strip in strips]
+    return encode_jpeg(_join(filled, axis=0))
+
+
+def encode_jpeg(picture: np.ndarray) -> bytes:
+    """uint8 RGB ``[H, W, 3]`` -> JPEG; the same picture gives the same bytes."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return data.tobytes()
+
+
+def spread(frames: int, count: int) -> list[int]:
+    """``count`` frame numbers, evenly over the clip with its ends; all of them where there are fewer."""
+    return sorted({round(place) for place in np.linspace(0, frames - 1, min(count, frames)).tolist()})
+
+
+def hand_crop(picture: np.ndarray, driving: PoseSequence, frame: int, side: Side) -> np.ndarray:
+    """A square around one driving hand, ``[S, S, 3]``, grey where it leaves the picture; all grey without a hand."""
+    found = driving.confidence[frame, HANDS[side]] > 0
+    points = driving.keypoints[frame, HANDS[side]][found]
+    if not len(points):
+        return np.full((8, 8, 3), GREY, np.uint8)
+    low, high = points.min(axis=0), points.max(axis=0)
+    side_length = max(8, round(float((high - low).max()) * CROP_SCALE))
+    left, top = (int(value) for value in np.rint((low + high - side_length) / 2))
+    crop = np.full((side_length, side_length, 3), GREY, np.uint8)
+    rows = np.clip([top, top + side_length], 0, picture.shape[0])
+    columns = np.clip([left, left + side_length], 0, picture.shape[1])
+    crop[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = picture[slice(*rows), slice(*columns)]
+    return crop
+
+
+def _row(shot: Shot, driving: PoseSequence, frames: Sequence[int]) -> list[np.ndarray]:
+    """Per frame: the picture and both hands; first the person's right hand, which is on the left in most pictures."""
+    row: list[np.ndarray] = []
+    for frame in frames:
+        picture = shot.video[frame]
+        enlarged = _scaled(picture, HEIGHT)
+        if shot.overlay is not None:
+            keypoints = shot.overlay.keypoints[frame] * (HEIGHT / picture.shape[0])
+            enlarged = draw_overlay(enlarged, keypoints, shot.overlay.confidence[frame])
+        row += [enlarged, hand_crop(picture, driving, frame, "right"), hand_crop(picture, driving, frame, "left")]
+    return row
+
+
+def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    smaller = height < picture.shape[0]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+def _join(pictures: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """One after the other with a grey gap between."""
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, GREY, np.uint8)
+    parts = [part for picture in pictures for part in (gap, picture)][1:]
+    return np.concatenate(parts, axis=axis)
