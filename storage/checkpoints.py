@@ -30,12 +30,13 @@ class Checkpoints:
             self._folder.delete(outdated)
 
     def load(self, key: str) -> tuple[int, bytes] | None:
-        """Step and bytes of the newest intact state; None where there is none."""
+        """Step and bytes of the newest intact state; None where there is none. Damaged ones are removed."""
         for name in self._names(key):
             data = self._folder.read(name)
             if data is not None and digest_bytes(data) == name.rpartition("-")[2]:
                 return _step(name), data
             log.warning("The checkpoint of step %d is damaged; an earlier one is taken.", _step(name))
+            self._folder.delete(name)
         return None
 
     def clear(self, key: str) -> None:

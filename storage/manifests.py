@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from storage.actions import ActionResult
 from storage.digest import canonical_json
-from storage.folders import one_sentence, write_whole
+from storage.folders import StoreError, read_whole, write_whole
 
 
 def manifest_rows(results: Iterable[ActionResult]) -> list[dict[str, Any]]:
@@ -53,8 +53,10 @@ def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
     """The rows of :func:`write_manifest`. Raises :class:`StoreError`, and ``ValueError`` where it is no Parquet."""
-    with one_sentence(f"read {path}"):
-        return pq.read_table(path).to_pylist()
+    data = read_whole(path)
+    if data is None:
+        raise StoreError(f"there is no table {path}")
+    return pq.read_table(io.BytesIO(data)).to_pylist()
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
