@@ -1,7 +1,7 @@
 """Base against aligned model on held-out clips, and the report. torch only where a feature extractor is loaded."""
 
 from ipa_core.evaluation.bench import ClipResult, Comparison, compare
-from ipa_core.evaluation.curves import Curve
+from ipa_core.evaluation.charts import Curve
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
 from ipa_core.evaluation.report import (

@@ -57,9 +57,20 @@ class MetricComparison(Record):
     """Why there are no intervals."""
 
 
+class ClipChange(Record):
+    """Hand score of one clip, means over its pairs."""
+
+    clip_id: str
+    base: float
+    aligned: float
+    difference: float
+
+
 class Comparison(Record):
     metrics: tuple[MetricComparison, ...]
     """The hand score first."""
+    by_clip: tuple[ClipChange, ...]
+    """Clips with a hand score, by clip id."""
     fvd: FrechetComparison
     fid_vid: FrechetComparison
     clips: int
@@ -111,6 +122,7 @@ def compare(base: Sequence[ClipResult], aligned: Sequence[ClipResult], *, bootst
     verdict = _verdict(metrics[0])
     return Comparison(
         metrics=metrics,
+        by_clip=_changes(pairs),
         fvd=compare_frechet([(one.fvd, other.fvd) for one, other in pairs]),
         fid_vid=compare_frechet([(one.fid_vid, other.fid_vid) for one, other in pairs]),
         clips=len({one.clip_id for one, _ in pairs}),
@@ -148,6 +160,18 @@ def compare_metric(
         win_rate=_mean((gain + 1) / 2),
         win_rate_interval=clip_bootstrap((gain + 1) / 2, clips, bootstrap, seed) if by_clip else None,
         no_interval=None if by_clip else ("nothing was measured" if count == 0 else "an interval needs two clips"),
+    )
+
+
+def _changes(pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[ClipChange, ...]:
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for one, other in pairs:
+        if one.score.score is not None and other.score.score is not None:
+            scores.setdefault(one.clip_id, []).append((one.score.score, other.score.score))
+    means = {clip: np.mean(both, axis=0).round(6).tolist() for clip, both in sorted(scores.items())}
+    return tuple(
+        ClipChange(clip_id=clip, base=base, aligned=aligned, difference=round(aligned - base, 6))
+        for clip, (base, aligned) in means.items()
     )
 
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ipa_core.evaluation.bench import ClipResult, Comparison
-from ipa_core.evaluation.curves import Curve, curve_svg
+from ipa_core.evaluation.charts import Curve, changes_svg, curve_svg
 from ipa_core.records import Decision, Digest, Record, ScoreComponents, YieldReport
 
 SHEET_LIMIT: Final = 12
@@ -99,6 +99,7 @@ def render_report(report: ReportData) -> str:
         dropped=report.dropped[:ROW_LIMIT],
         dropped_cut=max(0, len(report.dropped) - ROW_LIMIT),
         dropped_reasons=count_by_reason(line.reason for line in report.dropped),
+        changes=changes_svg([change.difference for change in report.comparison.by_clip]) if report.comparison else None,
         curves=[(curve, curve_svg(curve)) for curve in report.curves],
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ipa_core.evaluation import CandidateLine, ClipResult, DroppedInput, NamedDigest, ReportData, VideoMetrics, compare
 from ipa_core.evaluation.bench import Model
-from ipa_core.evaluation.curves import Curve
+from ipa_core.evaluation.charts import Curve
 from ipa_core.keypoints import COUNT, HANDS
 from ipa_core.records import Decision, HandScore, PoseSequence, ScoreComponents, YieldReport
 

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from ipa_core.evaluation import Curve, DroppedInput, Sheet, encode_jpeg, render_report, sheets_to_show, strips_to_show
-from ipa_core.evaluation.curves import MOST_POINTS, averaged, curve_svg
 from ipa_core.evaluation.report import ROW_LIMIT, SHEET_LIMIT, STRIP_LIMIT, count_by_reason
 from ipa_core.records import Decision
 from tests.evaluation.material import candidate_line, paired, report_data, result
 
-VOID = {"meta", "img", "br", "line", "polyline", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "line", "polyline", "rect", "link", "input", "hr"}
 PICTURE = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
 
 
@@ -152,20 +150,3 @@ def test_strips_are_half_kept_half_not() -> None:
     chosen = {clip for clip, _ in strips_to_show(decisions)}
     assert len(chosen) == STRIP_LIMIT
     assert {"099", "050", "049", "000"} <= chosen
-
-
-def test_a_curve_draws_its_extremes() -> None:
-    drawing = str(curve_svg(Curve(name="gap", about="", steps=(0, 5, 10), values=(1.0, float("nan"), 3.0))))
-    assert re.search(r'points="4\.0,136\.0 416\.0,18\.0"', drawing)
-    assert "last 3" in drawing
-
-
-def test_a_curve_without_values_says_so() -> None:
-    assert "no values" in curve_svg(Curve(name="gap", about="", steps=(), values=()))
-
-
-def test_a_long_curve_is_averaged() -> None:
-    points = averaged([(step, 2.0) for step in range(10_007)])
-    assert len(points) == MOST_POINTS
-    assert points[0] == (0, 2.0)
-    assert points[-1] == (10_006, 2.0)
