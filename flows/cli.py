@@ -6,10 +6,11 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -103,10 +104,21 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    started = time.perf_counter()
     from flows.retrain import retrain
+    from flows.runs import RunSummary
 
     state = retrain(config, scope, return_state=True)
-    return cast("RunSummary", state.data)
+    summary = state.data
+    if not isinstance(summary, RunSummary):
+        raise RunStopped(f"the run broke off: {state.message}")
+    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
+    return summary
+
+
+def _orchestration(summary: RunSummary, total: float) -> str:
+    stages = sum(row.seconds for row in summary.stages)
+    return f"{total:.1f} s in all: {stages:.1f} s in stages, {total - stages:.1f} s for Prefect, imports and the report"
 
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:

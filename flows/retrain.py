@@ -23,7 +23,14 @@ from ipa_core.config import ConfigError, RunConfig
 from storage import Store
 
 
-@flow(name="retrain", flow_run_name="retrain {config.name}", persist_result=False, validate_parameters=False)
+# JSON wherever Prefect keeps a result: its default would pickle.
+@flow(
+    name="retrain",
+    flow_run_name="retrain {config.name}",
+    persist_result=False,
+    result_serializer="json",
+    validate_parameters=False,
+)
 def retrain(config: RunConfig, scope: Scope | None = None, components: Components | None = None) -> State[Any]:
     """Run the stages of ``scope`` (default: all). The state's data is the :class:`RunSummary`; a run that could not go
     on ends as Failed with its sentence as the message."""
@@ -49,6 +56,9 @@ def run_stages(config: RunConfig, scope: Scope, components: Components, progress
             reporting.drop_unkept(store, config, runner.results)
     except (RunStopped, ConfigError) as stop:
         summary = _save(folder, runner, "failed", str(stop))
+    except BaseException as error:
+        _save(folder, runner, "failed", f"{type(error).__name__}: {error}")
+        raise
     finally:
         runner.close()
     return summary
@@ -58,7 +68,7 @@ def _carry(label: str, work: Callable[[], list[Outcome]]) -> list[Outcome]:
     return batch(label, work)
 
 
-@task(name="batch", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="batch", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False, result_serializer="json")
 def batch(label: str, work: Callable[[], list[Outcome]]) -> list[Outcome]:
     """One batch of items; Prefect shows it, the store remembers it."""
     started = time.perf_counter()
