@@ -46,7 +46,7 @@ class ClipsConfig(Config):
     """Videos with fewer pictures per second are rejected: their hands jump."""
     max_windows: PositiveInt | None = None
     """Windows taken from one video, from the start; None takes all."""
-    cut_threshold: Positive = 0.5
+    cut_threshold: Positive = 0.3
     """Two pictures belong to different shots when their colour histograms differ by more (Hellinger distance)."""
     crop: Literal["person", "center"] = "person"
     """`person`: the rectangle of the target's aspect around the person of the window; falls back to `center`."""

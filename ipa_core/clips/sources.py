@@ -78,10 +78,8 @@ def read_metadata(path: Path) -> VideoMetadata:
     ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. Raises :class:`ConfigError`.
     """
     table = _read(path)
-    unknown = sorted(set(table.column_names) - set(_COLUMNS))
-    if unknown or "file" not in table.column_names:
-        problem = f"unknown column '{unknown[0]}'" if unknown else "no column 'file'"
-        raise ConfigError(f"clips.metadata: {path} has {problem}; it may have: {', '.join(_COLUMNS)}")
+    if problem := _problem(table.column_names):
+        raise ConfigError(f"clips.metadata: {path} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
     for row in table.to_pylist():
         if not row["file"]:
@@ -91,6 +89,14 @@ def read_metadata(path: Path) -> VideoMetadata:
             raise ConfigError(f"clips.metadata: {path} has '{row['file']}' twice")
         entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None)
     return VideoMetadata(entries)
+
+
+def _problem(columns: list[str]) -> str | None:
+    if unknown := [column for column in columns if column not in _COLUMNS]:
+        return f"an unknown column '{unknown[0]}'"
+    if twice := [column for column in _COLUMNS if columns.count(column) > 1]:
+        return f"the column '{twice[0]}' twice"
+    return None if "file" in columns else "no column 'file'"
 
 
 def _read(path: Path) -> pa.Table:

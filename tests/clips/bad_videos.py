@@ -30,7 +30,7 @@ def write_bad_videos(folder: Path, clip_seconds: float) -> dict[str, str]:
     record(folder / "corrupt_middle.mp4", _drift(4, 3 * count), fps=12)
     _damage(folder / "corrupt_middle.mp4")
     record(folder / "rotated_phone.mp4", _drift(5, count), fps=12, rotation=270)
-    record(folder / "landscape_4k.mp4", _drift(6, count, 3840, 2160), fps=12)
+    record(folder / "landscape_4k.mp4", _drift(6, round(clip_seconds * 9) + 2, 3840, 2160), fps=9)
     record(folder / "no_person.mp4", _drift(7, count), fps=12)
     return {
         "zero_bytes.mp4": "empty file",

@@ -143,7 +143,7 @@ def test_nobody_found_crops_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_one_window_is_held_at_a_time(tmp_path: Path) -> None:
-    pictures = (picture for _ in range(8) for picture in numbered(17, width=640, height=480))
+    pictures = numbered(17, width=640, height=480) * 4
     path = record(tmp_path / "a.mp4", pictures, fps=16)
     window = 17 * 640 * 480 * 3
     tracemalloc.start()

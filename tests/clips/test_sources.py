@@ -1,0 +1,118 @@
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from ipa_core.clips import VideoEntry, find_videos, read_metadata
+from ipa_core.config import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.mp4", "a.MOV", "notes.txt", ".hidden.mp4", "day 1/c.mkv", "day 1/deep/d.webm", "empty/readme.md"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "videos"
+
+
+def names(folder: Path, *sources: str) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in find_videos(sources)]
+
+
+def test_a_folder_is_read_to_its_depth(folder: Path) -> None:
+    assert names(folder, str(folder)) == ["a.MOV", "b.mp4", "day 1/c.mkv", "day 1/deep/d.webm"]
+
+
+def test_a_named_file_is_taken_whatever_its_suffix(folder: Path) -> None:
+    assert names(folder, str(folder / "notes.txt")) == ["notes.txt"]
+
+
+def test_globs(folder: Path) -> None:
+    assert names(folder, f"{folder}/*") == ["a.MOV", "b.mp4", "day 1/c.mkv", "day 1/deep/d.webm"]
+    assert names(folder, f"{folder}/*.mp4") == ["b.mp4"]
+    assert names(folder, f"{folder}/**/*.webm") == ["day 1/deep/d.webm"]
+
+
+def test_a_file_is_taken_once(folder: Path) -> None:
+    (folder / "z.mp4").symlink_to(folder / "b.mp4")
+    assert names(folder, f"{folder}/b.mp4", str(folder), f"{folder}/b*") == names(folder, str(folder))
+    assert "z.mp4" not in names(folder, str(folder / "b.mp4"), str(folder))
+
+
+def test_brackets_in_a_name_are_no_pattern(folder: Path) -> None:
+    (folder / "e [1].mp4").write_bytes(b"")
+    assert names(folder, f"{folder}/e [1].mp4") == ["e [1].mp4"]
+
+
+@pytest.mark.parametrize("source", ["missing.mp4", "empty", "*.avi", "missing/*"])
+def test_a_source_without_videos_is_named(folder: Path, source: str) -> None:
+    with pytest.raises(ConfigError, match=f"there is no video at .*{source.replace('*', '[*]')}"):
+        find_videos([str(folder), str(folder / source)])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_is_looked_up_by_the_end_of_the_path(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"videos.{suffix}"
+    columns = {"file": ["a.mp4", "day 1/a.mp4", "b.mp4"], "prompt": ["a dance", "", None], "group": ["007", "2", None]}
+    if suffix == "csv":
+        path.write_text("file,prompt,group\na.mp4,a dance,007\nday 1/a.mp4,,2\nb.mp4,,\n")
+    else:
+        pyarrow.parquet.write_table(pa.table(columns), path)
+    metadata = read_metadata(path)
+    assert metadata.lookup(Path("/videos/a.mp4")) == VideoEntry("a dance", "007")
+    assert metadata.lookup(Path("/videos/day 2/a.mp4")) == VideoEntry("a dance", "007")
+    assert metadata.lookup(Path("/videos/day 1/a.mp4")) == VideoEntry(None, "2")
+    assert metadata.lookup(Path("/videos/b.mp4")) == VideoEntry(None, None)
+    assert metadata.lookup(Path("/videos/ca.mp4")) == VideoEntry(None, None)
+
+
+def test_relative_and_absolute_names_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(f"file,group\n{tmp_path / 'a.mp4'},anna\n./b.mp4,ben\n")
+    metadata = read_metadata(Path("table.csv"))
+    assert metadata.lookup(Path("a.mp4")).group == "anna"
+    assert metadata.lookup(Path("b.mp4")).group == "ben"
+
+
+def test_numbers_in_parquet_are_names(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pa.table({"file": ["a.mp4"], "group": [12]}), tmp_path / "a.parquet")
+    assert read_metadata(tmp_path / "a.parquet").lookup(Path("a.mp4")).group == "12"
+
+
+def test_a_byte_order_mark_and_quotes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes('\ufefffile,prompt\n"a.mp4","she waves, ""hello"""\n'.encode())
+    assert read_metadata(tmp_path / "a.csv").lookup(Path("a.mp4")).prompt == 'she waves, "hello"'
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("file,performer\na.mp4,anna\n", "unknown column 'performer'"),
+        ("prompt,group\na dance,anna\n", "no column 'file'"),
+        ("file,group\na.mp4,anna\n./a.mp4,ben\n", "'./a.mp4' twice"),
+        ("file,group\n,anna\n", "a row without 'file'"),
+        ("file,group\na.mp4,anna,ben\n", "can't be read"),
+        ("file,file\na.mp4,b.mp4\n", "column 'file' twice"),
+        ("", "can't be read"),
+    ],
+)
+def test_a_table_that_can_not_be_used(tmp_path: Path, table: str, problem: str) -> None:
+    (tmp_path / "a.csv").write_text(table)
+    with pytest.raises(ConfigError, match=problem):
+        read_metadata(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(("name", "problem"), [("a.xlsx", "neither"), ("b.csv", "no file"), ("c.parquet", "no file")])
+def test_no_table(tmp_path: Path, name: str, problem: str) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"")
+    with pytest.raises(ConfigError, match=problem):
+        read_metadata(tmp_path / name)
+
+
+def test_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(os.urandom(100))
+    with pytest.raises(ConfigError, match="can't be read"):
+        read_metadata(tmp_path / "a.parquet")
