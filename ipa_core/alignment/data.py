@@ -10,12 +10,13 @@ import io
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from ipa_core.alignment.batch import Example
 from ipa_core.config import AlignmentConfig
@@ -99,25 +100,28 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
 
 
 def _index(shard: Path) -> list[_Place]:
-    """The samples of a shard in its order. Raises ``ValueError`` for a sample that lacks a file."""
-    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    """The samples of a shard, in its order: files in a row that share a key. Raises ``ValueError`` if one is missing."""
     with tarfile.open(shard) as tar:
-        for member in tar:
-            key, _, kind = member.name.partition(".")
-            samples.setdefault(key, {})[kind] = member
-        return [_place(tar, shard, key, files) for key, files in samples.items()]
+        files = [member for member in tar if member.isreg()]
+        return [_place(tar, shard, key, list(group)) for key, group in groupby(files, lambda member: _split(member)[0])]
 
 
-def _place(tar: tarfile.TarFile, shard: Path, key: str, files: dict[str, tarfile.TarInfo]) -> _Place:
+def _split(member: tarfile.TarInfo) -> tuple[str, str]:
+    """Key of the sample and kind of the file, as webdataset tells them apart."""
+    return base_plus_ext(member.name)
+
+
+def _place(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tarfile.TarInfo]) -> _Place:
+    files = {_split(member)[1]: member for member in members}
     missing = [kind for kind in _FILES if kind not in files]
     if missing:
         raise ValueError(f"sample {key} of {shard.name} lacks {', '.join(missing)}")
     record = tar.extractfile(files["json"])
-    assert record is not None  # a regular file
-    last = max(files.values(), key=lambda member: member.offset_data)
+    assert record is not None  # It is a regular file.
+    last = members[-1]
     return _Place(
         shard=shard,
-        start=min(member.offset for member in files.values()),
+        start=members[0].offset,
         end=last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE,
         digest=PreferenceSample.model_validate_json(record.read()).latents,
     )

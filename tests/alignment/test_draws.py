@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipa_core.alignment.draws import draw, epoch_order, visits
@@ -38,17 +38,20 @@ def test_draw_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
+@settings(max_examples=25, deadline=None)
 @given(digests, st.integers(0, 5))
 def test_an_epoch_visits_every_sample_once(digests, epoch):
     assert sorted(epoch_order(0, epoch, digests)) == list(range(len(digests)))
 
 
+@settings(max_examples=25, deadline=None)
 @given(digests, st.randoms(use_true_random=False))
 def test_order_does_not_depend_on_the_place_in_the_shards(digests, random):
     moved = random.sample(digests, len(digests))
     assert [digests[i] for i in epoch_order(1, 2, digests)] == [moved[i] for i in epoch_order(1, 2, moved)]
 
 
+@settings(max_examples=25, deadline=None)
 @given(digests)
 def test_a_further_sample_leaves_the_others_in_their_order(digests):
     with_another = [digests[i] if i < len(digests) else None for i in epoch_order(1, 2, [*digests, "another"])]
@@ -61,6 +64,7 @@ def test_epochs_differ_in_their_order():
     assert epoch_order(0, 0, names) != epoch_order(1, 0, names)
 
 
+@settings(max_examples=25, deadline=None)
 @given(digests, st.integers(1, 7), st.integers(1, 30))
 def test_batch_size_changes_no_visit(digests, batch_size, total):
     one_by_one = visits(0, digests, 0, total)

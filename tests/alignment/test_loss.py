@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
@@ -21,6 +21,7 @@ def derived_loss(model_error, reference_error, t, beta):
     return sum(losses) / len(losses)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.data(), errors, st.floats(0.1, 20))
 def test_equals_the_derivation(data, model_error, beta):
     size = len(model_error)
