@@ -46,7 +46,7 @@ def write_whole(path: Path, data: bytes | mmap, replace: bool = True) -> bool:
     A temporary file beside it is written, synced and renamed, and the folder is synced. With ``replace=False`` a file
     that is there already stands, and the answer is False. Raises :class:`StoreError`.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_for(path)
     with one_sentence(f"write {path}"):
         try:
             make_folder(path.parent)
@@ -58,6 +58,11 @@ def write_whole(path: Path, data: bytes | mmap, replace: bool = True) -> bool:
         finally:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def temporary_for(path: Path) -> Path:
+    """A new hidden name beside ``path``, in the same file system."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def publish(temporary: Path, path: Path, replace: bool = True) -> bool:
@@ -122,24 +127,27 @@ class LocalFolder:
             return False
         try:
             os.utime(self.path / name)
-        except FileNotFoundError:
+        except FileNotFoundError:  # Removed just now.
             return False
-        except PermissionError:  # Somebody else's file in a shared store.
+        except OSError:  # A shared store that others own, or one to be read only: nobody collects there meanwhile.
             return True
         return True
 
-    def size(self, name: str) -> int | None:
-        try:
-            return (self.path / name).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise StoreError(f"can't read {self.path / name}: {error.strerror or error}") from error
-
-    def modified(self, name: str) -> float:
-        """Seconds since the epoch."""
+    def stat(self, name: str) -> os.stat_result | None:
         with one_sentence(f"read {self.path / name}"):
-            return (self.path / name).stat().st_mtime
+            try:
+                return (self.path / name).stat()
+            except FileNotFoundError:
+                return None
+
+    def size(self, name: str) -> int | None:
+        found = self.stat(name)
+        return None if found is None else found.st_size
+
+    def modified(self, name: str) -> float | None:
+        """Seconds since the epoch."""
+        found = self.stat(name)
+        return None if found is None else found.st_mtime
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Of all files below ``prefix``, sorted within each folder; none where there is no such folder."""
@@ -170,7 +178,7 @@ class LocalFolder:
     def remove_temporaries(self, before: float) -> None:
         """Remove what killed processes left half-written, last changed ``before`` (seconds since the epoch)."""
         with one_sentence(f"clean up {self.path}"):
-            for temporary in self.path.rglob(".*.tmp"):
+            for temporary in self.path.rglob(f".*.{'[0-9a-f]' * 32}.tmp"):
                 with suppress(FileNotFoundError):
                     if temporary.stat().st_mtime < before:
                         temporary.unlink()
@@ -182,7 +190,7 @@ def _unless_absent(error: OSError) -> None:
 
 
 class RemoteFolder:
-    """A folder behind an fsspec URL whose protocol puts whole objects (``s3://``, ``memory://``)."""
+    """The same behind an fsspec URL whose protocol puts whole objects (``s3://``, ``memory://``)."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -229,10 +237,13 @@ class RemoteFolder:
             except FileNotFoundError:
                 return None
 
-    def modified(self, name: str) -> float:
+    def modified(self, name: str) -> float | None:
         filesystem, root = self._filesystem
         with one_sentence(f"read {self.url}/{name}"):
-            return filesystem.modified(f"{root}/{name}").timestamp()
+            try:
+                return filesystem.modified(f"{root}/{name}").timestamp()
+            except FileNotFoundError:
+                return None
 
     def names(self, prefix: str = "") -> Iterator[str]:
         return (name for name, _ in self.sizes(prefix))

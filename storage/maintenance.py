@@ -81,7 +81,11 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
 
 
 def gc(store: Store, keep: set[str]) -> Removed:
-    """Drop the objects that no result has as input or output and ``keep`` doesn't name, unless put in the last hour."""
+    """Drop the objects that no result has as input or output and ``keep`` doesn't name, unless put in the last hour.
+
+    What killed processes left half-written goes too. Behind a URL, an object that is put again keeps its first time:
+    collect there while no run is going.
+    """
     referenced = set(keep)
     for stage in store.actions.stages():
         for result in store.actions.all(stage):
@@ -90,7 +94,7 @@ def gc(store: Store, keep: set[str]) -> Removed:
     before = time.time() - _SPARED_SECONDS
     open_folder(store.address).remove_temporaries(before)
     unreferenced = [digest for digest, _ in store.objects.all() if digest not in referenced]
-    return drop(store, (digest for digest in unreferenced if store.objects.modified(digest) < before))
+    return drop(store, (digest for digest in unreferenced if _older(store, digest, before)))
 
 
 def drop(store: Store, digests: Iterable[str]) -> Removed:
@@ -113,3 +117,10 @@ def _incomplete(store: Store) -> Iterable[IncompleteAction]:
             missing = tuple(name for name, blob in result.outputs.items() if blob.digest in absent)
             if missing:
                 yield IncompleteAction(stage, result.key, missing)
+
+
+def _older(store: Store, digest: str, before: float) -> bool:
+    try:
+        return store.objects.modified(digest) < before
+    except MissingObject:
+        return False

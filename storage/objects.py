@@ -79,29 +79,25 @@ class ObjectStore:
         """
         if not isinstance(self._folder, LocalFolder):
             return self._local_copy(digest)
-        path = self._folder.path / _name(digest)
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            raise MissingObject(digest) from None
+        stat = self._folder.stat(_name(digest))
+        if stat is None:
+            raise MissingObject(digest)
         identity = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if self._verified.get(digest) != identity:
             self.check(digest)
             self._verified[digest] = identity
-        return path
+        return self._folder.path / _name(digest)
 
     def check(self, digest: str) -> None:
         """Read an object again and compare. Raises :class:`MissingObject`, :class:`CorruptObject`."""
         if not isinstance(self._folder, LocalFolder):
             self.get(digest)
             return
-        try:
-            with one_sentence(f"read object {digest}"):
+        with one_sentence(f"read object {digest}"):
+            try:
                 found = digest_file(self._folder.path / _name(digest))
-        except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+            except FileNotFoundError:
                 raise MissingObject(digest) from None
-            raise
         if found != digest:
             self._quarantine(digest)
 
@@ -142,8 +138,11 @@ class ObjectStore:
                 yield digest, size
 
     def modified(self, digest: str) -> float:
-        """When the object was last put, in seconds since the epoch."""
-        return self._folder.modified(_name(digest))
+        """When the object was last put, in seconds since the epoch. Raises :class:`MissingObject`."""
+        modified = self._folder.modified(_name(digest))
+        if modified is None:
+            raise MissingObject(digest)
+        return modified
 
     def quarantined(self) -> list[str]:
         """Digests whose damaged bytes were moved aside."""

@@ -9,7 +9,6 @@ import io
 import os
 import re
 import tarfile
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from storage.digest import digest_file
-from storage.folders import make_folder, one_sentence, publish, write_whole
+from storage.folders import make_folder, one_sentence, publish, temporary_for, write_whole
 from storage.manifests import table_bytes
 
 SAMPLES = "samples.parquet"
@@ -47,10 +46,11 @@ class ShardWriter:
             raise ValueError(f"samples_per_shard must be at least 1, got {samples_per_shard}")
         self._folder = folder
         self._samples_per_shard = samples_per_shard
-        self._token = uuid.uuid4().hex
         self._rows: list[dict[str, Any]] = []
         self._keys: set[str] = set()
         self._shards: list[ShardFile] = []
+        self._temporaries: list[Path] = []
+        """Of the finished shards, and of the open one if there is one."""
         self._file: BinaryIO | None = None
         self._tar: tarfile.TarFile | None = None
         self._closed = False
@@ -61,7 +61,7 @@ class ShardWriter:
         Raises ``ValueError`` for a key or extension that the format can't hold, or a key that was written already.
         """
         self._check(key, files, columns)
-        with one_sentence(f"write {self._temporary}"):
+        with one_sentence(f"write {self._folder / self._name}"):
             tar = self._tar or self._start_shard()
             for extension in sorted(files):
                 member = tarfile.TarInfo(f"{key}.{extension}")  # mtime, uid and gid are 0, the mode is 0644.
@@ -82,8 +82,8 @@ class ShardWriter:
         with one_sentence(f"write {self._folder}"):
             make_folder(self._folder)
             (self._folder / SAMPLES).unlink(missing_ok=True)
-            for shard in self._shards:
-                publish(self._hidden(shard.name), self._folder / shard.name)
+            for shard, temporary in zip(self._shards, self._temporaries, strict=True):
+                publish(temporary, self._folder / shard.name)
             names = {shard.name for shard in self._shards}
             for earlier in [*self._folder.glob(f"{_DIGITS}.tar"), *self._folder.glob(f".{_DIGITS}.tar.*.tmp")]:
                 if earlier.name not in names:
@@ -109,13 +109,6 @@ class ShardWriter:
         """Of the shard that is being written."""
         return f"{len(self._shards):06d}.tar"
 
-    @property
-    def _temporary(self) -> Path:
-        return self._hidden(self._name)
-
-    def _hidden(self, name: str) -> Path:
-        return self._folder / f".{name}.{self._token}.tmp"
-
     def _check(self, key: str, files: Mapping[str, bytes], columns: Mapping[str, Any]) -> None:
         if self._closed:
             raise ValueError("this writer has been closed")
@@ -134,14 +127,15 @@ class ShardWriter:
 
     def _start_shard(self) -> tarfile.TarFile:
         make_folder(self._folder)
-        self._file = self._temporary.open("xb")
+        self._temporaries.append(temporary_for(self._folder / self._name))
+        self._file = self._temporaries[-1].open("xb")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         return self._tar
 
     def _finish_shard(self) -> None:
         assert self._tar is not None and self._file is not None
-        temporary = self._temporary
-        with one_sentence(f"write {temporary}"):
+        temporary = self._temporaries[-1]
+        with one_sentence(f"write {self._folder / self._name}"):
             self._tar.close()
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -155,6 +149,6 @@ class ShardWriter:
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
-        for temporary in self._folder.glob(f".*.{self._token}.tmp"):
+        for temporary in self._temporaries:
             with suppress(OSError):
                 temporary.unlink()

@@ -15,6 +15,7 @@ import pytest
 from storage import Action, ActionResult, Blob, MissingObject, ObjectStore, Store, StoreError
 from storage.digest import digest_bytes
 from storage.shards import ShardWriter
+from tests.storage.test_shards import write as write_shards
 
 _WRITES_FOR_EVER = """
 import itertools, sys
@@ -45,6 +46,26 @@ def test_all_that_is_seen_after_a_kill_is_whole(tmp_path, delay):
     assert len(results) >= said + 1
     assert not store.objects.missing(result.outputs["pose"].digest for result in results)
     assert store.checkpoints.load("run")[0] >= said
+
+
+_KILLED_AMONG_SHARDS = """
+import os, signal, sys
+from pathlib import Path
+from tests.storage.test_shards import SAMPLES
+from storage import ShardWriter
+with ShardWriter(Path(sys.argv[1]), 2) as writer:
+    for sample in SAMPLES[:3]:
+        writer.write(*sample)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_shards_after_a_kill_are_those_of_an_uninterrupted_run(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", _KILLED_AMONG_SHARDS, tmp_path / "killed"])
+    assert killed.returncode == -signal.SIGKILL
+    assert not list((tmp_path / "killed").glob("[!.]*"))
+    assert write_shards(tmp_path / "killed") == write_shards(tmp_path / "whole")
+    assert sorted(os.listdir(tmp_path / "killed")) == sorted(os.listdir(tmp_path / "whole"))
 
 
 def _commit(address: Path, data: bytes, meet) -> ActionResult:

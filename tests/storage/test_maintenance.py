@@ -5,6 +5,7 @@ import pytest
 
 from storage import Action, ActionResult, Blob, Store
 from storage.digest import digest_bytes
+from storage.folders import temporary_for
 from storage.maintenance import IncompleteAction, StoreStat, drop, gc, stat, verify
 from tests.storage.test_objects import damage
 
@@ -74,11 +75,10 @@ def test_gc_spares_what_may_be_about_to_be_committed(store):
 
 
 def test_gc_removes_what_killed_processes_left(store):
-    left = store.address / "objects" / "ab" / ".cd.0123.tmp"
-    left.parent.mkdir(parents=True)
+    left = temporary_for(store.objects.path(store.objects.put(b"whole")))
     left.write_bytes(b"half")
     make_old(store)
-    fresh = left.with_name(".ef.0123.tmp")
+    fresh = temporary_for(left)
     fresh.write_bytes(b"being written")
     gc(store, set())
     assert (left.exists(), fresh.exists()) == (False, True)
