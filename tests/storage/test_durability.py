@@ -15,7 +15,10 @@ import pytest
 from storage import Action, ActionResult, Blob, MissingObject, ObjectStore, Store, StoreError
 from storage.digest import digest_bytes
 from storage.shards import ShardWriter
+from tests.storage.test_shards import names
 from tests.storage.test_shards import write as write_shards
+
+ROOT = Path(__file__).parents[2]
 
 _WRITES_FOR_EVER = """
 import itertools, sys
@@ -33,7 +36,7 @@ for number in itertools.count():
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.007])
 def test_all_that_is_seen_after_a_kill_is_whole(tmp_path, delay):
-    writer = subprocess.Popen([sys.executable, "-c", _WRITES_FOR_EVER, tmp_path], stdout=subprocess.PIPE)
+    writer = subprocess.Popen([sys.executable, "-c", _WRITES_FOR_EVER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE)
     with writer:
         said = [int(writer.stdout.readline()) for _ in range(3)][-1]
         time.sleep(delay)
@@ -61,11 +64,11 @@ with ShardWriter(Path(sys.argv[1]), 2) as writer:
 
 
 def test_shards_after_a_kill_are_those_of_an_uninterrupted_run(tmp_path):
-    killed = subprocess.run([sys.executable, "-c", _KILLED_AMONG_SHARDS, tmp_path / "killed"])
+    killed = subprocess.run([sys.executable, "-c", _KILLED_AMONG_SHARDS, tmp_path / "killed"], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    assert not list((tmp_path / "killed").glob("[!.]*"))
+    assert all(name.startswith(".") for name in names(tmp_path / "killed"))
     assert write_shards(tmp_path / "killed") == write_shards(tmp_path / "whole")
-    assert sorted(os.listdir(tmp_path / "killed")) == sorted(os.listdir(tmp_path / "whole"))
+    assert names(tmp_path / "killed") == names(tmp_path / "whole")
 
 
 def _commit(address: Path, data: bytes, meet) -> ActionResult:
@@ -161,5 +164,5 @@ def test_importing_storage_loads_nothing_heavy():
     code = (
         "import sys, storage; print({'numpy', 'torch', 'pyarrow', 'fsspec', 'prefect', 'pydantic'} & set(sys.modules))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
