@@ -23,8 +23,12 @@ _FLAT = 1.0
 def hand_points(pose: PoseSequence, side: Side) -> Floats:
     """The 21 points of one hand in every frame, ``[T, 21, 2]`` pixels; NaN where the confidence is 0."""
     points = np.asarray(pose.keypoints[:, HANDS[side]], np.float64)
-    found = pose.confidence[:, HANDS[side], None] > 0
-    return np.where(found, points, np.nan)
+    return np.where(pose.confidence[:, HANDS[side], None] > 0, points, np.nan)
+
+
+def found(points: Floats) -> NDArray[np.bool_]:
+    """Whether there is any point of the hand, ``[T]``."""
+    return np.asarray(np.isfinite(points).any(axis=(1, 2)))
 
 
 def mean_of_found(values: ArrayLike, axis: int | None = None, weights: ArrayLike | None = None) -> Floats:
@@ -125,10 +129,10 @@ def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Fl
 
 def _region(points: Floats, height: int, width: int) -> tuple[slice, slice] | None:
     """Rows and columns of the hand's box, a quarter of its size wider on each side, within the picture."""
-    found = points[np.isfinite(points).all(axis=1)]
-    if not len(found):
+    known = points[np.isfinite(points).all(axis=1)]
+    if not len(known):
         return None
-    low, high = found.min(axis=0), found.max(axis=0)
+    low, high = known.min(axis=0), known.max(axis=0)
     margin = 0.25 * (high - low).max()
     left, top = np.clip(np.floor(low - margin), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(high + margin), 0, (width, height)).astype(int)

@@ -106,7 +106,8 @@ def measure_hand(
         "error": measures.normalised_error(points, guide),
         "bone_consistency": measures.bone_consistency(points, guide),
         "jitter": measures.jitter(points, guide),
-        "sharpness": measures.relative_sharpness(video, driving_video, guide),
+        # Where no hand was found there is none to be sharp.
+        "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
     }
     confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
     return [
@@ -174,11 +175,11 @@ def _unscorable(
     guide: measures.Floats, size: measures.Floats, driving: PoseSequence, config: ScoresConfig
 ) -> list[str | None]:
     """Per frame: why the driving hand can't be a yardstick, or None where it can."""
-    found = np.isfinite(guide).all(axis=2).sum(axis=1)
+    points_found = np.isfinite(guide).all(axis=2).sum(axis=1)
     inside = measures.share_inside(guide, driving.width, driving.height)
     reasons: list[str | None] = []
     for frame in range(len(guide)):
-        if found[frame] < _FEWEST_POINTS:
+        if points_found[frame] < _FEWEST_POINTS:
             reasons.append(NOT_FOUND)
         elif inside[frame] < _LEAST_INSIDE:
             reasons.append(OUT_OF_PICTURE)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,6 +13,7 @@ from tests.scoring.hands import FRAMES, moving_hands, open_hand, pose_of, video_
 coordinates = st.floats(-200, 200, allow_nan=False, width=32).map(lambda value: round(value, 2))
 hands = arrays(np.float64, (3, 21, 2), elements=coordinates)
 shifts = st.tuples(coordinates, coordinates)
+patient = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 scales = st.sampled_from([0.25, 0.5, 2.0, 3.0])
 
 
@@ -105,7 +106,7 @@ def test_sharpness_is_not_measured_on_a_flat_driving_picture(driving: np.ndarray
     assert np.isnan(measures.relative_sharpness(flat, flat, driving)).all()
 
 
-@settings(max_examples=30)
+@patient
 @given(points=hands, driving=hands)
 def test_measures_stay_in_their_ranges(points: np.ndarray, driving: np.ndarray) -> None:
     driving[:, 0] += 500  # not a single point, so that there is a size
@@ -117,7 +118,7 @@ def test_measures_stay_in_their_ranges(points: np.ndarray, driving: np.ndarray) 
     assert (measures.jitter(points, driving)[1:-1] >= 0).all()
 
 
-@settings(max_examples=30)
+@patient
 @given(points=hands, driving=hands, shift=shifts, scale=scales)
 def test_moving_and_scaling_both_hands_changes_nothing(
     points: np.ndarray, driving: np.ndarray, shift: tuple[float, float], scale: float
@@ -129,7 +130,7 @@ def test_moving_and_scaling_both_hands_changes_nothing(
         )
 
 
-@settings(max_examples=30)
+@patient
 @given(points=hands)
 def test_a_hand_agrees_perfectly_with_itself(points: np.ndarray) -> None:
     points[:, 0] += 500

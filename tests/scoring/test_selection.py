@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipa_core.config import SelectionConfig
@@ -101,9 +101,11 @@ def test_two_candidates_of_one_seed_are_refused() -> None:
 
 
 places = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2**63 - 1)), unique=True, min_size=1, max_size=12)
+patient = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 scores = st.none() | st.floats(0, 1, allow_nan=False)
 
 
+@patient
 @given(data=st.data(), places=places, order=st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(
     data: st.DataObject, places: list[tuple[str, int]], order: random.Random
@@ -117,6 +119,7 @@ def test_the_order_of_the_input_does_not_matter(
     assert select(shuffled, config) == select(scored, config)
 
 
+@patient
 @given(data=st.data(), places=places)
 def test_what_is_kept_meets_the_config(data: st.DataObject, places: list[tuple[str, int]]) -> None:
     scored = [candidate(clip, seed, data.draw(scores)) for clip, seed in places]
