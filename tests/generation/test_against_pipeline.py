@@ -72,7 +72,7 @@ def run_pipeline(pipeline_folder: Path, control_video: np.ndarray, reference: np
 CONFIGS = {
     "euler": config(scheduler="euler"),
     "unipc": config(scheduler="unipc"),
-    "unipc 50 steps": config(scheduler="unipc", steps=50, shift=16.0, guidance_scale=1.0),
+    "unipc 20 steps": config(scheduler="unipc", steps=20, shift=16.0, guidance_scale=1.0),
     "no guidance": config(scheduler="euler", guidance_scale=1.0),
     "weak control": config(scheduler="euler", conditioning_scale=0.4),
 }
