@@ -100,7 +100,7 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
 
 
 def _index(shard: Path) -> list[_Place]:
-    """The samples of a shard, in its order: files in a row that share a key. Raises ``ValueError`` if one is missing."""
+    """The samples of a shard in its order. Raises ``ValueError`` for a sample that lacks a file."""
     with tarfile.open(shard) as tar:
         files = [member for member in tar if member.isreg()]
         return [_place(tar, shard, key, list(group)) for key, group in groupby(files, lambda member: _split(member)[0])]

@@ -36,8 +36,11 @@ def target_modules(config: AlignmentConfig) -> str:
 def add_lora(transformer: torch.nn.Module, config: AlignmentConfig) -> None:
     """Freeze the transformer and put a trainable float32 LoRA on it that changes nothing yet (B = 0).
 
-    A comes from the seed and the layer's name alone: the same on every device and for every set of targets.
+    A comes from the seed and the layer's name alone: the same on every device and for every set of targets. Raises
+    ``ValueError`` where there is an adapter already: switching both off would not give the reference.
     """
+    if getattr(transformer, "peft_config", None):
+        raise ValueError("the transformer carries a LoRA already: merge it into the weights (fuse_lora) or unload it")
     adapter = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=target_modules(config))
     cast(Any, transformer).add_adapter(adapter)
     for name, parameter in lora_parameters(transformer).items():

@@ -83,6 +83,12 @@ def test_start_depends_on_the_seed_alone(tiny_folder):
     assert not torch.equal(first[name], start(1)[name])
 
 
+def test_a_second_lora_is_refused(model):
+    add_lora(model.transformer, CONFIG)
+    with pytest.raises(ValueError, match="carries a LoRA already"):
+        add_lora(model.transformer, CONFIG)
+
+
 def test_lora_of_a_bfloat16_model_is_float32(tiny_folder):
     model = WanVACEModel.load(tiny_folder, dtype="bfloat16", device="cpu", text_encoder=False)
     add_lora(model.transformer, CONFIG)
