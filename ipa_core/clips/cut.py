@@ -16,7 +16,7 @@ from ipa_core.clips.shots import shots
 from ipa_core.clips.windows import Leftover, Window, windows
 from ipa_core.config import ClipsConfig
 from ipa_core.records import Box, Digest, Rejected
-from ipa_core.video import TimedFrame, VideoInfo, frames, probe
+from ipa_core.video import VideoInfo, frames, probe
 
 FindPeople = Callable[[np.ndarray], Sequence[Box]]
 """Picture ``[H, W, 3]`` -> boxes of the people in its pixels, largest first."""
@@ -26,6 +26,7 @@ _LOOKS: Final = 3
 _MISSING_PICTURES: Final = 4
 """So many pictures of the least rate may be missing before the shot counts as ended: the picture stood still."""
 _HELD_SIDE: Final = 720
+"""Pixels that the shorter side of kept pictures may always have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +67,11 @@ def cut_video(
     info = probe(path)
     if info.fps < config.min_source_fps:
         raise Rejected(f"{info.fps:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
-    held = _held(path, info, config)
-    parts = shots(held, config.cut_threshold, longest_gap=_MISSING_PICTURES / config.min_source_fps)
+    parts = shots(frames(path), config.cut_threshold, longest_gap=_MISSING_PICTURES / config.min_source_fps)
+    found = windows(parts, config.frames, config.fps, step=1 / info.fps, shrink=_shrink(info, config))
     leftovers: list[Leftover] = []
     clips = 0
-    for index, window in enumerate(windows(parts, config.frames, config.fps, step=1 / info.fps)):
+    for index, window in enumerate(found):
         if isinstance(window, Leftover):
             leftovers.append(window)
             yield DroppedWindow(index, window.start, _reason(window, config))
@@ -84,13 +85,12 @@ def cut_video(
         raise Rejected(_nothing_usable(leftovers, config))
 
 
-def _held(path: Path, info: VideoInfo, config: ClipsConfig) -> Iterator[TimedFrame]:
-    """The source's pictures, scaled down for keeping; all of one size, also where the size changes in between."""
+def _shrink(info: VideoInfo, config: ClipsConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """Scales the source's pictures down for keeping; to one size, also where theirs changes in between."""
     shorter = max(_HELD_SIDE, 2 * min(config.width, config.height))
     scale = min(1.0, shorter / min(info.width, info.height))
     size = (round(info.width * scale), round(info.height * scale))
-    for frame in frames(path):
-        yield TimedFrame(frame.seconds, cv2.resize(frame.picture, size, interpolation=cv2.INTER_AREA))
+    return lambda picture: cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _clip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,8 +32,15 @@ class Leftover:
     broken: BrokenVideo | None = None
 
 
-def windows(shots: Iterable[Iterable[TimedFrame]], frames: int, fps: float, step: float) -> Iterator[Window | Leftover]:
-    """Divide each shot into windows of ``frames`` pictures at ``fps``; ``step`` as in :func:`resample`.
+def windows(
+    shots: Iterable[Iterable[TimedFrame]],
+    frames: int,
+    fps: float,
+    step: float,
+    shrink: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[Window | Leftover]:
+    """Divide each shot into windows of ``frames`` pictures at ``fps``, each picture made smaller for keeping by
+    ``shrink``; ``step`` as in :func:`resample`.
 
     A :class:`BrokenVideo` that the pictures end with becomes the last leftover.
     """
@@ -43,7 +50,7 @@ def windows(shots: Iterable[Iterable[TimedFrame]], frames: int, fps: float, step
         for shot in shots:
             for frame in resample(shot, fps, step):
                 start = start if pictures else frame.seconds
-                pictures.append(frame.picture)
+                pictures.append(shrink(frame.picture))
                 if len(pictures) == frames:
                     yield Window(start, pictures)
                     pictures = []

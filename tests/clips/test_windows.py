@@ -37,7 +37,7 @@ def test_whole_seconds_give_whole_seconds(rate: int, seconds: int) -> None:
 
 def test_windows_lie_back_to_back_in_each_shot() -> None:
     tenths = [index / 10 for index in range(9)]
-    found = list(windows([shot(tenths[:5]), shot(tenths[5:])], frames=2, fps=10, step=0.1))
+    found = list(windows([shot(tenths[:5]), shot(tenths[5:])], frames=2, fps=10, step=0.1, shrink=np.copy))
     assert [(type(part), part.start) for part in found] == [
         (Window, 0.0),
         (Window, pytest.approx(0.2)),
@@ -53,7 +53,7 @@ def test_a_break_ends_the_last_window() -> None:
         yield from shot([index / 10 for index in range(5)])
         raise BrokenVideo(0.5, "damage")
 
-    *whole, last = windows([broken()], frames=3, fps=10, step=0.1)
+    *whole, last = windows([broken()], frames=3, fps=10, step=0.1, shrink=np.copy)
     assert [type(part) for part in whole] == [Window]
     assert isinstance(last, Leftover)
     assert last.start == pytest.approx(0.3)
