@@ -5,11 +5,11 @@ import torch
 
 from ipa_core.alignment.batch import collate, velocity_error
 from ipa_core.alignment.checkpoint import Checkpoint
-from ipa_core.alignment.data import prepare
+from ipa_core.alignment.data import ShardSamples, prepare
 from ipa_core.alignment.trainer import learning_rate, train
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.wan_vace import WanVACEModel
-from tests.alignment.samples import Samples, make_sample, make_samples
+from tests.alignment.samples import Samples, make_sample, make_samples, write_shards
 
 CONFIG = AlignmentConfig(
     rank=4,
@@ -119,6 +119,12 @@ def test_same_run_gives_the_same_bytes(model):
 def test_place_in_the_shards_changes_nothing(model):
     samples = make_samples(3)
     assert run(model, samples).weights == run(model, Samples(reversed(samples))).weights
+
+
+def test_samples_of_shards_train_like_those_in_memory(model, tmp_path):
+    samples = make_samples(3)
+    shards = ShardSamples(write_shards(tmp_path, samples, per_shard=2))
+    assert run(model, shards, steps=2).weights == run(model, samples, steps=2).weights
 
 
 def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(model):
