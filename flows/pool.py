@@ -16,7 +16,8 @@ from flows.workbench import Outcome, Workbench
 from ipa_core.config import RunConfig
 from storage import Store
 
-_bench: Workbench | None = None
+_bench: Workbench | str = "the worker was not set up"
+"""Of a worker process; or why it has none."""
 
 
 class WorkerPool:
@@ -88,7 +89,11 @@ def _open(address: str, config: RunConfig, components: Components) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    _bench = Workbench(Store(address), config, components)
+    try:
+        _bench = Workbench(Store(address), config, components)
+    except Exception as error:
+        # Raised here it would only break the pool, again and again; each item tells it instead.
+        _bench = f"a worker could not start: {type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:
@@ -100,8 +105,9 @@ def _end_with_parent() -> None:
 
 
 def _compute(name: StageName, item: Item, refresh: bool) -> Outcome:
+    if isinstance(_bench, str):
+        return Outcome(item.action.key, error=_bench)
     from flows.stages import STAGES
 
-    assert _bench is not None
     stage = next(stage for stage in STAGES if name == stage.NAME)
     return _bench.run(stage, item, refresh=refresh)

@@ -93,6 +93,8 @@ class Workbench:
     def run(self, stage: Stage, item: Item, *, refresh: bool = False) -> Outcome:
         """Compute and commit one item. Only what says that the machine must stop (KeyboardInterrupt) gets out."""
         started = time.perf_counter()
+        if refresh:
+            self.store.checkpoints.clear(item.action.key)
         try:
             output = stage.compute(item, self)
         except Rejected as finding:
@@ -114,7 +116,7 @@ class Workbench:
                 outputs[name] = Blob(self.store.objects.put_file(content), size)
         if refresh:
             self.store.actions.forget(item.action.stage, item.action.key)
-        return self.store.actions.commit(
+        result = self.store.actions.commit(
             ActionResult(
                 action=item.action,
                 outcome="rejected" if output.rejected else "done",
@@ -124,6 +126,8 @@ class Workbench:
                 provenance=provenance() | {"seconds": round(seconds, 3), "name": item.name},
             )
         )
+        self.store.checkpoints.clear(item.action.key)
+        return result
 
 
 def provenance() -> dict[str, Any]:

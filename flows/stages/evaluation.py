@@ -112,10 +112,11 @@ def _compare(item: Item, bench: Workbench) -> Output:
 
 
 def clip_results(results: Results) -> tuple[ClipResult, ...]:
-    """Every generated and measured video, base and aligned."""
-    return tuple(
+    """Every generated and measured video, base and aligned; in an order that follows from content, not from names."""
+    rows = [
         ClipResult.model_validate(row) for _, result in results.done(NAME) for row in result.record.get("results", ())
-    )
+    ]
+    return tuple(sorted(rows, key=lambda row: (row.model, row.clip_id, row.seed)))
 
 
 def comparison(results: Results) -> Comparison | None:

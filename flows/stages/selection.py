@@ -23,6 +23,8 @@ _DECISIONS = TypeAdapter(tuple[Decision, ...])
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     scored = [(candidate, key) for _, _, candidate, key in scored_candidates(config, results)]
+    # By content: renamed videos come in another order, but are no other selection.
+    scored.sort(key=lambda entry: (entry[0].candidate.clip_id, entry[0].candidate.seed))
     if not scored:
         return StageItems(())
     table = inputs.put(_SCORED.dump_json(tuple(candidate for candidate, _ in scored)))

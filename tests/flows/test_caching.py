@@ -65,7 +65,7 @@ def test_refresh_computes_a_stage_again_and_gives_the_same(folder: Path) -> None
 
 def test_missing_bytes_are_made_again_when_something_needs_them(folder: Path) -> None:
     done = run_fake(fake_config(folder))
-    item, result = done.results.done("candidates")[0]
+    result = done.results.done("candidates")[0][1]
     done.store.objects.delete(blob(result, "conditioning"))
     again = run_fake(fake_config(folder, shards__samples_per_shard=1))
     assert again.computed()["candidates"] == 1
