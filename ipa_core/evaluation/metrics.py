@@ -40,7 +40,7 @@ def video_metrics(video: np.ndarray, truth: np.ndarray, pose: PoseSequence) -> V
             f"video, true video and pose must have one size and length, "
             f"got {video.shape}, {truth.shape} and {len(pose)} frames"
         )
-    masks = hand_mask(pose).astype(bool)
+    masks = hand_mask(pose)
     squares = [(made.astype(np.float64) - true) ** 2 for made, true in zip(video, truth, strict=True)]
     maps = [ssim_map(made, true) for made, true in zip(video, truth, strict=True)]
     shown = [frame for frame, mask in enumerate(masks) if mask.any()]

@@ -39,6 +39,8 @@ _FEWEST_POINTS = 11
 """Of 21; a driving hand with fewer is too incomplete to compare with."""
 _LEAST_INSIDE = 0.75
 """Share of the driving hand's points in the picture."""
+_LEAST_CONFIDENCE = 0.1
+"""Below, a hand of the candidate is not found: a hand network puts its points somewhere also where nothing is."""
 
 NOT_FOUND = "not found in the driving video"
 OUT_OF_PICTURE = "out of the picture"
@@ -100,7 +102,9 @@ def measure_hand(
     size = measures.hand_size(guide)
     reasons = _unscorable(guide, size, driving, config)
     guide[[reason is not None for reason in reasons]] = np.nan
+    confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
     points = measures.hand_points(pose, side)
+    points[confidence < _LEAST_CONFIDENCE] = np.nan
     columns = {
         "pck": measures.pck(points, guide, config.pck_radius),
         "error": measures.normalised_error(points, guide),
@@ -109,7 +113,6 @@ def measure_hand(
         # Where no hand was found there is none to be sharp.
         "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
     }
-    confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
     return [
         HandMeasures(
             frame=frame,

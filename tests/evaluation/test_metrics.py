@@ -47,7 +47,7 @@ def test_a_fault_outside_the_hands_leaves_psnr_hand_alone() -> None:
 
 
 def test_psnr_hand_by_hand() -> None:
-    video = np.where(hand_mask(POSE).astype(bool)[..., None], np.where(TRUTH >= 128, TRUTH - 10, TRUTH + 10), TRUTH)
+    video = np.where(hand_mask(POSE)[..., None], np.where(TRUTH >= 128, TRUTH - 10, TRUTH + 10), TRUTH)
     metrics = video_metrics(video.astype(np.uint8), TRUTH, POSE)
     assert metrics.psnr_hand == pytest.approx(10 * np.log10(255**2 / 100), abs=1e-5)
 

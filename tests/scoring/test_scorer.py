@@ -58,6 +58,12 @@ def test_a_missing_hand_is_a_bad_hand_not_an_unscorable_one() -> None:
     assert result.good_frames == 0.5
 
 
+def test_points_of_hardly_any_confidence_are_no_hand() -> None:
+    result = score(pose_of(DRIVING, confidence=0.05))
+    assert {hand.pck for hand in result.hands} == {0.0}
+    assert result.score == pytest.approx(0.5 * 0.05 / 0.75, abs=1e-4)
+
+
 def test_a_blurred_hand_scores_lower() -> None:
     blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), 3) for picture in video_of(DRIVING)])
     assert score(pose_of(DRIVING), video=blurred).score < score(pose_of(DRIVING)).score
