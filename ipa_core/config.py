@@ -138,7 +138,7 @@ class ScoresConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> ScoresConfig:
         if self.weight_confidence + self.weight_agreement == 0:
-            raise ValueError("weight_confidence and weight_agreement can't both be 0: they alone can always be measured")
+            raise ValueError("weight_confidence and weight_agreement can't both be 0: no other is always measured")
         return self
 
 
