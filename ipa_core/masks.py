@@ -1,63 +1,106 @@
-"""Where the hands are: in pictures, from keypoints, and on a model's latent grid."""
+"""Where the hands are: in the pictures, and on the latent grid."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from ipa_core.keypoints import HANDS
+from ipa_core import keypoints as kp
 from ipa_core.records import PoseSequence
 
+LEAST_POINTS = 3
+"""Fewer known points of a hand tell too little of its place."""
 
-def hand_mask(pose: PoseSequence, *, margin: float = 0.25, threshold: float = 0.3) -> NDArray[np.bool_]:
-    """Bool ``[T, H, W]``: the filled convex hull of each hand's points, widened by ``margin`` hand sizes.
 
-    A hand's size is the longer side of the box around its points. Points below ``threshold`` confidence are left out; a
-    hand of fewer than three points gives no mask.
+def hand_mask(pose: PoseSequence, *, margin: float = 0.25, threshold: float = 0.3) -> np.ndarray:
+    """Pixels of the hands, bool ``[T, H, W]``.
+
+    Of each hand the convex hull of its points with a confidence of at least ``threshold``, and what lies within
+    ``margin`` hand sizes (longer side of the points' box) of it. A hand with fewer than three such points has none.
     """
-    masks = np.zeros((len(pose), pose.height, pose.width), np.uint8)
-    for frame, mask in enumerate(masks):
-        for part in HANDS.values():
-            points = pose.keypoints[frame, part][pose.confidence[frame, part] >= threshold]
-            if len(points) < 3:
-                continue
-            hull = cv2.convexHull(np.rint(points - 0.5).astype(np.int32))
-            cv2.fillConvexPoly(mask, hull, 1)
-            width = round(2 * margin * float(np.ptp(points, axis=0).max()))
-            if width:
-                cv2.polylines(mask, [hull], isClosed=True, color=1, thickness=width)
-    return masks.astype(bool)
+    mask = np.zeros((len(pose), pose.height, pose.width), bool)
+    for frame in range(len(pose)):
+        for place in kp.HANDS.values():
+            points = pose.keypoints[frame, place][pose.confidence[frame, place] >= threshold].astype(np.float64)
+            if len(points) >= LEAST_POINTS:
+                _fill(mask[frame], points, margin * float(np.ptp(points, axis=0).max()))
+    return mask
 
 
 def latent_mask(
-    mask: NDArray[np.bool_],
+    mask: np.ndarray,
     latent_frames: int,
     latent_height: int,
     latent_width: int,
     how: Literal["max", "mean", "nearest"],
-) -> NDArray[np.float32]:
-    """A mask ``[T, H, W]`` on the latent grid: float32 ``[T', h, w]`` in [0, 1].
+) -> np.ndarray:
+    """A mask of pictures ``[T, H, W]`` on the grid of their latents: float32 ``[T', h, w]`` in [0, 1].
 
-    A cell is 1 where its pixels hold any of the hand (``max``), the share of them that do (``mean``), or its centre pixel
-    (``nearest``). Frames are grouped as Wan's causal codec does: the first by itself, the others by
-    ``(T - 1) / (T' - 1)``; a group's cells are joined in the same way, ``nearest`` taking the group's last frame. Raises
-    ``ValueError`` for sizes that don't divide.
+    A latent cell stands for H/h x W/w pixels. In time the first latent frame stands for the first picture, each other
+    one for the next (T - 1) / (T' - 1) pictures, as Wan's causal codec has it; a codec that encodes picture by picture
+    (T' = T) is the same rule. ``max``: 1 where any pixel of the cell in any of its pictures is set; ``mean``: the share
+    of them; ``nearest``: the pixel in the middle of the cell, in the picture in the middle of the group (the later
+    one of two). Raises ``ValueError`` where the sizes don't divide.
     """
     frames, height, width = mask.shape
-    group = (frames - 1) // max(1, latent_frames - 1)
-    if height % latent_height or width % latent_width or (latent_frames - 1) * group != frames - 1:
-        raise ValueError(f"a mask of {mask.shape} has no grid of {(latent_frames, latent_height, latent_width)}")
+    if height % latent_height or width % latent_width:
+        raise ValueError(f"{height} x {width} pixels don't divide into {latent_height} x {latent_width} latent cells")
+    groups = latent_frames - 1
+    if not (frames == latent_frames == 1 or (groups > 0 and frames > 1 and (frames - 1) % groups == 0)):
+        raise ValueError(
+            f"{frames} pictures don't divide into {latent_frames} latent frames: 1 + a multiple of the rest"
+        )
     rows, columns = height // latent_height, width // latent_width
     cells = mask.astype(np.float32).reshape(frames, latent_height, rows, latent_width, columns)
     if how == "nearest":
-        space = cells[:, :, rows // 2, :, columns // 2]
-        return np.concatenate([space[:1], space[group::group]] if latent_frames > 1 else [space[:1]])
-    join = np.max if how == "max" else np.mean
-    space = join(cells, axis=(2, 4))
-    if latent_frames == 1:
-        return space[:1]
-    later = join(space[1:].reshape(latent_frames - 1, group, latent_height, latent_width), axis=1)
-    return np.concatenate([space[:1], later]).astype(np.float32)
+        still = cells[:, :, rows // 2, :, columns // 2]
+    else:
+        still = cells.max((2, 4)) if how == "max" else cells.mean((2, 4))
+    if not groups:
+        return still
+    later = still[1:].reshape(groups, (frames - 1) // groups, latent_height, latent_width)
+    if how == "nearest":
+        merged = later[:, later.shape[1] // 2]
+    else:
+        merged = later.max(1) if how == "max" else later.mean(1, dtype=np.float32)
+    return np.concatenate([still[:1], merged])
+
+
+def _fill(mask: np.ndarray, points: np.ndarray, radius: float) -> None:
+    """Set the pixels of ``mask [H, W]`` whose centres lie within ``radius`` of the convex hull of ``points [N, 2]``."""
+    height, width = mask.shape
+    left, top = np.floor(points.min(0) - radius).clip(0, (width, height)).astype(int)
+    right, bottom = np.ceil(points.max(0) + radius).clip(0, (width, height)).astype(int)
+    y, x = np.mgrid[top:bottom, left:right] + 0.5
+    pixels = np.stack([x, y], -1)
+    inside, near = np.ones(x.shape, bool), np.zeros(x.shape, bool)
+    outline = _convex_hull(points)
+    for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        along, there = end - start, pixels - start
+        inside &= along[0] * there[..., 1] >= along[1] * there[..., 0]
+        share = np.clip(there @ along / max(float(along @ along), 1e-12), 0, 1)
+        near |= ((there - share[..., None] * along) ** 2).sum(-1) <= radius**2
+    if len(outline) < 3:  # all points on one line: it has no inside
+        inside[:] = False
+    mask[top:bottom, left:right] |= inside | near
+
+
+def _convex_hull(points: np.ndarray) -> np.ndarray:
+    """Corners in turn, so that the inside lies where along x there >= 0 (Andrew's monotone chain)."""
+    ordered = np.unique(points, axis=0)
+    if len(ordered) < 3:
+        return ordered
+    halves = []
+    for walk in (ordered, ordered[::-1]):
+        chain: list[np.ndarray] = []
+        for point in walk:
+            while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
+                chain.pop()
+            chain.append(point)
+        halves += chain[:-1]
+    return np.array(halves)
+
+
+def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
