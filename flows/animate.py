@@ -46,7 +46,7 @@ def animate_clip(
     finally:
         extractor.close()
     weights = None if lora is None else (lora / LORA if lora.is_dir() else lora).read_bytes()
-    model = components.animation_model(config.candidates.model, config.execution, weights)
+    model = components.animation_model(config.candidates.model, config.execution, weights, True)
     picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
     control = draw_sequence(pose, config.candidates.drawing)
     words = config.clips.prompt if prompt is None else prompt

@@ -37,11 +37,16 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
     return KeypointHandScorer(extractor, config)
 
 
-def animation_model(config: ModelConfig, execution: Execution, lora: bytes | None) -> AnimationModel:
-    """Load the pipeline folder; ``lora`` is a ``pytorch_lora_weights.safetensors``. Raises ``MissingModel``."""
+def animation_model(
+    config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool
+) -> AnimationModel:
+    """Load the pipeline folder; ``lora`` is a ``pytorch_lora_weights.safetensors``. Training needs no text encoder.
+    Raises ``MissingModel``."""
     from ipa_core.models.wan_vace import WanVACEModel
 
-    return WanVACEModel.load(model_folder(config), dtype=config.dtype, device=device(execution), lora=lora)
+    return WanVACEModel.load(
+        model_folder(config), dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
+    )
 
 
 def model_folder(config: ModelConfig) -> Path:
@@ -65,5 +70,5 @@ class Components:
 
     pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
-    animation_model: Callable[[ModelConfig, Execution, bytes | None], AnimationModel] = animation_model
+    animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
     model_folder: Callable[[ModelConfig], Path] = model_folder

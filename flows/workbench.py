@@ -71,13 +71,14 @@ class Workbench:
             weights = self.store.objects.get(lora) if lora else None
             self._model = (
                 lora,
-                self._components.animation_model(self.config.candidates.model, self.config.execution, weights),
+                self._components.animation_model(self.config.candidates.model, self.config.execution, weights, True),
             )
         return self._model[1]
 
-    def forget_model(self) -> None:
-        """Training leaves its adapter on the model: the next user loads it afresh."""
+    def model_for_training(self) -> AnimationModel:
+        """The base model without its text encoder, not kept; the kept one makes room for it."""
         self._model = None
+        return self._components.animation_model(self.config.candidates.model, self.config.execution, None, False)
 
     @cached_property
     def scratch(self) -> Path:

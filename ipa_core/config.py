@@ -59,6 +59,8 @@ class ClipsConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> ClipsConfig:
+        if self.frames % 4 != 1:
+            raise ValueError(f"frames must be 4n + 1 (5, 9, ..., 81) for the Wan codec, got {self.frames}")
         if self.width % 16 or self.height % 16:
             raise ValueError(f"width and height must be multiples of 16, got {self.width} x {self.height}")
         return self
@@ -114,7 +116,6 @@ class CandidatesConfig(Config):
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Classifier-free guidance; 1 switches it off."""
     negative_prompt: str = ""
-    conditioning_scale: Positive = 1.0
 
 
 class ScoresConfig(Config):

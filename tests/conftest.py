@@ -10,4 +10,6 @@ os.environ.update(
     PREFECT_LOGGING_TO_API_ENABLED="false",
     PREFECT_LOGGING_LEVEL="ERROR",
     GLOG_minloglevel="3",
+    # Small tensors are computed faster by one thread, and bit for bit the same on every machine.
+    OMP_NUM_THREADS="1",
 )

@@ -117,14 +117,13 @@ class FakeModel:
         t: Tensor,
         control: Tensor,
         prompt_embeds: Tensor,
-        conditioning_scale: float = 1.0,
     ) -> Tensor:
         found: Tensor = self.transformer(
             hidden_states=latents,
             timestep=t * 1000,
             encoder_hidden_states=prompt_embeds,
             control_hidden_states=control,
-            control_hidden_states_scale=torch.full((1,), conditioning_scale),
+            control_hidden_states_scale=torch.ones(1),
             return_dict=False,
         )[0]
         return found
@@ -139,7 +138,7 @@ def fake_extractor(config: PosesConfig) -> FakeExtractor:
     return FakeExtractor(config)
 
 
-def fake_model(config: ModelConfig, execution: Execution, lora: bytes | None) -> FakeModel:
+def fake_model(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> FakeModel:
     return FakeModel(lora)
 
 

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
 from flows.workbench import Workbench
 from ipa_core.clips import CutClip, cut_video, find_videos, read_metadata, split_of
 from ipa_core.config import RunConfig
-from ipa_core.records import Clip
+from ipa_core.records import Box, Clip
 from ipa_core.video import encode_png, encode_video
 from storage import Action
 
@@ -74,11 +76,11 @@ def compute(item: Item, bench: Workbench) -> Output:
             )
         else:
             dropped.append({"index": part.index, "start": round(part.start, 4), "reason": part.reason})
-    rejected = None if clips else "; ".join(str(window["reason"]) for window in dropped[:3]) or "no window fits"
-    return Output({"clips": clips, "dropped": dropped}, objects, rejected)
+    # Where no clip comes out, cut_video raises Rejected.
+    return Output({"clips": clips, "dropped": dropped}, objects)
 
 
-def _people(bench: Workbench, picture):  # type: ignore[no-untyped-def]
+def _people(bench: Workbench, picture: np.ndarray) -> list[Box]:
     return [person.box for person in bench.extractor.find_people(picture)]
 
 

@@ -63,10 +63,9 @@ def compute(item: Item, bench: Workbench) -> Output:
 
     try:
         slot = Slot(bench.store, item.action.key)
-        trained = train(bench.model(), samples, config, checkpoints=slot, on_step=on_step)
+        trained = train(bench.model_for_training(), samples, config, checkpoints=slot, on_step=on_step)
     finally:
         tensorboard.close()
-        bench.forget_model()
     base = Path(bench.config.candidates.model.path)
     card = model_card(config, base.name if base.is_absolute() else str(base), len(samples))
     # Without the seconds: the same training gives the same bytes.

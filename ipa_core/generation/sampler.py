@@ -71,7 +71,7 @@ def _sample_batch(
 
     def velocity(t: Tensor, prompt_embeds: Tensor) -> Tensor:
         prompts = prompt_embeds.expand(batch, -1, -1)
-        return model.velocity(latents, t.expand(batch), control, prompts, config.conditioning_scale)
+        return model.velocity(latents, t.expand(batch), control, prompts)
 
     for step, timestep in enumerate(scheduler.timesteps):
         t = timestep.double() / 1000

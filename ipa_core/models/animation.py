@@ -98,7 +98,6 @@ class AnimationModel(Protocol):
         t: Tensor,
         control: Tensor,
         prompt_embeds: Tensor,
-        conditioning_scale: float = 1.0,
     ) -> Tensor:
         """``latents [B, C, R + T', h, w]``, ``t [B]`` in [0, 1], ``control [B, ...]``, ``prompt_embeds [B, L, D]`` ->
         predicted ``noise - clean`` of the latents' shape."""

@@ -138,14 +138,12 @@ class WanVACEModel:
         _, _, frames, height, width = conditioning.control.shape
         return self._mean.shape[1], frames, height, width
 
-    def velocity(
-        self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor, conditioning_scale: float = 1.0
-    ) -> Tensor:
+    def velocity(self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Predicted ``noise - clean`` in the model's dtype, with gradients where they are on.
 
         In float64, a ``t`` that is a scheduler's timestep / 1000 gives back that very timestep.
         """
-        scale = torch.full((self._control_layers,), conditioning_scale, dtype=self.dtype, device=self.device)
+        scale = torch.ones(self._control_layers, dtype=self.dtype, device=self.device)
         prediction: Tensor = self.transformer(
             hidden_states=latents.to(self.dtype),
             timestep=(t.double() * 1000).float(),

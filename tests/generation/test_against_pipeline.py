@@ -56,7 +56,6 @@ def run_pipeline(pipeline_folder: Path, control_video: np.ndarray, reference: np
             reference_images=[Image.fromarray(reference)],
             prompt="a dancer",
             negative_prompt=config.negative_prompt,
-            conditioning_scale=config.conditioning_scale,
             height=HEIGHT,
             width=WIDTH,
             num_frames=FRAMES - keeps_every_frame,
@@ -74,7 +73,6 @@ CONFIGS = {
     "unipc": config(scheduler="unipc"),
     "unipc 20 steps": config(scheduler="unipc", steps=20, shift=16.0, guidance_scale=1.0),
     "no guidance": config(scheduler="euler", guidance_scale=1.0),
-    "weak control": config(scheduler="euler", conditioning_scale=0.4),
 }
 
 
