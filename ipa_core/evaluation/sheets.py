@@ -36,18 +36,18 @@ class Shot:
 def comparison_sheet(
     driving_video: np.ndarray, driving: PoseSequence, base: Shot, aligned: Shot, columns: int = 3
 ) -> bytes:
-    """Three rows: driving video with its skeleton, base, aligned; ``columns`` frames spread over the clip.
+    """Three rows: driving video with its skeleton, base, aligned; ``columns`` frames that show hands.
 
     Hand crops are cut at the driving hands, without a skeleton, so that the hands themselves can be judged.
     """
-    frames = spread(len(driving), columns)
+    frames = telling_frames(driving, columns)
     rows = [_row(shot, driving, frames) for shot in (Shot(driving_video, driving), base, aligned)]
     return contact_sheet(rows)
 
 
 def candidate_strip(video: np.ndarray, driving: PoseSequence, columns: int = 2) -> bytes:
     """A few frames of one candidate with their hands enlarged, in one row."""
-    return contact_sheet([_row(Shot(video, None), driving, spread(len(driving), columns))], height=HEIGHT * 3 // 4)
+    return contact_sheet([_row(Shot(video, None), driving, telling_frames(driving, columns))], height=HEIGHT * 3 // 4)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], *, height: int = HEIGHT) -> bytes:
@@ -67,6 +67,16 @@ def encode_jpeg(picture: np.ndarray) -> bytes:
     """uint8 RGB ``[H, W, 3]`` -> JPEG; the same picture gives the same bytes."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return data.tobytes()
+
+
+def telling_frames(driving: PoseSequence, count: int) -> list[int]:
+    """``count`` frames spread over those that show most hands, or all of them where too few show any."""
+    hands = np.array([(driving.confidence[:, part] > 0).any(axis=1) for part in HANDS.values()]).sum(axis=0)
+    for least in (2, 1, 0):
+        frames = np.flatnonzero(hands >= least)
+        if len(frames) >= count:
+            break
+    return [int(frames[place]) for place in spread(len(frames), count)]
 
 
 def spread(frames: int, count: int) -> list[int]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ipa_core.evaluation import Shot, candidate_strip, comparison_sheet, contact_sheet
-from ipa_core.evaluation.sheets import GAP, GREY, HEIGHT, hand_crop, spread
+from ipa_core.evaluation.sheets import GAP, GREY, HEIGHT, hand_crop, spread, telling_frames
 from tests.evaluation.material import FRAMES, pose_with_right_hand, smooth_video
 
 VIDEO = smooth_video()
@@ -62,6 +62,14 @@ def test_a_crop_beyond_the_picture_is_filled_with_grey() -> None:
 
 def test_a_crop_without_a_hand_is_grey() -> None:
     assert (hand_crop(VIDEO[0], POSE, 0, "left") == GREY).all()
+
+
+def test_frames_that_show_hands_come_first() -> None:
+    assert telling_frames(pose_with_right_hand(shown=(1, 3)), 2) == [1, 3]
+
+
+def test_where_too_few_frames_show_hands_all_are_taken() -> None:
+    assert telling_frames(pose_with_right_hand(shown=(1,)), 3) == [0, 2, 3]
 
 
 def test_frames_are_spread_over_the_clip() -> None:
