@@ -69,7 +69,7 @@ class BodyModel:
         self._eyes = {
             side: self._vertices_of([f"eye_front.{suffix}", f"eye_back.{suffix}"]) for side, suffix in SUFFIX.items()
         }
-        neutral = {name: 0.5 for name in model.phenotype_labels}
+        neutral = dict.fromkeys(model.phenotype_labels, 0.5)
         vertices, bones = self._rest(neutral)
         self._fingertips = {
             (side, finger): self._fingertip(vertices, bones, suffix, finger)
@@ -79,7 +79,7 @@ class BodyModel:
 
     def dress(self, performer: Performer) -> DressedBody:
         """Shape and colours of a performer: long sleeves, trousers, hair, brows, eyes, lips."""
-        phenotype = {name: 0.5 for name in self._model.phenotype_labels}
+        phenotype = dict.fromkeys(self._model.phenotype_labels, 0.5)
         for name in ("gender", "age", "muscle", "weight"):
             phenotype[name] = getattr(performer, name)
         vertices, bones = self._rest(phenotype)
@@ -88,7 +88,9 @@ class BodyModel:
         neck = bones[self.bone_index["neck01"], 2]
         covered = ("spine", "clavicle", "shoulder", "root", "pelvis", "upperarm", "lowerarm")
         below_collar = vertices[:, 2] < neck + 0.02
-        shirt = (self._weight_of(*covered) > 0.5) & below_collar & (self._weight_of("wrist", "finger", "metacarpal") < 0.3)
+        shirt = (
+            (self._weight_of(*covered) > 0.5) & below_collar & (self._weight_of("wrist", "finger", "metacarpal") < 0.3)
+        )
         hip = bones[self.bone_index["upperleg01.L"], 2]
         trousers = (self._weight_of("upperleg", "lowerleg") > 0.4) | (shirt & (vertices[:, 2] < hip + 0.06))
         colours[shirt] = _linear(performer.shirt)
@@ -127,7 +129,11 @@ class BodyModel:
         crown = vertices[:, 2].max() - eye_height
         up = (vertices[:, 2] - eye_height) / crown  # 0 at the eyes, 1 at the crown
         back = vertices[:, 1] - eye_front  # metres behind the front of the eyes
-        cap = (up > 0.62) | ((up > -0.15) & (back > 0.085)) | ((up > 0.1) & (back > 0.055) & (np.abs(vertices[:, 0]) > 0.055))
+        cap = (
+            (up > 0.62)
+            | ((up > -0.15) & (back > 0.085))
+            | ((up > 0.1) & (back > 0.055) & (np.abs(vertices[:, 0]) > 0.055))
+        )
         if performer.long_hair:
             cap |= (up > -0.95) & (back > 0.10)
         hair = cap & self._head
@@ -143,7 +149,9 @@ class BodyModel:
         mouth = vertices[self._mouth]
         front = mouth[mouth[:, 1] < np.quantile(mouth[:, 1], 0.25)]
         centre = front.mean(axis=0)
-        lips = self._head & (np.abs(vertices[:, 0]) < 0.024) & (np.abs(vertices[:, 2] - centre[2]) < 0.008) & (back < 0.02)
+        lips = (
+            self._head & (np.abs(vertices[:, 0]) < 0.024) & (np.abs(vertices[:, 2] - centre[2]) < 0.008) & (back < 0.02)
+        )
         colours[lips] *= np.array([0.80, 0.50, 0.52], np.float32)
         return hair
 

@@ -14,7 +14,7 @@ from ipa_core.config import Config, ConfigError, Fraction, Positive, PositiveInt
 class TrainingSetConfig(Config):
     """The rendered clips. Clip i shows performer i modulo 6."""
 
-    clips: PositiveInt = 3600
+    clips: PositiveInt = 2340
     seed: int = 1
     held_out_clips: PositiveInt = 120
     """Other motions of the same performers, for the report."""

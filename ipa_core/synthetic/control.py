@@ -14,9 +14,7 @@ from ipa_core.records import PoseSequence
 HandDetail = Literal["full", "palm", "none"]
 
 
-def draw_control(
-    keypoints: np.ndarray, confidence: np.ndarray, size: int, hand_detail: HandDetail
-) -> np.ndarray:
+def draw_control(keypoints: np.ndarray, confidence: np.ndarray, size: int, hand_detail: HandDetail) -> np.ndarray:
     """Skeletons of one clip, keypoints ``[T, 133, 2]`` and confidence ``[T, 133]`` -> uint8 ``[T, size, size, 3]``."""
     drawing = DrawingConfig(hand_detail=hand_detail, face=False)
     return np.stack(

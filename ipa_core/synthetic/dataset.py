@@ -41,7 +41,13 @@ class RenderedSet:
 
 
 def render_clips(
-    output: Path, count: int, *, seed: int = 0, size: int = 256, frames: int = 24, fps: float = 16.0,
+    output: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 256,
+    frames: int = 24,
+    fps: float = 16.0,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Render ``count`` driving clips as H.264 mp4s, with ``metadata.csv`` (columns file, prompt, group) beside them.

@@ -74,8 +74,8 @@ def _encode(
         drawings = [draw_control(points, sure, clips.frames.shape[2], detail) for detail in details]
         controls.append(codec.encode(to_video(np.stack(drawings))).half())
     return {
-        "clean": codec.encode(to_video(clips.frames)).half(),
-        "controls": torch.stack(controls),
+        "clean": codec.encode(to_video(clips.frames)).half().contiguous(),
+        "controls": torch.stack(controls).contiguous(),
         "hands": torch.from_numpy(hand_share(clips.hand_mask)).half(),
         "performer": torch.from_numpy(clips.performer),
     }

@@ -7,6 +7,8 @@ run repeats the uninterrupted one.
 from __future__ import annotations
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +76,16 @@ class FoldedPadding(WanAttnProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias: Tensor | None = None
+        self._local = threading.local()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Added to the logits, ``[B, 1, 1, L]``; each thread has its own."""
+        return getattr(self._local, "bias", None)
+
+    @bias.setter
+    def bias(self, bias: Tensor | None) -> None:
+        self._local.bias = bias
 
     def __call__(
         self,
@@ -157,6 +168,7 @@ def train_flow(
     *,
     seed: int,
     device: str = "cpu",
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> WanVACETransformer3DModel:
     """Train in place and return the averaged model's weights loaded into ``transformer``.
@@ -173,6 +185,13 @@ def train_flow(
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = _restore(checkpoint, names, parameters, average, optimizer)
     running = None
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+    def part_backward(part: tuple[Batch, Tensor, Tensor]) -> float:
+        loss, _ = flow_loss(transformer, part[0], prompts, part[1], part[2], folded)
+        (loss / workers).backward()
+        return loss.item() / workers
+
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
@@ -180,14 +199,13 @@ def train_flow(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         time = torch.sigmoid(0.3 + 1.2 * torch.randn(config.batch_size, generator=generator)).to(device)
         noise = torch.randn(batch.clean.shape, generator=generator).to(device)
-        loss, _ = flow_loss(transformer, batch, prompts, time, noise, folded)
         optimizer.zero_grad()
-        loss.backward()
+        loss = sum(pool.map(part_backward, _split(batch, time, noise, workers)))
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         keep = min(config.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - keep)
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        running = loss if running is None else 0.98 * running + 0.02 * loss
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             _save(checkpoint, names, parameters, average, optimizer, step + 1)
         if progress and step % 10 == 9:
@@ -203,6 +221,11 @@ def train_flow(
 def _rate(step: int, config: FlowTrainingConfig) -> float:
     left = (config.steps - step) / max(1.0, config.decay * config.steps)
     return min(1.0, (step + 1) / config.warmup_steps) * max(0.02, min(1.0, left))
+
+
+def _split(batch: Batch, time: Tensor, noise: Tensor, parts: int) -> list[tuple[Batch, Tensor, Tensor]]:
+    tensors = (batch.clean, batch.conditioning, batch.weight, batch.prompt, time, noise)
+    return [(Batch(*part[:4]), *part[4:]) for part in zip(*(t.chunk(parts) for t in tensors), strict=True)]
 
 
 def _to(batch: Batch, device: str) -> Batch:

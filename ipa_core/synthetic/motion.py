@@ -120,8 +120,7 @@ class ArmRig:
     def rotations(self, arm: ArmMotion, frame: int) -> dict[str, np.ndarray]:
         """Rotation relative to its parent of every bone of the arm and hand, by bone name."""
         upper_arm, forearm, hand, palm = (
-            _unit(directions[frame] * self._mirror)
-            for directions in (arm.upper_arm, arm.forearm, arm.hand, arm.palm)
+            _unit(directions[frame] * self._mirror) for directions in (arm.upper_arm, arm.forearm, arm.hand, arm.palm)
         )
         elbow_axis = np.cross(upper_arm, forearm)
         upper = _basis(upper_arm, elbow_axis) @ _basis(self._upper_arm, self._elbow_axis).T

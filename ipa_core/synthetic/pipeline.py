@@ -53,8 +53,14 @@ def assemble(
 def build_text_encoder(model: FlowModelConfig, seed: int) -> UMT5EncoderModel:
     """A one-layer encoder with random weights, never trained: it only has to tell the prompts apart."""
     config = UMT5Config(
-        vocab_size=384, d_model=model.text_dim, d_kv=16, d_ff=2 * model.text_dim, num_layers=1, num_heads=2,
-        dropout_rate=0.0, tie_word_embeddings=True,
+        vocab_size=384,
+        d_model=model.text_dim,
+        d_kv=16,
+        d_ff=2 * model.text_dim,
+        num_layers=1,
+        num_heads=2,
+        dropout_rate=0.0,
+        tie_word_embeddings=True,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

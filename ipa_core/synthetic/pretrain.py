@@ -52,14 +52,20 @@ def pretrain(
     started = time.monotonic()
     data = config.data
     shards = render_shards(
-        workdir / "clips", data.clips, seed=data.seed, size=data.size, frames=data.frames, fps=data.fps, progress=progress
+        workdir / "clips",
+        data.clips,
+        seed=data.seed,
+        size=data.size,
+        frames=data.frames,
+        fps=data.fps,
+        progress=progress,
     )
-    codec, autoencoder = train_codec(config, workdir, shards, device=device, progress=progress)
-    codec_of = config.model_dump(include={"seed", "data", "codec"})
-    drawing_of = config.training.model_dump(include={"palm_share", "none_share", "jitter"})
+    pictures = load_shards(shards[: -(-config.codec.clips // SHARD_CLIPS)])
+    codec = linear_codec(config, workdir, pictures)
+    autoencoder = autoencoder_of(codec, config, workdir, pictures, device=device, progress=progress)
     encoded = encode_shards(
         shards,
-        workdir / f"latents-{_digest(codec_of, drawing_of)}",
+        latents_folder(config, workdir),
         codec,
         config.training,
         seed=config.seed,
@@ -73,7 +79,7 @@ def pretrain(
         TrainingBatches(encoded, codec, config.training, config.seed),
         embed_prompts(pipeline.tokenizer, text_encoder),
         config.training,
-        workdir / f"flow-{_digest(config.model_dump(exclude={'training': {'steps', 'checkpoint_every'}}))}.safetensors",
+        flow_checkpoint(config, workdir),
         seed=config.seed,
         device=device,
         progress=progress,
@@ -88,32 +94,35 @@ def pretrain(
     )
 
 
-def train_codec(
+def linear_codec(config: PretrainConfig, workdir: Path, pictures: RenderedSet) -> LinearCodec:
+    """The linear code of these pictures, or that of an earlier call with the same config."""
+    path = workdir / f"linear-{_digest(_codec_fields(config))}.safetensors"
+    if not path.exists():
+        codec = fit_linear_codec(pictures, _sample_controls(pictures), config.codec)
+        tensors = {"basis": codec.basis.contiguous(), "scale": codec.scale, "mean": codec.mean}
+        safetensors.torch.save_file(tensors, path.with_suffix(".partial"))
+        path.with_suffix(".partial").rename(path)
+    return LinearCodec(**safetensors.torch.load_file(path))
+
+
+def autoencoder_of(
+    codec: LinearCodec,
     config: PretrainConfig,
     workdir: Path,
-    shards: list[Path],
+    pictures: RenderedSet,
     *,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> tuple[LinearCodec, AutoencoderKLWan]:
-    """The linear codec and the autoencoder made from it, or those of an earlier call with the same config."""
-    folder = workdir / f"codec-{_digest(config.model_dump(include={'seed', 'data', 'codec'}))}"
-    if (folder / "vae").exists():
-        linear = LinearCodec(**safetensors.torch.load_file(folder / "linear.safetensors"))
-        return linear, AutoencoderKLWan.from_pretrained(folder / "vae").eval()
-    pictures = load_shards(shards[: -(-config.codec.clips // SHARD_CLIPS)])
-    linear = fit_linear_codec(pictures, _sample_controls(pictures), config.codec)
-    autoencoder = build_autoencoder(linear, config.codec)
-    finetune_decoder(
-        autoencoder, linear, pictures, config.codec, seed=config.seed, device=device, progress=progress
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(
-        {"basis": linear.basis.contiguous(), "scale": linear.scale, "mean": linear.mean}, folder / "linear.safetensors"
-    )
-    autoencoder.save_pretrained(folder / "partial")
-    (folder / "partial").rename(folder / "vae")
-    return linear, autoencoder
+) -> AutoencoderKLWan:
+    """The linear code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
+    folder = workdir / f"autoencoder-{_digest(_codec_fields(config))}"
+    if not folder.exists():
+        autoencoder = build_autoencoder(codec, config.codec)
+        finetune_decoder(autoencoder, codec, pictures, config.codec, seed=config.seed, device=device, progress=progress)
+        partial = folder.with_suffix(".partial")
+        autoencoder.save_pretrained(partial)
+        partial.rename(folder)
+    return AutoencoderKLWan.from_pretrained(folder).eval()
 
 
 def _sample_controls(pictures: RenderedSet) -> np.ndarray:
@@ -125,6 +134,21 @@ def _sample_controls(pictures: RenderedSet) -> np.ndarray:
             for index in range(min(30, len(pictures)))
         ]
     )
+
+
+def latents_folder(config: PretrainConfig, workdir: Path) -> Path:
+    drawing = config.training.model_dump(include={"palm_share", "none_share", "jitter"})
+    return workdir / f"latents-{_digest(_codec_fields(config), drawing)}"
+
+
+def flow_checkpoint(config: PretrainConfig, workdir: Path) -> Path:
+    """Independent of the number of steps: a longer run goes on from a shorter one."""
+    fields = config.model_dump(exclude={"training": {"steps", "checkpoint_every"}})
+    return workdir / f"flow-{_digest(fields)}.safetensors"
+
+
+def _codec_fields(config: PretrainConfig) -> dict[str, Any]:
+    return config.model_dump(include={"seed", "data", "codec"})
 
 
 def _digest(*parts: dict[str, Any]) -> str:

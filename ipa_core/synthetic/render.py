@@ -71,7 +71,9 @@ def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps:
         posed = model.pose(body, gesture(model, body, rng, times))
         if _hands_inside(posed, camera):
             return _render(model, body, posed, camera, backdrop(performer, size))
-    raise RuntimeError(f"seed {seed}: no gesture of {performer.name} out of {_ATTEMPTS} keeps both hands in the picture")
+    raise RuntimeError(
+        f"seed {seed}: no gesture of {performer.name} out of {_ATTEMPTS} keeps both hands in the picture"
+    )
 
 
 def backdrop(performer: Performer, size: int) -> np.ndarray:
@@ -137,8 +139,17 @@ def _render_frame(
     surface = np.ascontiguousarray(np.concatenate([normals, vertices, body.colours], axis=1), np.float32)
     picture = background.copy()
     shade(
-        picture, face_at, weights, model.faces, surface, camera.position.astype(np.float32), axes, scale, shadow,
-        _AMBIENT, _KEY,
+        picture,
+        face_at,
+        weights,
+        model.faces,
+        surface,
+        camera.position.astype(np.float32),
+        axes,
+        scale,
+        shadow,
+        _AMBIENT,
+        _KEY,
     )
     inside = face_at >= 0
     depth_map = np.where(inside, 1 / np.maximum(nearest, 1e-6), np.inf).astype(np.float32)
