@@ -1,0 +1,38 @@
+"""A run over a fake folder that kills itself (SIGKILL) in the middle of a stage: python -m tests.flows.killed_run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from flows.progress import Progress
+from flows.runner import Runner, Scope
+from storage import Store
+from tests.fakes import FAKES, fake_config
+
+
+class Killing(Progress):
+    """Ends the process at the second sign of progress within one item of ``stage``."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(quiet=True)
+        self._victim = stage
+        self._signs = 0
+
+    def part(self, done: int, total: int) -> None:
+        self._signs += self._stage == self._victim
+        if self._signs == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(folder: str, stage: str) -> None:
+    config = fake_config(Path(folder))
+    assert config.execution.store is not None
+    store = Store(config.execution.store)
+    Runner(store, config, FAKES, Killing(stage), lambda label, work: work()).run(Scope(), lambda name: None)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

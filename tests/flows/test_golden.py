@@ -1,0 +1,63 @@
+"""What each stage gives for fixed inputs. When this fails the stage's output has changed: raise its VERSION, or every
+store would go on using results that the code no longer makes, and write the golden file anew with
+
+    IPA_WRITE_GOLDEN=1 pytest tests/flows/test_golden.py
+
+Numbers are rounded, so that another processor gives the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.stage import STAGE_NAMES, StageName
+from flows.stages import STAGES
+from flows.stages.finetune import LORA
+from storage import ActionResult
+from tests.fakes import fake_config
+from tests.flows.conftest import Done, run_fake
+
+GOLDEN = Path(__file__).with_name("golden.json")
+VERSIONS = {stage.NAME: stage.VERSION for stage in STAGES}
+
+
+@pytest.fixture(scope="module")
+def done(finished: Path) -> Done:
+    return run_fake(fake_config(finished))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_output_changes_only_with_the_version(done: Done, stage: StageName) -> None:
+    found = {"version": VERSIONS[stage], "results": fingerprints(done, stage)}
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("IPA_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(golden | {stage: found}, indent=1, sort_keys=True) + "\n")
+    else:
+        assert found == golden[stage]
+
+
+def fingerprints(done: Done, stage: StageName) -> list[Any]:
+    """Record and output names of each item, in the order of their content."""
+    found = [fingerprint(done, result) for _, result in done.results.done(stage)]
+    return sorted(found, key=lambda entry: json.dumps(entry, sort_keys=True))
+
+
+def fingerprint(done: Done, result: ActionResult) -> dict[str, Any]:
+    about = {"record": rounded(dict(result.record)), "outputs": sorted(result.outputs)}
+    if LORA in result.outputs:
+        curve = json.loads(done.store.objects.get(result.outputs["training.json"].digest))
+        about["losses"] = [round(step["loss"], 3) for step in curve]
+    return about
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 2) if isinstance(value, float) else value
