@@ -134,7 +134,7 @@ class BodyModel:
             | ((up > -0.15) & (back > 0.085))
             | ((up > 0.1) & (back > 0.055) & (np.abs(vertices[:, 0]) > 0.055))
         )
-        if performer.long_hair:
+        if performer.nape_hair:
             cap |= (up > -0.95) & (back > 0.10)
         hair = cap & self._head
         colours[hair] = _linear(performer.hair)

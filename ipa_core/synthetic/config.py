@@ -38,7 +38,7 @@ class CodecConfig(Config):
     """Widths of the two halves; each at least 2 z + 1."""
     hand_weight: Annotated[float, Field(ge=0)] = 3.0
     """Blocks and pixels of hands count 1 + this."""
-    steps: Annotated[int, Field(ge=0)] = 800
+    steps: Annotated[int, Field(ge=0)] = 500
     """Of the decoder's fine-tuning; 0 leaves the linear codec."""
     batch_size: PositiveInt = 4
     crop: PositiveInt = 48
@@ -71,7 +71,7 @@ class FlowModelConfig(Config):
 class FlowTrainingConfig(Config):
     """Flow matching from scratch."""
 
-    steps: PositiveInt = 6000
+    steps: PositiveInt = 4600
     batch_size: PositiveInt = 4
     learning_rate: Positive = 1.2e-3
     warmup_steps: PositiveInt = 60

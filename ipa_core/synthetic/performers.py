@@ -24,7 +24,8 @@ class Performer:
     weight: float
     skin: Colour
     hair: Colour
-    long_hair: bool
+    nape_hair: bool
+    """Hair that covers the nape too."""
     shirt: Colour
     backdrop: tuple[Colour, Colour]
     """Colours of the backdrop at the top left and the bottom right."""
@@ -41,14 +42,14 @@ def _sentence(hair: str, shirt: str) -> str:
 PERFORMERS: Final[tuple[Performer, ...]] = (
     Performer(
         name="ada",
-        prompt=_sentence("long dark", "teal"),
+        prompt=_sentence("short dark", "teal"),
         gender=0.95,
         age=0.70,
         muscle=0.45,
         weight=0.45,
         skin=(0.90, 0.74, 0.65),
         hair=(0.13, 0.09, 0.08),
-        long_hair=True,
+        nape_hair=True,
         shirt=(0.05, 0.50, 0.50),
         backdrop=((0.80, 0.82, 0.84), (0.58, 0.62, 0.68)),
     ),
@@ -61,7 +62,7 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
         weight=0.55,
         skin=(0.86, 0.66, 0.55),
         hair=(0.58, 0.57, 0.56),
-        long_hair=False,
+        nape_hair=False,
         shirt=(0.12, 0.18, 0.45),
         backdrop=((0.62, 0.74, 0.70), (0.40, 0.52, 0.50)),
     ),
@@ -74,20 +75,20 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
         weight=0.45,
         skin=(0.43, 0.28, 0.20),
         hair=(0.05, 0.045, 0.04),
-        long_hair=False,
+        nape_hair=False,
         shirt=(0.88, 0.90, 0.93),
         backdrop=((0.45, 0.56, 0.72), (0.27, 0.34, 0.50)),
     ),
     Performer(
         name="dora",
-        prompt=_sentence("long fair", "purple"),
+        prompt=_sentence("short fair", "purple"),
         gender=0.90,
         age=0.75,
         muscle=0.40,
         weight=0.55,
         skin=(0.93, 0.79, 0.71),
         hair=(0.66, 0.54, 0.33),
-        long_hair=True,
+        nape_hair=True,
         shirt=(0.36, 0.16, 0.50),
         backdrop=((0.56, 0.62, 0.56), (0.30, 0.38, 0.34)),
     ),
@@ -100,7 +101,7 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
         weight=0.40,
         skin=(0.78, 0.58, 0.45),
         hair=(0.24, 0.15, 0.10),
-        long_hair=False,
+        nape_hair=False,
         shirt=(0.10, 0.42, 0.16),
         backdrop=((0.76, 0.76, 0.84), (0.50, 0.50, 0.64)),
     ),
@@ -113,7 +114,7 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
         weight=0.45,
         skin=(0.60, 0.41, 0.29),
         hair=(0.07, 0.06, 0.06),
-        long_hair=False,
+        nape_hair=False,
         shirt=(0.62, 0.65, 0.70),
         backdrop=((0.34, 0.40, 0.46), (0.18, 0.22, 0.28)),
     ),

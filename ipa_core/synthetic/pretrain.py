@@ -96,7 +96,7 @@ def pretrain(
 
 def linear_codec(config: PretrainConfig, workdir: Path, pictures: RenderedSet) -> LinearCodec:
     """The linear code of these pictures, or that of an earlier call with the same config."""
-    path = workdir / f"linear-{_digest(_codec_fields(config))}.safetensors"
+    path = workdir / f"linear-{_digest(_linear_fields(config))}.safetensors"
     if not path.exists():
         codec = fit_linear_codec(pictures, _sample_controls(pictures), config.codec)
         tensors = {"basis": codec.basis.contiguous(), "scale": codec.scale, "mean": codec.mean}
@@ -115,7 +115,7 @@ def autoencoder_of(
     progress: Progress | None = None,
 ) -> AutoencoderKLWan:
     """The linear code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
-    folder = workdir / f"autoencoder-{_digest(_codec_fields(config))}"
+    folder = workdir / f"autoencoder-{_digest(_linear_fields(config), config.codec.model_dump())}"
     if not folder.exists():
         autoencoder = build_autoencoder(codec, config.codec)
         finetune_decoder(autoencoder, codec, pictures, config.codec, seed=config.seed, device=device, progress=progress)
@@ -138,17 +138,17 @@ def _sample_controls(pictures: RenderedSet) -> np.ndarray:
 
 def latents_folder(config: PretrainConfig, workdir: Path) -> Path:
     drawing = config.training.model_dump(include={"palm_share", "none_share", "jitter"})
-    return workdir / f"latents-{_digest(_codec_fields(config), drawing)}"
+    return workdir / f"latents-{_digest(_linear_fields(config), drawing)}"
 
 
 def flow_checkpoint(config: PretrainConfig, workdir: Path) -> Path:
     """Independent of the number of steps: a longer run goes on from a shorter one."""
-    fields = config.model_dump(exclude={"training": {"steps", "checkpoint_every"}})
-    return workdir / f"flow-{_digest(fields)}.safetensors"
+    model = config.model_dump(include={"model", "training"}, exclude={"training": {"steps", "checkpoint_every"}})
+    return workdir / f"flow-{_digest(_linear_fields(config), model)}.safetensors"
 
 
-def _codec_fields(config: PretrainConfig) -> dict[str, Any]:
-    return config.model_dump(include={"seed", "data", "codec"})
+def _linear_fields(config: PretrainConfig) -> dict[str, Any]:
+    return config.model_dump(include={"seed": True, "data": True, "codec": {"clips", "channels", "hand_weight"}})
 
 
 def _digest(*parts: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ _LIGHT_HEIGHT = 10.0  # any offset that keeps nearness to the light positive
 _AMBIENT, _KEY = 0.55, 0.85
 # How far below the visible surface a point may lie and still count as seen: joints are inside the flesh.
 _BODY_DEPTH, _HAND_DEPTH = 0.16, 0.03
-_ATTEMPTS = 60
+_ATTEMPTS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Camera:
 def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps: float) -> RenderedClip:
     """A clip that is a function of its arguments alone. Gestures are drawn again until both hands stay in the picture.
 
-    Raises ``RuntimeError`` when none of 60 gestures does.
+    Raises ``RuntimeError`` when none of 200 gestures does.
     """
     model = body_model()
     body = _dressed(model, performer)
