@@ -109,7 +109,7 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     from flows.runs import RunSummary
 
     state = retrain(config, scope, return_state=True)
-    summary = state.data
+    summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
         raise RunStopped(f"the run broke off: {state.message}")
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)

@@ -91,7 +91,7 @@ def _open(address: str, config: RunConfig, components: Components) -> None:
     cv2.setNumThreads(1)
     try:
         _bench = Workbench(Store(address), config, components)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told by every item
         # Raised here it would only break the pool, again and again; each item tells it instead.
         _bench = f"a worker could not start: {type(error).__name__}: {error}"
 

@@ -27,7 +27,7 @@ from ipa_core.evaluation import (
     Shot,
     candidate_strip,
     comparison_sheet,
-    encode_jpeg,
+    contact_sheet,
     render_report,
     sheets_to_show,
     strips_to_show,
@@ -142,7 +142,7 @@ class _Gatherer:
                     clip=named.name,
                     caption=f"hand score {_two(score['base', clip_id, seed])} -> "
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
-                    reference=encode_jpeg(decode_png(self._read(named.clip.reference))),
+                    reference=contact_sheet([[decode_png(self._read(named.clip.reference))]]),
                     frames=comparison_sheet(decode_video(self._read(named.clip.video)), pose, before, after),
                 )
             )

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from flows.components import Components
 from flows.stage import Item, Output, Stage
-from ipa_core.config import RunConfig
+from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
 
 if TYPE_CHECKING:
+    from ipa_core.evaluation import FeatureExtractor
     from ipa_core.models.animation import AnimationModel
     from ipa_core.pose import PoseExtractor
     from ipa_core.scoring import HandScorer
@@ -55,6 +56,7 @@ class Workbench:
         self.progress = progress
         self._components = components
         self._model: tuple[str | None, AnimationModel] | None = None
+        self._features: dict[str, FeatureExtractor] = {}
 
     @cached_property
     def extractor(self) -> PoseExtractor:
@@ -79,6 +81,13 @@ class Workbench:
         """The base model without its text encoder, not kept; the kept one makes room for it."""
         self._model = None
         return self._components.animation_model(self.config.candidates.model, self.config.execution, None, False)
+
+    def features(self, config: ExtractorConfig) -> FeatureExtractor:
+        if config.sha256 not in self._features:
+            from ipa_core.evaluation import FeatureExtractor
+
+            self._features[config.sha256] = FeatureExtractor(config)
+        return self._features[config.sha256]
 
     @cached_property
     def scratch(self) -> Path:

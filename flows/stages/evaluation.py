@@ -12,7 +12,7 @@ from flows.stages.candidates import condition, settings_of
 from flows.stages.finetune import lora_digest
 from flows.stages.poses import posed_clips
 from flows.workbench import Workbench
-from ipa_core.config import RunConfig
+from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
 from ipa_core.records import PoseSequence
 from ipa_core.video import decode_video, encode_video
@@ -37,6 +37,9 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
             settings = settings_of(config, clip.prompt)
             settings["per_clip"] = config.evaluation.per_clip
             settings["clip_id"] = clip.clip_id
+            settings["features"] = {
+                name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
+            }
             settings["scores"] = key_config(config.scores) | {"backend": config.poses.backend}
             bytes_of = {
                 "model": inputs.model_weights(),
@@ -64,6 +67,10 @@ def comparison_item(config: RunConfig, results: Results, inputs: Inputs) -> Stag
     action = Action(NAME, VERSION, settings, {"results": table})
     parents = tuple(entry.item.action.key for entry in results[NAME])
     return StageItems((Item("comparison", action, parents, needs=(table,)),))
+
+
+def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], ...]:
+    return ("fvd", config.evaluation.fvd), ("fid_vid", config.evaluation.fid_vid)
 
 
 WAVES: Final = (clip_items, comparison_item)
@@ -98,6 +105,11 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 model="aligned" if "lora" in inputs else "base",
                 metrics=video_metrics(video, truth, pose),
                 score=scored.score.model_copy(update={"hands": ()}),
+                **{
+                    name: bench.features(extractor).pair(video, truth)
+                    for name, extractor in _extractors(config)
+                    if extractor is not None
+                },
             )
         )
     return Output({"results": [result.model_dump(mode="json") for result in found]}, outputs)

@@ -30,9 +30,9 @@ def run(folder: Path, **changes: object) -> tuple[str, RunSummary]:
     from flows.runner import Scope
 
     state = retrain(fake_config(folder, **changes), Scope(), FAKES, return_state=True)
-    assert state.message is not None
-    assert isinstance(state.data, RunSummary)
-    return state.type.value, state.data
+    summary = state.result(raise_on_failure=False)
+    assert isinstance(summary, RunSummary)
+    return state.type.value, summary
 
 
 pytestmark = [pytest.mark.usefixtures("server"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
