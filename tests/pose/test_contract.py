@@ -1,6 +1,7 @@
-"""What every backend promises. Where real weights can't be had offline, tiny or random ones run the same code."""
+"""What every backend promises. DWPose runs on tiny networks, since its weights can't be had offline; Ultralytics, whose
+random networks see nobody, has a test of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,6 @@ from ipa_core.config import PosesConfig
 from ipa_core.pose import PoseExtractor
 from ipa_core.records import PoseSequence, Rejected
 
-MakeExtractor = Callable[[Path], PoseExtractor]
-
 
 def mediapipe(folder: Path) -> PoseExtractor:
     from ipa_core.pose.mediapipe import MediaPipeExtractor
@@ -20,7 +19,16 @@ def mediapipe(folder: Path) -> PoseExtractor:
     return MediaPipeExtractor(PosesConfig())
 
 
-@pytest.fixture(scope="module", params=[mediapipe], ids=lambda make: make.__name__)
+def dwpose(folder: Path) -> PoseExtractor:
+    pytest.importorskip("rtmlib", reason="needs the extra [dwpose]")
+    from ipa_core.pose.dwpose import DWPoseExtractor
+    from tests.pose.tiny_dwpose import write_models
+
+    write_models(folder)
+    return DWPoseExtractor(PosesConfig(backend="dwpose", model=str(folder)))
+
+
+@pytest.fixture(scope="module", params=[mediapipe, dwpose], ids=lambda make: make.__name__)
 def extractor(request, tmp_path_factory) -> Iterator[PoseExtractor]:
     extractor = request.param(tmp_path_factory.mktemp("weights"))
     yield extractor
