@@ -42,7 +42,7 @@ class DressedBody:
 
 @dataclass(frozen=True, eq=False)
 class PosedBody:
-    """vertices: float32 ``[T, V, 3]``; keypoints: float64 ``[T, 133, 3]`` (NaN where the skeleton has no such point)."""
+    """vertices: float32 ``[T, V, 3]``; keypoints: float64 ``[T, 133, 3]`` (NaN: the skeleton has no such point)."""
 
     vertices: np.ndarray
     keypoints: np.ndarray
@@ -138,7 +138,7 @@ class BodyModel:
             cap |= (up > -0.95) & (back > 0.10)
         hair = cap & self._head
         colours[hair] = _linear(performer.hair)
-        for side, index in self._eyes.items():
+        for index in self._eyes.values():
             centre = vertices[index].mean(axis=0)
             across = (vertices[:, 0] - centre[0]) / 0.021
             above = (vertices[:, 2] - centre[2] - 0.0215 + 0.004 * across**2) / 0.0042

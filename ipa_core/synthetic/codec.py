@@ -1,16 +1,17 @@
 """The small model's codec: a linear code of 8 x 8 blocks, written exactly into the weights of AutoencoderKLWan.
 
 Each frame is coded by itself. Per block the 192 pixel values become z coefficients along the principal axes of the
-training pictures (not centred: grey is the zero latent), scaled so that strong axes count somewhat more than weak ones.
-The stock network computes this linear map as follows. Every coefficient x goes through the activation as the pair (x, -x), since
-silu(x) - silu(-x) = x; one constant channel, much larger than all others, keeps the RMS normalisation from changing
-them; residual branches end in zeros. Afterwards the decoder, no longer bound to be linear, is fine-tuned.
+training pictures (not centred: grey has zero coefficients), scaled so that strong axes count somewhat more than weak
+ones. The stock network computes this linear map as follows. Every coefficient x passes the activation as the pair
+(x, -x), since silu(x) - silu(-x) = x; one constant channel, much larger than all others, keeps the RMS normalisation
+from changing them; residual branches end in zeros. Afterwards the decoder, not bound to be linear, is fine-tuned.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class LinearCodec:
     mean: Tensor
 
     def encode(self, video: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` in [-1, 1] -> normalised latents ``[B, z, T, H/8, W/8]``, as the pipeline's VAE gives them."""
+        """``[B, 3, T, H, W]`` in [-1, 1] -> normalised latents ``[B, z, T, H/8, W/8]``, as the pipeline's."""
         coefficients = torch.einsum("bpthw,pz->bzthw", patchify(video, PATCH), self.basis * self.scale)
         return coefficients - self.mean.view(1, -1, 1, 1, 1)
 
@@ -54,8 +55,8 @@ def to_video(frames: np.ndarray) -> Tensor:
 
 
 def fit_linear_codec(pictures: RenderedSet, controls: np.ndarray, config: CodecConfig) -> LinearCodec:
-    """Principal axes of the pictures' blocks, hands weighted up, with the control drawings ``[N, T, H, W, 3]`` for a tenth
-    of the weight (they go through the same code)."""
+    """Principal axes of the pictures' blocks, hands weighted up; the control drawings ``[N, T, H, W, 3]``, which go
+    through the same code, have a tenth of the weight."""
     moment = torch.zeros(3 * PATCH**2, 3 * PATCH**2, dtype=torch.float64)
     total = 0.0
     for start in range(0, len(pictures), 100):
@@ -77,10 +78,10 @@ def fit_linear_codec(pictures: RenderedSet, controls: np.ndarray, config: CodecC
     return LinearCodec(basis, scale, mean)
 
 
-def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> AutoencoderKLWan:
-    """An AutoencoderKLWan whose weights compute ``codec``; its encoder to 1e-2, its decoder less closely before fine-tuning."""
+def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> Any:
+    """An AutoencoderKLWan whose weights compute ``codec``: the encoder to 1e-2, the decoder less closely."""
     channels, pixels = config.channels, 3 * PATCH**2
-    autoencoder = AutoencoderKLWan(
+    autoencoder: Any = AutoencoderKLWan(
         base_dim=config.encoder_dim,
         decoder_base_dim=config.decoder_dim,
         z_dim=channels,
@@ -126,7 +127,7 @@ def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> AutoencoderKLW
 
 
 def finetune_decoder(
-    autoencoder: AutoencoderKLWan,
+    autoencoder: Any,
     codec: LinearCodec,
     pictures: RenderedSet,
     config: CodecConfig,
@@ -162,7 +163,7 @@ def finetune_decoder(
     autoencoder.to("cpu")
 
 
-def decode(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
+def decode(autoencoder: Any, latents: Tensor) -> Tensor:
     """Normalised latents ``[B, z, T, h, w]`` -> video ``[B, 3, T, H, W]``, as the pipeline decodes them."""
     mean = torch.tensor(autoencoder.config.latents_mean, device=latents.device).view(1, -1, 1, 1, 1)
     return autoencoder.decode(latents + mean).sample
@@ -194,12 +195,12 @@ def _block_share(mask: np.ndarray) -> Tensor:
     return torch.from_numpy(blocks.mean(axis=(3, 5), dtype=np.float32))[:, None]
 
 
-def _zero(layer: nn.Module) -> None:
+def _zero(layer: Any) -> None:
     layer.weight.zero_()
     layer.bias.zero_()
 
 
-def _spread_into_pairs(convolution: nn.Conv3d, matrix: Tensor, constant: float) -> None:
+def _spread_into_pairs(convolution: Any, matrix: Tensor, constant: float) -> None:
     """Channels become matrix @ input, its negative, and the constant; the kernel looks at its own place and frame."""
     _zero(convolution)
     rows = len(matrix)
@@ -208,7 +209,7 @@ def _spread_into_pairs(convolution: nn.Conv3d, matrix: Tensor, constant: float) 
     convolution.bias[2 * rows] = constant
 
 
-def _gather_pairs(convolution: nn.Conv3d, matrix: Tensor) -> None:
+def _gather_pairs(convolution: Any, matrix: Tensor) -> None:
     """Channels become matrix @ (first half of the pairs - second half)."""
     _zero(convolution)
     columns = matrix.shape[1]

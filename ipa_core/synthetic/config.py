@@ -64,7 +64,7 @@ class FlowModelConfig(Config):
     vace_layers: tuple[int, ...] = (0, 2)
     ffn_dim: PositiveInt = 768
     patch: tuple[int, int, int] = (3, 1, 1)
-    """Latents per token in time, height, width. Three latent frames per token: the sixth frame is the reference image."""
+    """Latents per token in time, height, width. By threes in time: the reference image is the sixth frame."""
     text_dim: PositiveInt = 32
 
 

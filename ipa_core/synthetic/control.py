@@ -25,8 +25,8 @@ def draw_control(keypoints: np.ndarray, confidence: np.ndarray, size: int, hand_
 def as_detected(
     keypoints: np.ndarray, confidence: np.ndarray, rng: np.random.Generator, jitter: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact points of one clip made as uncertain as a detector's: hand points move by ``jitter`` hand sizes, partly the
-    same way in all frames, body points by a pixel in a hundred; a detector guesses points outside the picture, or not."""
+    """Exact points of one clip made as uncertain as a detector's. Hand points move by ``jitter`` hand sizes, half of it
+    the same way in all frames, body points by 1/200 of the body; points outside the picture are guessed, or not."""
     frames = len(keypoints)
     moved, sure = keypoints.copy(), confidence.copy()
     for part in kp.HANDS.values():

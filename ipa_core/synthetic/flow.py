@@ -1,7 +1,7 @@
 """Flow matching of the small transformer, from scratch, on exactly what WanVACEPipeline feeds at inference.
 
-t = 1 is noise: z_t = (1 - t) clean + t noise, target noise - clean. Every draw follows from (seed, step), so that a resumed
-run repeats the uninterrupted one.
+t = 1 is noise: z_t = (1 - t) clean + t noise, target noise - clean. Every draw follows from (seed, step), so that a
+resumed run repeats the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from diffusers import WanVACETransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 from transformers import ByT5Tokenizer, UMT5EncoderModel
@@ -44,8 +44,8 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """clean: normalised latents ``[B, z, 1 + T, h, w]``, the reference image first. conditioning: ``[B, 2 z + 64, 1 + T, h,
-    w]`` as the pipeline makes it. weight: ``[B, 1, 1 + T, h, w]``. prompt: ``[B]``, index into Prompts."""
+    """clean: normalised latents ``[B, z, 1 + T, h, w]``, the reference image first. conditioning: ``[B, 2 z + 64,
+    1 + T, h, w]`` as the pipeline makes it. weight: ``[B, 1, 1 + T, h, w]``. prompt: ``[B]``, index into Prompts."""
 
     clean: Tensor
     conditioning: Tensor
@@ -89,7 +89,7 @@ class FoldedPadding(WanAttnProcessor):
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -142,9 +142,9 @@ def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) ->
 
 
 def flow_loss(
-    transformer: nn.Module, batch: Batch, prompts: Prompts, time: Tensor, noise: Tensor, folded: FoldedPadding
-) -> tuple[Tensor, Tensor]:
-    """Weighted mean squared velocity error (scalar), and the unweighted one per sample ``[B]``; time: ``[B]`` in (0, 1)."""
+    transformer: Any, batch: Batch, prompts: Prompts, time: Tensor, noise: Tensor, folded: FoldedPadding
+) -> Tensor:
+    """Weighted mean squared velocity error, a scalar; time: ``[B]`` in (0, 1)."""
     mixed = torch.lerp(batch.clean, noise, time.view(-1, 1, 1, 1, 1))
     folded.bias = prompts.bias[batch.prompt][:, None, None, :]
     velocity = transformer(
@@ -155,12 +155,11 @@ def flow_loss(
         return_dict=False,
     )[0]
     error = (velocity.float() - (noise - batch.clean)) ** 2
-    loss = (batch.weight * error).mean() / batch.weight.mean()
-    return loss, error.detach().mean(dim=(1, 2, 3, 4))
+    return (batch.weight * error).mean() / batch.weight.mean()
 
 
 def train_flow(
-    transformer: WanVACETransformer3DModel,
+    transformer: Any,
     batches: TrainingBatches,
     prompts: Prompts,
     config: FlowTrainingConfig,
@@ -170,10 +169,11 @@ def train_flow(
     device: str = "cpu",
     workers: int = 1,
     progress: Progress | None = None,
-) -> WanVACETransformer3DModel:
-    """Train in place and return the averaged model's weights loaded into ``transformer``.
+) -> None:
+    """Train a WanVACETransformer3DModel in place; in the end it holds the averaged weights.
 
-    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists.
+    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that
+    share a batch; on a busy CPU, two with half a batch each are faster than two that share every matrix product.
     """
     transformer.to(device).train()
     prompts = Prompts(prompts.embeddings.to(device), prompts.bias.to(device))
@@ -188,7 +188,7 @@ def train_flow(
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def part_backward(part: tuple[Batch, Tensor, Tensor]) -> float:
-        loss, _ = flow_loss(transformer, part[0], prompts, part[1], part[2], folded)
+        loss = flow_loss(transformer, part[0], prompts, part[1], part[2], folded)
         (loss / workers).backward()
         return loss.item() / workers
 
@@ -215,7 +215,8 @@ def train_flow(
             parameter.copy_(mean)
     for block in (*transformer.blocks, *transformer.vace_blocks):
         block.attn2.set_processor(WanAttnProcessor())
-    return transformer.to("cpu").eval()
+    pool.shutdown()
+    transformer.to("cpu").eval()
 
 
 def _rate(step: int, config: FlowTrainingConfig) -> float:

@@ -43,11 +43,13 @@ def pretrain(
     output: Path,
     *,
     device: str = "cpu",
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> PretrainReport:
     """Train the small base model and save it as a diffusers pipeline folder ``output``.
 
-    device: "cpu" or "cuda". Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
+    device: "cpu" or "cuda". workers: threads of the flow training, on a CPU as many as it has cores (at most the batch).
+    Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
     """
     started = time.monotonic()
     data = config.data
@@ -82,6 +84,7 @@ def pretrain(
         flow_checkpoint(config, workdir),
         seed=config.seed,
         device=device,
+        workers=workers,
         progress=progress,
     )
     pipeline.save_pretrained(output)
@@ -113,8 +116,8 @@ def autoencoder_of(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> AutoencoderKLWan:
-    """The linear code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
+) -> Any:
+    """The code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
     folder = workdir / f"autoencoder-{_digest(_linear_fields(config), config.codec.model_dump())}"
     if not folder.exists():
         autoencoder = build_autoencoder(codec, config.codec)
@@ -122,7 +125,8 @@ def autoencoder_of(
         partial = folder.with_suffix(".partial")
         autoencoder.save_pretrained(partial)
         partial.rename(folder)
-    return AutoencoderKLWan.from_pretrained(folder).eval()
+    loaded: Any = AutoencoderKLWan.from_pretrained(folder)
+    return loaded.eval()
 
 
 def _sample_controls(pictures: RenderedSet) -> np.ndarray:

@@ -60,10 +60,10 @@ def rasterise(
         doubled_area = (xj - xi) * (yk - yi) - (xk - xi) * (yj - yi)
         if doubled_area == 0:
             continue
-        left = max(0, int(math.ceil(min(xi, xj, xk) - 0.5)))
-        right = min(width - 1, int(math.floor(max(xi, xj, xk) - 0.5)))
-        top = max(0, int(math.ceil(min(yi, yj, yk) - 0.5)))
-        bottom = min(height - 1, int(math.floor(max(yi, yj, yk) - 0.5)))
+        left = max(0, math.ceil(min(xi, xj, xk) - 0.5))
+        right = min(width - 1, math.floor(max(xi, xj, xk) - 0.5))
+        top = max(0, math.ceil(min(yi, yj, yk) - 0.5))
+        bottom = min(height - 1, math.floor(max(yi, yj, yk) - 0.5))
         for row in range(top, bottom + 1):
             y = row + 0.5
             for column in range(left, right + 1):
@@ -99,7 +99,7 @@ def shade(
     """Light the visible surface and write it into ``picture`` (linear RGB float32 ``[H, W, 3]``; the backdrop stays).
 
     surface: float32 ``[V, 9]``: unit normal, position, linear colour of each vertex. eye: position of the camera.
-    light_axes: ``[3, 3]``, rows right, up and towards the light. shadow: nearness ``[S, S]`` as seen from the light, where
+    light_axes: ``[3, 3]``, rows right, up and towards the light. shadow: nearness ``[S, S]`` as seen from the light;
     ``shadow_scale`` = (pixels per metre, x, y and height offset) maps the light's axes to it.
     """
     height, width = face_at.shape

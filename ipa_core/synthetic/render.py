@@ -195,7 +195,7 @@ def _confidence(pixels: np.ndarray, depth: np.ndarray, surface_depth: np.ndarray
     """Of each keypoint, float32 ``[133]``: 1 visible, HIDDEN_CONFIDENCE behind something, 0 outside or unknown."""
     size = len(surface_depth)
     with np.errstate(invalid="ignore"):  # NaN: the skeleton has no such point
-        inside = ((pixels >= 0) & (pixels < size)).all(axis=-1)
+        inside = np.all((pixels >= 0) & (pixels < size), axis=-1)
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
     allowed = np.full(len(depth), _BODY_DEPTH)
     for part in kp.HANDS.values():

@@ -7,6 +7,7 @@ import importlib.resources
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,9 +28,12 @@ HAND_CROP = 1.9
 
 @dataclass(frozen=True)
 class ModelReport:
-    """Means over clips and seeds. psnr, hand_psnr: dB, all pixels and those of the true hand mask, between each frame
-    and the rendered truth. hands_found: share of hands (every second frame) in which MediaPipe finds a hand; true_hands_found: the same on
-    the rendered truth. clips_mixed: share of the clips whose seeds differ by at least a quarter in hands found."""
+    """Means over clips and seeds.
+
+    psnr, hand_psnr: dB against the rendered truth, over all pixels and over those of the true hand mask. hands_found:
+    share of the hands (of every second frame) that MediaPipe finds; true_hands_found: the same on the rendered truth.
+    clips_mixed: share of the clips whose seeds differ by at least a quarter in hands found.
+    """
 
     clips: int
     seeds: int
@@ -84,9 +88,7 @@ class HandFinder:
         return float(np.mean(hands))
 
 
-def generate(
-    pipeline: WanVACEPipeline, clips: RenderedSet, index: int, seed: int, hand_detail: HandDetail
-) -> np.ndarray:
+def generate(pipeline: Any, clips: RenderedSet, index: int, seed: int, hand_detail: HandDetail) -> np.ndarray:
     """The model's version of a rendered clip, its middle frame as the reference image: uint8 ``[T, H, W, 3]``."""
     size, frames = clips.frames.shape[2], clips.frames.shape[1]
     control = draw_control(clips.keypoints[index], clips.confidence[index], size, hand_detail)
@@ -105,7 +107,7 @@ def generate(
 
 
 def measure(
-    pipeline: WanVACEPipeline, held_out: RenderedSet, *, clips: int, seeds: int, hand_detail: HandDetail = "palm"
+    pipeline: Any, held_out: RenderedSet, *, clips: int, seeds: int, hand_detail: HandDetail = "palm"
 ) -> tuple[ModelReport, np.ndarray]:
     """The report, and all generated videos ``[clips, seeds, T, H, W, 3]``."""
     errors, hand_errors, found, truth, videos = [], [], [], [], []
@@ -157,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         held_out = held_out_clips(PretrainConfig(), arguments.work or Path(temporary))
-    pipeline = WanVACEPipeline.from_pretrained(arguments.pipeline)
+    pipeline: Any = WanVACEPipeline.from_pretrained(arguments.pipeline)
     pipeline.set_progress_bar_config(disable=True)
     details: tuple[HandDetail, ...] = ("palm", "full", "none")
     for hand_detail in details:
