@@ -187,7 +187,11 @@ class MediaPipeExtractor:
             return HandNetwork(Path(self._file("hand_landmarker.task")))
 
     def _task(self, name: str) -> Any:
-        """A task's base options, with its usage statistics cut off: their upload is given no certificates to trust."""
+        """A task's base options, with its usage statistics cut off.
+
+        MediaPipe posts them to Google after a minute and at the end, and has no switch for that. With no certificate
+        to trust, its connection is given up before anything is sent.
+        """
         from mediapipe.tasks.python import BaseOptions
 
         class OfflineOptions(BaseOptions):

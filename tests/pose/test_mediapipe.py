@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,10 @@ def test_a_missing_model_file_is_named(tmp_path):
     extractor = MediaPipeExtractor(PosesConfig(model=str(tmp_path)))
     with pytest.raises(RuntimeError, match=r"there is no pose_landmarker_full\.task"):
         extractor.weights()
+
+
+def test_usage_statistics_have_no_certificates_to_trust(extractor):
+    assert extractor._task("hand_landmarker.task").to_ctypes().ca_bundle_path == os.devnull.encode()
 
 
 def test_works_again_after_close(person):
