@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.stage import RunStopped, StageName
+from flows.stage import STAGE_NAMES, RunStopped, StageName
 from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
 
@@ -63,16 +63,19 @@ def run(
         StageName | None, typer.Option("--only", help="--from and --to in one.", show_default=False)
     ] = None,
     refresh: Annotated[
-        list[StageName] | None,
+        list[str] | None,
         typer.Option("--refresh", help="Compute a stage again although it is cached.", show_default=False),
     ] = None,
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
     """Videos in, an aligned LoRA and a report out. What is in the store is not computed again."""
+    unknown = [name for name in refresh or [] if name not in STAGE_NAMES]
+    if unknown:
+        raise typer.BadParameter(f"--refresh {unknown[0]}: the stages are {', '.join(STAGE_NAMES)}")
     if only is not None and (from_ or to):
         raise typer.BadParameter("--only can't be combined with --from or --to")
-    _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
+    _run(load_config(config, set_), only or from_, only or to, cast("list[StageName]", refresh or []), json_)
 
 
 def _run(
@@ -292,3 +295,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     with _one_sentence():
         app(standalone_mode=True)
+
+
+if __name__ == "__main__":
+    main()

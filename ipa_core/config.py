@@ -7,6 +7,7 @@ field of :class:`Execution` ever does.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -309,18 +310,25 @@ def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict) and node.get(last) is not None:
             value = node[last]
+            if "model" in parents and _is_hub_id(value, base):
+                continue
             node[last] = [_from(base, item) for item in value] if isinstance(value, list) else _from(base, value)
 
 
+def _is_hub_id(value: Any, base: Path) -> bool:
+    """``owner/name`` that is no folder here."""
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value) is not None
+        and not (base / value).exists()
+    )
+
+
 def _from(base: Path, value: Any) -> Any:
-    """Absolute path of a relative one; a hub id (``owner/name`` that is no folder here) and a URL stay as they are."""
+    """Absolute path of a relative one; a URL stays as it is."""
     if not isinstance(value, str) or "://" in value:
         return value
-    path = base / Path(value).expanduser()
-    looks_like_hub_id = value.count("/") == 1 and not value.startswith(".") and "*" not in value
-    if looks_like_hub_id and not path.exists():
-        return value
-    return os.path.normpath(path)
+    return os.path.normpath(base / Path(value).expanduser())
 
 
 def _put(tree: dict[str, Any], names: list[str], value: Any, override: str) -> None:

@@ -1,0 +1,81 @@
+"""Bad arguments and bad configs: one sentence on stderr, exit code not 0, no traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.cli import main
+from ipa_core.config import ConfigError, load_config
+from tests.fakes import fake_config, write_videos
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["ipa", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    return int(ended.value.code or 0), shown.out, shown.err
+
+
+@pytest.mark.parametrize("name", ["demo", "wan-vace-1.3b", "wan-vace-14b"])
+def test_the_committed_configs_are_valid(name: str) -> None:
+    assert load_config(DEMO.with_name(f"{name}.yaml")).name == name
+
+
+def test_overrides_are_yaml_and_their_paths_mean_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(DEMO, ["clips.sources=[videos/]", "alignment.beta=20"])
+    assert (config.clips.sources, config.alignment.beta) == ((str(tmp_path / "videos"),), 20)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("alignment.beta=-1", "alignment.beta: Input should be greater than 0 (got -1)"),
+        ("alignment.betta=1", "alignment.betta: Extra inputs are not permitted"),
+        ("clips.frames=6", "frames must be 4n + 1"),
+        ("nonsense", "--set wants FIELD=VALUE, got 'nonsense'"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_was_read(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(DEMO, [override])
+    assert sentence in str(error.value)
+
+
+def test_a_missing_config_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(monkeypatch, capsys, "plan", "nowhere.yaml")
+    assert (code, out, err) == (1, "", "ipa: there is no config file nowhere.yaml\n")
+
+
+def test_sources_without_videos_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(fake_config(tmp_path).model_dump(mode="json")))
+    code, _, err = call(monkeypatch, capsys, "plan", str(tmp_path / "run.yaml"))
+    assert code == 1
+    assert err.startswith("ipa: clips.sources: there is no video at") and err.count("\n") == 1
+
+
+def test_an_unknown_stage_lists_the_known(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(monkeypatch, capsys, "run", str(DEMO), "--refresh", "training")
+    assert code == 2
+    assert "clips, poses, candidates" in " ".join(err.replace("│", " ").split())
+
+
+def test_store_stat_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_videos(tmp_path / "videos", 1)
+    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    code, out, _ = call(monkeypatch, capsys, "store", "stat", "--json")
+    assert code == 0
+    assert json.loads(out)["objects"] == 0
