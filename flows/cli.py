@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -221,9 +222,10 @@ def synth(
     fps: float = 16.0,
 ) -> None:
     """Render driving videos of people with articulated hands."""
+    from flows.progress import Progress
     from ipa_core.synthetic.dataset import render_clips
 
-    render_clips(output, count, seed=seed, size=size, frames=frames, fps=fps)
+    render_clips(output, count, seed=seed, size=size, frames=frames, fps=fps, progress=Progress().share)
     print(output)
 
 
@@ -234,21 +236,20 @@ def pretrain(
     workdir: Annotated[Path, typer.Option(help="Rendered clips and checkpoints; kept, so that it resumes.")] = Path(
         ".ipa/pretrain"
     ),
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Train the small base model from scratch on rendered clips; resumes where it was."""
     from flows.progress import Progress
     from ipa_core.synthetic.config import load_pretrain_config
     from ipa_core.synthetic.pretrain import pretrain as train
 
-    found = train(load_pretrain_config(config), workdir, output, progress=Progress().line)
-    print(found.model_dump_json())
+    found = train(load_pretrain_config(config), workdir, output, device=device, progress=Progress().share)
+    print(json.dumps(asdict(found), default=str))
 
 
 @store_app.command("stat")
 def store_stat(json_: AsJson = False) -> None:
     """What the store holds."""
-    from dataclasses import asdict
-
     from flows.store import open_store
     from storage.maintenance import stat
 
@@ -263,28 +264,33 @@ def store_stat(json_: AsJson = False) -> None:
 @store_app.command("verify")
 def store_verify(json_: AsJson = False) -> None:
     """Read every object and compare it with its digest; damaged ones are set aside and computed again when needed."""
-    from dataclasses import asdict
-
+    from flows.progress import Progress
     from flows.store import open_store
     from storage.maintenance import verify
 
-    found = verify(open_store(), progress=lambda done, total: None)
-    whole = asdict(found)
+    progress = Progress()
+    found = verify(open_store(), lambda done, total: progress.share("store verify", done / total if total else 1.0))
     if json_:
-        print(json.dumps(whole))
+        print(json.dumps(asdict(found)))
     else:
-        for name, value in whole.items():
-            print(f"{name}: {value}")
+        print(f"{found.objects} objects read, {len(found.corrupt)} damaged")
+        for digest in found.corrupt:
+            print(f"damaged, moved to the quarantine: {digest}")
+        for action in found.incomplete:
+            print(f"bytes missing: {action.stage} {action.key}")
+    if found.corrupt:
+        raise typer.Exit(1)
 
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """What the user can mend is said in one sentence on stderr, without a traceback."""
+    from ipa_core.models.location import MissingModel
     from storage import StoreError
 
     try:
         yield
-    except (ConfigError, RunStopped, StoreError, Rejected, LookupError) as error:
+    except (ConfigError, RunStopped, StoreError, Rejected, MissingModel) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

@@ -57,6 +57,13 @@ class Progress:
             clear = "\r\x1b[K" if self._bar else ""
             print(f"{clear}{text}", file=self._stream, flush=True)
 
+    def share(self, what: str, share: float) -> None:
+        """How far work outside of the stages is, ``share`` in [0, 1]."""
+        moment = time.monotonic()
+        if moment - self._said >= self._every or share >= 1:
+            self._said = moment
+            self.line(f"{what} ({100 * share:.0f} %)")
+
     def _say(self, part: float, *, now: bool = False) -> None:
         moment = time.monotonic()
         if self._quiet or (not now and moment - self._said < (0.2 if self._bar else self._every)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -140,3 +141,22 @@ def test_missing_weights_are_said_before_any_work(world: World) -> None:
 def test_help_names_the_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "flows.cli", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert all(name in done.stdout for name in ("demo", "run", "plan", "animate", "report", "store"))
+
+
+def test_real_footage_goes_through_to_candidates(world: World, tmp_path: Path) -> None:
+    """Demo clips of the package pose2sim: real people, 60 fps, portrait. What the tiny model makes of them is noise."""
+    found = importlib.util.find_spec("Pose2Sim")
+    if found is None or found.origin is None:
+        pytest.skip("pose2sim is not installed; `make test` installs it")
+    footage = sorted(Path(found.origin).parent.glob("Demo_*/videos/*.mp4"))[::2]
+    done = world.run(
+        *("--to", "scores", "--set", f"clips.sources={json.dumps([str(path) for path in footage])}"),
+        *("--set", "clips.metadata=null", "--set", "clips.prompt=a person", "--set", "clips.crop=person"),
+        *("--set", "clips.max_windows=1", "--set", "clips.held_out=0", "--set", "clips.width=128"),
+        *("--set", "clips.height=128", "--set", "scores.min_hand_size=4"),
+    )
+    stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
+    assert done.returncode == 0, done.stderr
+    assert stages["clips"]["items"] == len(footage)
+    assert stages["poses"]["items"] - stages["poses"]["rejected"] >= len(footage) / 2
+    assert stages["candidates"]["failed"] == 0 and stages["candidates"]["items"] > 0
