@@ -71,15 +71,15 @@ class FlowModelConfig(Config):
 class FlowTrainingConfig(Config):
     """Flow matching from scratch."""
 
-    steps: PositiveInt = 4600
+    steps: PositiveInt = 5000
     batch_size: PositiveInt = 4
     learning_rate: Positive = 1.2e-3
     warmup_steps: PositiveInt = 60
-    decay: Fraction = 0.25
+    decay: Fraction = 0.6
     """Last share of the steps, over which the learning rate falls linearly to 2 %."""
     ema: Fraction = 0.998
     """Decay of the weight average, which is what is saved."""
-    hand_weight: Annotated[float, Field(ge=0)] = 3.0
+    hand_weight: Annotated[float, Field(ge=0)] = 6.0
     """Latents of hands count 1 + this times their share of hand pixels."""
     palm_share: Fraction = 0.5
     none_share: Fraction = 0.25

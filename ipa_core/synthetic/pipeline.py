@@ -48,6 +48,22 @@ def assemble(autoencoder: Any, transformer: Any, text_encoder: UMT5EncoderModel)
     return pipeline
 
 
+def save_compact(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline with its large parts in half precision; ``from_pretrained`` makes them float32 again."""
+    large = (pipeline.transformer, pipeline.vae)
+    for part in large:
+        _cast(part, torch.float16)
+    pipeline.save_pretrained(folder)
+    for part in large:
+        _cast(part, torch.float32)
+
+
+def _cast(module: Any, dtype: torch.dtype) -> None:
+    """Of the weights as they are stored; ``module.to`` warns, rightly, about computing in half precision."""
+    for weight in module.parameters():
+        weight.data = weight.data.to(dtype)
+
+
 def build_text_encoder(model: FlowModelConfig, seed: int) -> UMT5EncoderModel:
     """A one-layer encoder with random weights, never trained: it only has to tell the prompts apart."""
     config: Any = UMT5Config(vocab_size=384, d_model=model.text_dim, d_kv=16, d_ff=2 * model.text_dim, num_heads=2)

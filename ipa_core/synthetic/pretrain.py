@@ -15,7 +15,6 @@ from typing import Any
 import blake3
 import numpy as np
 import safetensors.torch
-from diffusers import AutoencoderKLWan
 
 from ipa_core.synthetic.codec import LinearCodec, build_autoencoder, finetune_decoder, fit_linear_codec
 from ipa_core.synthetic.config import PretrainConfig
@@ -23,7 +22,7 @@ from ipa_core.synthetic.control import draw_control
 from ipa_core.synthetic.dataset import SHARD_CLIPS, Progress, RenderedSet, load_shards, render_shards
 from ipa_core.synthetic.encoded import encode_shards
 from ipa_core.synthetic.flow import TrainingBatches, embed_prompts, train_flow
-from ipa_core.synthetic.pipeline import assemble, build_text_encoder, build_transformer
+from ipa_core.synthetic.pipeline import assemble, build_text_encoder, build_transformer, save_compact
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def pretrain(
 ) -> PretrainReport:
     """Train the small base model and save it as a diffusers pipeline folder ``output``.
 
-    device: "cpu" or "cuda". workers: threads of the flow training, on a CPU as many as it has cores (at most the batch).
+    device: "cpu" or "cuda". workers: threads of the flow training, on a CPU its number of cores (at most the batch).
     Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
     """
     started = time.monotonic()
@@ -87,7 +86,7 @@ def pretrain(
         workers=workers,
         progress=progress,
     )
-    pipeline.save_pretrained(output)
+    save_compact(pipeline, output)
     return PretrainReport(
         pipeline=output,
         clips=data.clips,
@@ -118,15 +117,15 @@ def autoencoder_of(
     progress: Progress | None = None,
 ) -> Any:
     """The code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
-    folder = workdir / f"autoencoder-{_digest(_linear_fields(config), config.codec.model_dump())}"
-    if not folder.exists():
-        autoencoder = build_autoencoder(codec, config.codec)
+    path = workdir / f"autoencoder-{_digest(_linear_fields(config), config.codec.model_dump())}.safetensors"
+    autoencoder = build_autoencoder(codec, config.codec)
+    if path.exists():
+        autoencoder.load_state_dict(safetensors.torch.load_file(path))
+    else:
         finetune_decoder(autoencoder, codec, pictures, config.codec, seed=config.seed, device=device, progress=progress)
-        partial = folder.with_suffix(".partial")
-        autoencoder.save_pretrained(partial)
-        partial.rename(folder)
-    loaded: Any = AutoencoderKLWan.from_pretrained(folder)
-    return loaded.eval()
+        safetensors.torch.save_file(autoencoder.state_dict(), path.with_suffix(".partial"))
+        path.with_suffix(".partial").rename(path)
+    return autoencoder
 
 
 def _sample_controls(pictures: RenderedSet) -> np.ndarray:
@@ -141,6 +140,7 @@ def _sample_controls(pictures: RenderedSet) -> np.ndarray:
 
 
 def latents_folder(config: PretrainConfig, workdir: Path) -> Path:
+    """Depends on the linear code and on how the controls are drawn."""
     drawing = config.training.model_dump(include={"palm_share", "none_share", "jitter"})
     return workdir / f"latents-{_digest(_linear_fields(config), drawing)}"
 

@@ -17,11 +17,12 @@ from PIL import Image
 
 from ipa_core import keypoints as kp
 from ipa_core.synthetic.config import PretrainConfig
-from ipa_core.synthetic.control import HandDetail, draw_control
+from ipa_core.synthetic.control import HandDetail, as_detected, draw_control
 from ipa_core.synthetic.dataset import RenderedSet, load_shards, render_shards
 from ipa_core.synthetic.performers import PERFORMERS
 
 STEPS = 12
+JITTER = PretrainConfig().training.jitter
 HAND_CROP = 1.9
 """Side of the square that the hand detector sees, in sizes of the true hand."""
 
@@ -89,9 +90,12 @@ class HandFinder:
 
 
 def generate(pipeline: Any, clips: RenderedSet, index: int, seed: int, hand_detail: HandDetail) -> np.ndarray:
-    """The model's version of a rendered clip, its middle frame as the reference image: uint8 ``[T, H, W, 3]``."""
+    """The model's version of a rendered clip: uint8 ``[T, H, W, 3]``. The control is drawn from the clip's points as a
+    detector would have seen them; the reference image is the middle frame."""
     size, frames = clips.frames.shape[2], clips.frames.shape[1]
-    control = draw_control(clips.keypoints[index], clips.confidence[index], size, hand_detail)
+    rng = np.random.default_rng(index)
+    points, sure = as_detected(clips.keypoints[index], clips.confidence[index], rng, JITTER)
+    control = draw_control(points, sure, size, hand_detail)
     video = pipeline(
         prompt=PERFORMERS[int(clips.performer[index])].prompt,
         video=[Image.fromarray(picture) for picture in control],
