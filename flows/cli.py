@@ -107,12 +107,13 @@ def _check_weights(config: RunConfig, scope: Any) -> None:
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     started = time.perf_counter()
     from flows.retrain import retrain
     from flows.runs import RunSummary
+    from flows.server import prefect_server
 
-    state = retrain(config, scope, return_state=True)
+    with prefect_server():
+        state = retrain(config, scope, return_state=True)
     summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
         raise RunStopped(f"the run broke off: {state.message}")

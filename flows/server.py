@@ -1,0 +1,82 @@
+"""A Prefect server on loopback for one run, where none is configured.
+
+Prefect's own temporary server outlives a killed run. This one holds a pipe to whoever started it, and ends when
+that process ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.stage import RunStopped
+
+_PATIENCE = 180.0
+"""Seconds; the first start makes the database."""
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """Within the block there is a Prefect API: the configured one (``PREFECT_API_URL``, a profile's), or our own."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    port = _free_port()
+    child = subprocess.Popen([sys.executable, "-m", "flows.server", str(port)], stdin=subprocess.PIPE)
+    try:
+        address = f"http://127.0.0.1:{port}/api"
+        _wait_for(address, child)
+        with temporary_settings({PREFECT_API_URL: address}):
+            yield
+    finally:
+        child.terminate()
+        child.communicate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(address: str, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise RunStopped(
+        f"the Prefect server did not start within {_PATIENCE:.0f} s (exit code {child.poll()}); set PREFECT_API_URL to "
+        "one that runs, or see whether PREFECT_HOME can be written"
+    )
+
+
+def _serve(port: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(PREFECT_UI_ENABLED="0", PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1")
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="error")
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

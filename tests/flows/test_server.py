@@ -1,0 +1,47 @@
+"""The server that a run brings along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOLD = """
+import os, signal, sys
+from prefect.settings import PREFECT_API_URL
+from flows.server import prefect_server
+with prefect_server():
+    print(PREFECT_API_URL.value(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def servers(marker: str) -> list[int]:
+    """Processes of `flows.server` whose environment holds the marker."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = b"flows.server" in (process / "cmdline").read_bytes()
+            if ours and marker.encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_it_ends_with_a_killed_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", HOLD], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.startswith("http://127.0.0.1:")
+    deadline = time.monotonic() + 30
+    while servers(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert servers(str(tmp_path)) == []
