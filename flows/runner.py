@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Carry = Callable[[str, Callable[[], list[Outcome]]], list[Outcome]]
 """``carry(label, work)`` runs one batch and returns its outcomes."""
 BATCH_LIMIT = 64
+REPAIRS = 10
+"""Damaged inputs of one item that are made again before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Runner:
         return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
 
     def _compute(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
-        self._restore({digest for item in items for digest in item.needs})
+        self.restore({digest for item in items for digest in item.needs})
         outcomes: list[Outcome] = []
         waiting = items
         size = self.config.execution.workers * 2 if stage.PLACE == "processes" else 1
@@ -142,18 +144,20 @@ class Runner:
         return outcomes
 
     def _batch(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
-        outcomes = self._place(stage, items, refresh)
-        lost = {outcome.lost for outcome in outcomes if outcome.lost}
-        if not lost:
-            return outcomes
-        self._restore({digest for digest in lost if digest})
-        again = [item for item in items if any(o.key == item.action.key and o.lost for o in outcomes)]
-        retried = self._place(stage, again, refresh)
-        return [outcome for outcome in outcomes if not outcome.lost] + [
-            replace(outcome, lost=None, error=f"its input {outcome.lost[:12]} is damaged again")
+        outcomes: dict[str, Outcome] = {}
+        waiting = items
+        for _ in range(REPAIRS):
+            outcomes |= {outcome.key: outcome for outcome in self._place(stage, waiting, refresh)}
+            lost = {outcome.lost for outcome in outcomes.values() if outcome.lost}
+            if not lost:
+                break
+            self.restore(lost)
+            waiting = [item for item in waiting if outcomes[item.action.key].lost]
+        return [
+            replace(outcome, lost=None, error=f"its input {outcome.lost[:12]} is damaged again and again")
             if outcome.lost
             else outcome
-            for outcome in retried
+            for outcome in outcomes.values()
         ]
 
     def _place(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
@@ -170,10 +174,7 @@ class Runner:
         return outcomes
 
     def restore(self, digests: set[str]) -> None:
-        """Make sure that these objects are in the store, computing again what made them. For exports and reports."""
-        self._restore(digests)
-
-    def _restore(self, digests: set[str]) -> None:
+        """Make sure that these objects are in the store, computing again what made them."""
         missing = self.store.objects.missing(digests)
         if not missing:
             return
@@ -188,7 +189,7 @@ class Runner:
             raise RunStopped(f"object {lost[:12]} is not in the store and nothing in this run makes it")
         for stage, item, before in makers.values():
             log.warning("%s: computing %s again, its bytes are not in the store", stage.NAME, item.name)
-            self._restore(set(item.needs))
+            self.restore(set(item.needs))
             outcome = self._place(stage, [item], refresh=True)[0]
             if outcome.result is None:
                 raise RunStopped(f"{stage.NAME} of {item.name} can't be computed again: {outcome.error or 'lost'}")

@@ -31,6 +31,7 @@ def prefect_server() -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
+    print("starting a Prefect server for this run (PREFECT_API_URL is not set)", file=sys.stderr)
     port = _free_port()
     child = subprocess.Popen([sys.executable, "-m", "flows.server", str(port)], stdin=subprocess.PIPE)
     try:

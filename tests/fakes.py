@@ -44,7 +44,7 @@ class FakeExtractor:
         return self._pose(frames, np.full(len(frames), 0.9), body=True)
 
     def extract_hands(self, frames: np.ndarray, guide: PoseSequence) -> PoseSequence:
-        draws = [blake3.blake3(frame.tobytes()).digest()[0] / 255 for frame in frames]
+        draws = [round(frame.mean() / 25.5 % 1, 3) for frame in frames]
         return self._pose(frames, np.array(draws), body=False)
 
     def _pose(self, frames: np.ndarray, presence: np.ndarray, *, body: bool) -> PoseSequence:
