@@ -34,7 +34,7 @@ SMALL = {
     "execution.max_failed": 0,
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @dataclass(frozen=True)
