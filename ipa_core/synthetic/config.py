@@ -71,7 +71,7 @@ class FlowModelConfig(Config):
 class FlowTrainingConfig(Config):
     """Flow matching from scratch."""
 
-    steps: PositiveInt = 5000
+    steps: PositiveInt = 4600
     batch_size: PositiveInt = 4
     learning_rate: Positive = 1.2e-3
     warmup_steps: PositiveInt = 60
@@ -85,7 +85,7 @@ class FlowTrainingConfig(Config):
     none_share: Fraction = 0.25
     """Shares of samples whose control shows only the palms, or no hands; the others show all fingers. With fingers
     left open, seeds change the hands, and there is something to prefer."""
-    jitter: Annotated[float, Field(ge=0)] = 0.03
+    jitter: Annotated[float, Field(ge=0)] = 0.02
     """Standard deviation of the drawn hand points, in hand sizes: at inference they come from a detector."""
     same_clip_reference: Fraction = 0.6
     """Share of samples whose reference image is a frame of the clip itself; else another clip of the performer."""
