@@ -167,13 +167,14 @@ def train_flow(
     *,
     seed: int,
     device: str = "cpu",
-    workers: int = 1,
+    workers: int,
     progress: Progress | None = None,
 ) -> None:
     """Train a WanVACETransformer3DModel in place; in the end it holds the averaged weights.
 
-    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that
-    share a batch; on a busy CPU, two with half a batch each are faster than two that share every matrix product.
+    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that each
+    take an equal part of a batch. Two give the same sums in whatever order they finish; on a busy CPU they are faster
+    than two threads that share every matrix product.
     """
     transformer.to(device).train()
     prompts = Prompts(prompts.embeddings.to(device), prompts.bias.to(device))
@@ -185,7 +186,8 @@ def train_flow(
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = _restore(checkpoint, names, parameters, average, optimizer)
     running = None
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    threads = max(1, torch.get_num_threads() // workers)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
 
     def part_backward(part: tuple[Batch, Tensor, Tensor]) -> float:
         loss = flow_loss(transformer, part[0], prompts, part[1], part[2], folded)

@@ -15,6 +15,7 @@ from typing import Any
 import blake3
 import numpy as np
 import safetensors.torch
+import torch
 
 from ipa_core.synthetic.codec import LinearCodec, build_autoencoder, finetune_decoder, fit_linear_codec
 from ipa_core.synthetic.config import PretrainConfig
@@ -42,13 +43,11 @@ def pretrain(
     output: Path,
     *,
     device: str = "cpu",
-    workers: int = 1,
     progress: Progress | None = None,
 ) -> PretrainReport:
     """Train the small base model and save it as a diffusers pipeline folder ``output``.
 
-    device: "cpu" or "cuda". workers: threads of the flow training, on a CPU its number of cores (at most the batch).
-    Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
+    device: "cpu" or "cuda". Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
     """
     started = time.monotonic()
     data = config.data
@@ -83,7 +82,7 @@ def pretrain(
         flow_checkpoint(config, workdir),
         seed=config.seed,
         device=device,
-        workers=workers,
+        workers=_workers(config, device),
         progress=progress,
     )
     save_compact(pipeline, output)
@@ -94,6 +93,11 @@ def pretrain(
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
         seconds=time.monotonic() - started,
     )
+
+
+def _workers(config: PretrainConfig, device: str) -> int:
+    halves = device == "cpu" and torch.get_num_threads() > 1 and config.training.batch_size % 2 == 0
+    return 2 if halves else 1
 
 
 def linear_codec(config: PretrainConfig, workdir: Path, pictures: RenderedSet) -> LinearCodec:
