@@ -172,9 +172,9 @@ def train_flow(
 ) -> None:
     """Train a WanVACETransformer3DModel in place; in the end it holds the averaged weights.
 
-    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that each
-    take an equal part of a batch. Two give the same sums in whatever order they finish; on a busy CPU they are faster
-    than two threads that share every matrix product.
+    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that
+    each take an equal part of a batch. Two give the same sums in whatever order they finish; on a busy CPU they are
+    faster than two threads that share every matrix product.
     """
     transformer.to(device).train()
     prompts = Prompts(prompts.embeddings.to(device), prompts.bias.to(device))
