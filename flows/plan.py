@@ -141,12 +141,14 @@ class _Walk:
             bytes=None if size is None else round(size * (compute + uncounted)),
         )
 
-    def _history(self, stage: StageName) -> tuple[float | None, float | None]:
+    def _history(self, name: StageName) -> tuple[float | None, float | None]:
         """Mean seconds and bytes of the stage's items in the store."""
-        done = [result for result in self._store.actions.all(stage) if "seconds" in result.provenance]
+        done = [result for result in self._store.actions.all(name) if "seconds" in result.provenance]
         if not done:
             return None, None
-        seconds = fmean(result.provenance["seconds"] for result in done)
+        # Items of a parallel stage overlap.
+        lanes = {stage.NAME: self._config.execution.workers for stage in STAGES if stage.PLACE == "processes"}
+        seconds = fmean(result.provenance["seconds"] for result in done) / lanes.get(name, 1)
         return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
 
 
