@@ -1,27 +1,23 @@
-"""A generator and an extractor that cost nothing, so that tests and benchmarks see the pipeline itself.
-
-The transformer is real (tiny): training, LoRA files and their use are not faked.
-"""
+"""A generator and an extractor that cost nothing, so that tests and benchmarks see the pipeline itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import blake3
 import numpy as np
-import torch
-from torch import Tensor
 
 from flows.components import Components, hand_scorer
 from ipa_core import keypoints
 from ipa_core.config import Execution, ModelConfig, PosesConfig, RunConfig
-from ipa_core.models.animation import Conditioning
 from ipa_core.pose import PersonBox
 from ipa_core.records import Box, ConfidenceSource, PoseSequence
 from ipa_core.video import encode_video
 
+if TYPE_CHECKING:
+    from tests.fake_model import FakeModel
+
 FRAMES, SIZE = 5, 32
-CHANNELS = 4
 
 
 class FakeExtractor:
@@ -65,80 +61,14 @@ class FakeExtractor:
     def close(self) -> None: ...
 
 
-class FakeModel:
-    """An AnimationModel whose codec is a resize; 8 x 8 pixels a latent cell, every frame kept."""
-
-    def __init__(self, lora: bytes | None) -> None:
-        from diffusers import WanVACETransformer3DModel
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.transformer = WanVACETransformer3DModel(
-                patch_size=(1, 2, 2),
-                num_attention_heads=1,
-                attention_head_dim=12,
-                in_channels=CHANNELS,
-                out_channels=CHANNELS,
-                text_dim=8,
-                freq_dim=8,
-                ffn_dim=16,
-                num_layers=1,
-                rope_max_seq_len=16,
-                vace_layers=[0],
-                vace_in_channels=2 * CHANNELS + 64,
-            )
-        self.device, self.dtype = torch.device("cpu"), torch.float32
-        self._shift = 0.0 if lora is None else blake3.blake3(lora).digest()[0] / 255
-
-    def encode_conditioning(
-        self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
-    ) -> Conditioning:
-        frames, height, width = control_video.shape[:3]
-        drawn = self.encode_video(control_video)
-        kept = self.encode_video(reference[None])
-        inactive = torch.cat([kept, torch.zeros_like(drawn)], 2)
-        reactive = torch.cat([torch.zeros_like(kept), drawn], 2)
-        mask = torch.ones(1, 64, frames + 1, height // 8, width // 8)
-        words = torch.full((1, 4, 8), (len(prompt) % 7) / 7)
-        control = torch.cat([inactive, reactive, mask], 1)
-        return Conditioning(control, kept, words, None, frames, height, width)
-
-    def encode_video(self, video: np.ndarray) -> Tensor:
-        cells = torch.from_numpy(video).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
-        pooled = torch.nn.functional.avg_pool3d(cells, (1, 8, 8))
-        return torch.cat([pooled, pooled.mean(1, keepdim=True)], 1)
-
-    def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
-        return CHANNELS, conditioning.frames + 1, conditioning.height // 8, conditioning.width // 8
-
-    def velocity(
-        self,
-        latents: Tensor,
-        t: Tensor,
-        control: Tensor,
-        prompt_embeds: Tensor,
-    ) -> Tensor:
-        found: Tensor = self.transformer(
-            hidden_states=latents,
-            timestep=t * 1000,
-            encoder_hidden_states=prompt_embeds,
-            control_hidden_states=control,
-            control_hidden_states_scale=torch.ones(1),
-            return_dict=False,
-        )[0]
-        return found
-
-    def decode(self, latents: Tensor) -> np.ndarray:
-        pictures = latents[:, :3, 1:].float() + self._shift
-        large = torch.nn.functional.interpolate(pictures, scale_factor=(1, 8, 8))
-        return ((large.clamp(-1, 1) + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
-
-
 def fake_extractor(config: PosesConfig) -> FakeExtractor:
     return FakeExtractor(config)
 
 
 def fake_model(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> FakeModel:
+    # Imported when a model is wanted: a cached run loads no torch.
+    from tests.fake_model import FakeModel
+
     return FakeModel(lora)
 
 
