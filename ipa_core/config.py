@@ -236,6 +236,13 @@ class Execution(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
+    runner: Literal["threads", "processes", "dask", "ray"] = "threads"
+    """Where batches run. `threads`: this machine and one GPU; `processes`: this machine, a process for each GPU; `dask`
+    and `ray`: the workers of a cluster (extras of the same names)."""
+    cluster: str | None = None
+    """Address of the Dask scheduler (`tcp://host:8786`) or Ray head (`ray://host:10001`); None starts one here."""
+    gpus: PositiveInt = 1
+    """Batches of model work at once; each runs on a GPU of its own."""
     batch_minutes: Positive = 10.0
     """Work per Prefect task, by measured item time; 64 items at most."""
     retention: Literal["all", "kept"] = "all"
