@@ -113,10 +113,10 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     from flows.server import prefect_server
 
     with prefect_server():
-        state = retrain(config, scope, return_state=True)
+        state = retrain(config, first=scope.first, last=scope.last, refresh=sorted(scope.refresh), return_state=True)
     summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
-        raise RunStopped(f"the run broke off: {state.message}")
+        raise RunStopped(str(state.message))
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
     return summary
 

@@ -147,7 +147,7 @@ class _Walk:
         if not done:
             return None, None
         # Items of a parallel stage overlap.
-        lanes = {stage.NAME: self._config.execution.workers for stage in STAGES if stage.PLACE == "processes"}
+        lanes = {stage.NAME: self._config.execution.workers for stage in STAGES if stage.PLACE == "cpu"}
         seconds = fmean(result.provenance["seconds"] for result in done) / lanes.get(name, 1)
         return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
 

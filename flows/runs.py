@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,8 +16,9 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.progress import StageProgress
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
-from ipa_core.config import RunConfig
+from ipa_core.config import RunConfig, load_config
 from storage import Store
 from storage.manifests import read_manifest, write_manifest
 
@@ -33,6 +36,12 @@ class StageTable:
     rejected: int
     failed: int
     seconds: float
+
+    def sentence(self) -> str:
+        parts = [f"{self.cached} cached", f"{self.computed} computed"]
+        parts += [f"{self.rejected} rejected"] if self.rejected else []
+        parts += [f"{self.failed} failed"] if self.failed else []
+        return f"{self.items} items: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,10 @@ class RunFolder:
     def write_config(self, config: RunConfig) -> None:
         _replace(self.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
+    def config(self) -> RunConfig:
+        """Raises :class:`ConfigError`."""
+        return load_config(self.path / "config.yaml")
+
     def write_items(self, results: Results) -> None:
         """Which item was which action: what `ipa plan` compares with."""
         rows = [
@@ -78,6 +91,17 @@ class RunFolder:
             for entry in entries
         ]
         write_manifest(rows, self.path / "items.parquet")
+
+    def write_progress(self, progress: StageProgress, flow_run: str | None) -> None:
+        """How far the run is; readers may look at any time."""
+        about = {
+            **asdict(progress),
+            "at": time.time(),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "flow_run": flow_run,
+        }
+        _replace(self.path / "progress.json", json.dumps(about).encode())
 
     def write_summary(self, summary: RunSummary) -> None:
         _replace(self.path / "run.json", json.dumps(summary.to_json(), indent=1).encode())
