@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
@@ -137,9 +139,7 @@ class PrefectCrew:
         try:
             outcomes: list[Outcome] = future.result()
         except _lost(self._execution) as death:
-            with get_client(sync_client=True) as client:
-                # Whoever ran the task can't tell any more.
-                client.set_task_run_state(future.task_run_id, Crashed(message=DIED), force=True)
+            _show_crash(future.task_run_id)
             if self._execution.runner == "processes":
                 self._stop(batch.place, runner)
             raise WorkersLost(batch.label) from death
@@ -169,11 +169,11 @@ class PrefectCrew:
             with remote_options(num_cpus=1, max_retries=0, **gpu):
                 yield
         elif self._execution.runner == "dask" and place == "gpu":
-            import dask
+            from dask.base import annotate
 
             workers = runner.client.scheduler_info(n_workers=-1)["workers"].values()
             marked = any("GPU" in worker["resources"] for worker in workers)
-            with dask.annotate(**({"resources": {"GPU": 1}} if marked else {})):
+            with annotate(**({"resources": {"GPU": 1}} if marked else {})):
                 yield
         else:
             yield
@@ -205,6 +205,17 @@ class PrefectCrew:
         return [Outcome(key, known.get(key), None if key in known else error) for key in keys]
 
 
+def _show_crash(task_run: UUID) -> None:
+    """Whoever ran the task can't tell any more; left alone the UI would show it as running for ever."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.set_task_run_state(task_run, Crashed(message=DIED), force=True)
+        except PrefectHTTPStatusError as error:
+            # The task died before the server heard of it.
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+
+
 def _task_runner(execution: Execution, slots: int) -> TaskRunner[Any]:
     match execution.runner:
         case "processes":
@@ -223,16 +234,9 @@ def _task_runner(execution: Execution, slots: int) -> TaskRunner[Any]:
         case "ray":
             from prefect_ray.task_runners import RayTaskRunner
 
-            if execution.cluster:
-                return RayTaskRunner(address=execution.cluster)
-            return RayTaskRunner(
-                init_kwargs={
-                    "num_cpus": slots,
-                    "num_gpus": execution.gpus,
-                    "include_dashboard": False,
-                    "log_to_driver": False,
-                }
-            )
+            here = {"num_cpus": slots, "num_gpus": execution.gpus, "include_dashboard": False, "log_to_driver": False}
+            ray: TaskRunner[Any] = RayTaskRunner(execution.cluster, None if execution.cluster else here)
+            return ray
         case "threads":
             raise ValueError("threads have no task runner of their own")
 
