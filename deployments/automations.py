@@ -77,7 +77,10 @@ def ends_of(deployment: UUID, events: set[str]) -> EventTrigger:
     return EventTrigger(
         posture=Posture.Reactive,
         match={"prefect.resource.id": "prefect.flow-run.*"},
-        match_related={"prefect.resource.role": "deployment", "prefect.resource.id": f"prefect.deployment.{deployment}"},
+        match_related={
+            "prefect.resource.role": "deployment",
+            "prefect.resource.id": f"prefect.deployment.{deployment}",
+        },
         for_each={"prefect.resource.id"},
         expect=events,
         threshold=1,

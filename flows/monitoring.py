@@ -27,7 +27,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from flows.progress import StageProgress, span
-from flows.runs import RunFolder, RunSummary
+from flows.runs import RunFolder, RunProgress, RunSummary, StageTable
 from flows.stage import StageName
 from ipa_core.evaluation import ReportData, curve_picture
 from ipa_core.records import YieldReport
@@ -43,16 +43,25 @@ class Monitor:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._flow_run = flow_run.get_id()
+        self._stages: dict[StageName, StageTable] = {}
         self._bars: dict[StageName, UUID] = {}
         self._thread = ThreadPoolExecutor(1)
         self._telling: Future[None] | None = None
 
     def progress(self, progress: StageProgress) -> None:
         """Keep in the run's folder how far the stage is, and move its bar in the UI."""
-        self._folder.write_progress(progress, self._flow_run)
+        self._keep(progress)
         # A server that is slow to answer must not slow the work down: only the newest numbers count.
         if self._telling is None or self._telling.done():
             self._telling = self._thread.submit(copy_context().run, self._tell, progress)
+
+    def stage(self, table: StageTable) -> None:
+        """A stage is through."""
+        self._stages[table.name] = table
+        self._keep(None)
+
+    def _keep(self, progress: StageProgress | None) -> None:
+        self._folder.write_progress(RunProgress(tuple(self._stages.values()), progress, self._flow_run))
 
     def _tell(self, progress: StageProgress) -> None:
         with _shown(f"the progress of {progress.stage}"):

@@ -35,6 +35,7 @@ def run_stages(config: RunConfig, scope: Scope, components: Components) -> RunSu
 
     def stage(name: StageName, work: Callable[[], None]) -> None:
         _as_flow_run(name, config.name, runner, work)
+        monitor.stage(stage_table(runner.results, name, runner.seconds[name]))
         folder.write_items(runner.results)
 
     try:

@@ -58,6 +58,22 @@ class RunSummary:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is that has not ended."""
+
+    stages: tuple[StageTable, ...]
+    """Those that are through."""
+    stage: StageProgress | None
+    """The one under way."""
+    flow_run: str | None
+    """Id of the Prefect flow run."""
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    host: str = field(default_factory=socket.gethostname)
+    process: int = field(default_factory=os.getpid)
+
+
 class RunFolder:
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
@@ -92,19 +108,24 @@ class RunFolder:
         ]
         write_manifest(rows, self.path / "items.parquet")
 
-    def write_progress(self, progress: StageProgress, flow_run: str | None) -> None:
-        """How far the run is; readers may look at any time."""
-        about = {
-            **asdict(progress),
-            "at": time.time(),
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "flow_run": flow_run,
-        }
-        _replace(self.path / "progress.json", json.dumps(about).encode())
+    def write_progress(self, progress: RunProgress) -> None:
+        """Readers may look at any time."""
+        _replace(self.path / "progress.json", json.dumps(asdict(progress)).encode())
+
+    def progress(self) -> RunProgress | None:
+        """What was written last; None where the run did not get that far."""
+        path = self.path / "progress.json"
+        if not path.exists():
+            return None
+        about = json.loads(path.read_text())
+        stage = StageProgress(**about["stage"]) if about["stage"] else None
+        return RunProgress(**about | {"stage": stage, "stages": tuple(StageTable(**row) for row in about["stages"])})
 
     def write_summary(self, summary: RunSummary) -> None:
         _replace(self.path / "run.json", json.dumps(summary.to_json(), indent=1).encode())
+
+    def has_ended(self) -> bool:
+        return (self.path / "run.json").exists()
 
     def summary(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.path / "run.json").read_text())

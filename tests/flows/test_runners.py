@@ -14,7 +14,7 @@ from flows.components import Components, hand_scorer
 from flows.runs import RunSummary
 from ipa_core.config import PosesConfig
 from ipa_core.records import PoseSequence
-from tests.fakes import FAKES, FakeExtractor, fake_config, fake_extractor, fake_model, fake_model_folder, write_videos
+from tests.fakes import FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 from tests.flows.servers import prefect_server
 
