@@ -1,7 +1,9 @@
-"""Puts the project's automations on the Prefect server, in place of those of the same name: python deployments/automations.py
+"""Puts the project's automations on the Prefect server, in place of those of the same name.
 
-A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose machine is gone
-counts as crashed.
+    python deployments/automations.py
+
+A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose machine is
+gone counts as crashed.
 """
 
 from __future__ import annotations

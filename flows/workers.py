@@ -1,5 +1,5 @@
-"""What a worker process of `processes`, Dask or Ray does with a batch. Its workbench, and so the loaded models, stay from
-one batch to the next."""
+"""What a worker process of `processes`, Dask or Ray does with a batch. Its workbench stays from one batch to the next,
+and so do the loaded models."""
 
 from __future__ import annotations
 

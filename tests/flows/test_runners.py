@@ -1,4 +1,4 @@
-"""The same run on processes, on a local Dask and on a local Ray cluster: same keys, same results, no worker is trusted."""
+"""The same run on processes, a Dask and a Ray cluster: same keys, same results; a dead worker costs one item."""
 
 from __future__ import annotations
 
