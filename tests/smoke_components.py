@@ -1,7 +1,7 @@
 """Components for deployments/smoke.sh: fakes whose faults and whose gain are decided from outside.
 
-`IPA_SMOKE_FAULT` names a file: while it is there, the generator raises on every batch but the first. The aligned model's
-hands are better than the base model's exactly when its LoRA has rank 4.
+`IPA_SMOKE_FAULT` names a file: while it is there, the generator raises on every batch but the first. Aligned
+hands are better than those of the base model exactly when the LoRA has rank 4.
 """
 
 from __future__ import annotations
