@@ -1,7 +1,8 @@
 """What Prefect costs a cold run of 6,000 candidates: the same run with it and without it, server included.
 
 1,500 clips x 4 candidates with the fake generator and extractor of the tests, so that what is left is the pipeline
-itself. Both sides start from an empty store: ours is the `retrain` flow against a server of its own (SQLite), the peer the same stages by the same code without an orchestrator.
+itself. Both sides start from an empty store: ours is the `retrain` flow against a server of its own (SQLite), the
+peer the same stages by the same code without an orchestrator.
 
     python benchmarks/orchestration.py --folder /tmp/orchestration
 """

@@ -15,7 +15,7 @@ from flows.runs import RunSummary
 from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence
 from tests.fake_model import FakeModel
-from tests.fakes import FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
+from tests.fakes import FakeExtractor, fake_config, fake_extractor, fake_model, fake_model_folder, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 from tests.flows.servers import prefect_server
 
