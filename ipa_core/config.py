@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
+TrainStrategy = Literal["ddp", "fsdp2"]
 
 
 class ConfigError(Exception):
@@ -243,6 +244,10 @@ class Execution(Config):
     """Address of the Dask scheduler (`tcp://host:8786`) or Ray head (`ray://host:10001`); None starts one here."""
     gpus: PositiveInt = 1
     """Batches of model work at once; each runs on a GPU of its own."""
+    train_processes: PositiveInt = 1
+    """Processes that train together, a GPU each; `alignment.batch_size` is shared among them."""
+    train_strategy: TrainStrategy = "ddp"
+    """What several hold of the model. `ddp`: each the whole; `fsdp2`: each a part, for models too large for one GPU."""
     batch_minutes: Positive = 10.0
     """Work per Prefect task, by measured item time; 64 items at most."""
     retention: Literal["all", "kept"] = "all"

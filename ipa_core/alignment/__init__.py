@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from ipa_core.alignment.halo import halo_error
     from ipa_core.alignment.log import StepLog, TensorBoardLog
     from ipa_core.alignment.loss import FlowIPALoss, flow_ipa_loss
+    from ipa_core.alignment.processes import Processes
     from ipa_core.alignment.trainer import TrainedLoRA, train
 
 _HOMES = {
     "CheckpointSlot": "checkpoint",
     "FlowIPALoss": "loss",
+    "Processes": "processes",
     "ShardSamples": "data",
     "StepLog": "log",
     "TensorBoardLog": "log",
@@ -38,6 +40,7 @@ _HOMES = {
 __all__ = [
     "CheckpointSlot",
     "FlowIPALoss",
+    "Processes",
     "ShardSamples",
     "StepLog",
     "TensorBoardLog",
