@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed
@@ -27,22 +27,6 @@ class Processes:
     rank: int = 0
     count: int = 1
     strategy: TrainStrategy = "ddp"
-
-    @classmethod
-    def join(cls, strategy: TrainStrategy, device: str) -> Self:
-        """The processes that a launcher has started, this one among them, once all are there; each gets a GPU of its own
-        where ``device`` is ``cuda``. Raises ``ValueError`` where there are fewer GPUs than processes."""
-        from accelerate import PartialState
-        from accelerate.utils import get_int_from_env
-
-        here = get_int_from_env(["LOCAL_WORLD_SIZE"], 1)
-        if device == "cuda" and here > torch.cuda.device_count():
-            raise ValueError(
-                f"execution.train_processes is {here} and this machine has {torch.cuda.device_count()} GPUs; each "
-                "process needs one of its own"
-            )
-        state = PartialState(cpu=device == "cpu")
-        return cls(state.process_index, state.num_processes, strategy)
 
     @property
     def first(self) -> bool:
@@ -69,7 +53,7 @@ class Processes:
         return total / self.count
 
     @contextmanager
-    def joined(self, model: AnimationModel) -> Iterator[None]:
+    def spread(self, model: AnimationModel) -> Iterator[None]:
         """Within the block, gradients of the model's transformer come out averaged over the processes.
 
         With ``fsdp2`` its parameters are others than before, and it stays split: it is of no use after the training.
@@ -86,8 +70,30 @@ class Processes:
             model.transformer = transformer
 
 
+@contextmanager
+def launched(count: int, strategy: TrainStrategy, device: str) -> Iterator[Processes]:
+    """The ``count`` processes that a launcher has started, this one among them, once all are there.
+
+    Where ``device`` is ``cuda`` it is a GPU of its own within the block. Raises ``ValueError`` where there are fewer.
+    """
+    if count == 1:
+        yield Processes()
+        return
+    from accelerate import PartialState
+
+    if device == "cuda" and count > torch.cuda.device_count():
+        raise ValueError(
+            f"execution.train_processes is {count}, each needs a GPU of its own, and this machine has "
+            f"{torch.cuda.device_count()}"
+        )
+    state = PartialState(cpu=device == "cpu")
+    yield Processes(state.process_index, state.num_processes, strategy)
+    # Not after an error: the others would be waited for, which only the launcher can end.
+    state.destroy_process_group()
+
+
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that is split over the processes, every one of which must ask for it; another comes back as is."""
+    """All of a tensor that is split over the processes, each of which must ask for it; another comes back as it is."""
     return cast(Any, tensor).full_tensor() if _is_split(tensor) else tensor
 
 

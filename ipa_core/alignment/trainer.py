@@ -70,9 +70,8 @@ def train(
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
     frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
 
-    Several ``processes`` call this with the same arguments, and take the steps of one alone up to float error: a batch
-    is shared among them. The first alone saves checkpoints and calls ``on_step``; a checkpoint knows nothing of how many
-    there were.
+    Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
+    float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
 
     Raises:
         ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
@@ -91,7 +90,7 @@ def train(
     def example(index: int) -> Example:
         return prepare(samples[index], model, config)
 
-    with lora(transformer, config), processes.joined(model), _gradient_checkpointing(transformer, config):
+    with lora(transformer, config), processes.spread(model), _gradient_checkpointing(transformer, config):
         parameters = lora_parameters(transformer)
         optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
         history: list[StepLog] = []
@@ -184,9 +183,7 @@ def _means(parts: Sequence[_Part], processes: Processes) -> dict[str, float | No
     return means
 
 
-def _log(
-    means: Mapping[str, Any], step: int, config: AlignmentConfig, grad_norm: float, seconds: float
-) -> StepLog:
+def _log(means: Mapping[str, Any], step: int, config: AlignmentConfig, grad_norm: float, seconds: float) -> StepLog:
     return StepLog(
         **means,
         step=step,
