@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,8 +140,9 @@ def _hear(line: str, heard: _Heard, on_step: Callable[[int, int], None]) -> None
         case {"level": level, "text": text}:
             heard.last_line = text.splitlines()[0]
             log.log(level, "%s", text)
-        case {"error": error}:
+        case {"error": error, "traceback": trace}:
             heard.error = heard.error or error
+            log.info("%s", trace)
         case _ if line:
             heard.last_line = line
             log.warning("%s", line)
@@ -155,21 +157,22 @@ def _message(line: str) -> Any:
 
 def _last_words(heard: _Heard, returncode: int, launcher_said: str) -> str:
     after = f"after step {heard.step}" if heard.step else "before a step was done"
-    if heard.error:
+    code = _first_exit(returncode, launcher_said)
+    # Where one of several was killed, the errors are those of the others that miss it.
+    if heard.error and code > 0:
         return f"{heard.error} ({after})"
+    ended = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
     line = heard.last_line or "".join(launcher_said.strip().splitlines()[-1:])
-    said = f", its last line was: {line[:200]}" if line else ""
-    return f"the training process {_ending(returncode, launcher_said)} {after}{said}"
+    return f"the training process {ended} {after}" + (f"; its last line was: {line[:200]}" if line else "")
 
 
-def _ending(returncode: int, launcher_said: str) -> str:
-    """How the process ended that ended first. The launcher only tells people, each of its two ways in other words."""
+def _first_exit(returncode: int, launcher_said: str) -> int:
+    """Of the process that ended first, negative for a signal. The launcher tells it to people only, for one process
+    (subprocess) and for several (torchrun) in different words."""
     found = re.search(r"died with <Signals\.\w+: (\d+)>|exit(?:code: | status )(-?\d+)", launcher_said)
-    if found:
-        returncode = -int(found[1]) if found[1] else int(found[2])
-    if returncode < 0:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    return f"ended with exit code {returncode}"
+    if found is None:
+        return returncode
+    return -int(found[1]) if found[1] else int(found[2])
 
 
 # Everything below runs in the training process.
@@ -180,13 +183,14 @@ def _main(job_file: str) -> None:
     # What is written on stderr from here on is the training's, not the launcher's.
     os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
     first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if first else logging.WARNING, handlers=[_Lines()])
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_Lines()])
     logging.captureWarnings(True)
     try:
         _train(Job.model_validate_json(Path(job_file).read_bytes()))
-    except Exception as error:
-        log.info("the training failed", exc_info=True)
-        _say(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    except Exception as error:  # noqa: BLE001 - told to the flow
+        sentence = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _say(error=sentence, traceback=traceback.format_exc())
         raise SystemExit(1) from None
 
 
