@@ -270,6 +270,16 @@ class RunConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     execution: Execution = Execution()
 
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        parts = self.alignment.accumulation * self.execution.train_processes
+        if self.alignment.batch_size % parts:
+            raise ValueError(
+                "alignment.batch_size must be a multiple of alignment.accumulation times execution.train_processes, "
+                f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
+            )
+        return self
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML run config and apply ``a.b=VALUE`` overrides (VALUE is YAML).
@@ -298,7 +308,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         lines = [
+            # What is wrong between two stages has no place of its own, and would show the whole file.
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            if problem["loc"]
+            else problem["msg"]
             for problem in error.errors()
         ]
         raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None

@@ -99,8 +99,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 def as_held(value: Tensor, parameter: Tensor) -> Tensor:
     """``value``, the same in every process, on the parameter's device and split as that is."""
+    value = value.to(parameter.device)
     if not _is_split(parameter):
-        return value.to(parameter.device)
+        return value
     from torch.distributed.tensor import distribute_tensor
 
     split = cast(Any, parameter)
