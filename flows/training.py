@@ -138,7 +138,7 @@ def _hear(line: str, heard: _Heard, on_step: Callable[[int, int], None]) -> None
             heard.step = step
             on_step(step, steps)
         case {"level": level, "text": text}:
-            heard.last_line = text.splitlines()[0]
+            heard.last_line = text
             log.log(level, "%s", text)
         case {"error": error, "traceback": trace}:
             heard.error = heard.error or error
