@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
+TrainStrategy = Literal["ddp", "fsdp2"]
 
 
 class ConfigError(Exception):
@@ -244,7 +245,9 @@ class Execution(Config):
     gpus: PositiveInt = 1
     """Batches of model work at once; each runs on a GPU of its own."""
     train_processes: PositiveInt = 1
-    """Processes of the training, a GPU each; a batch is divided among them."""
+    """Processes that train together, a GPU each; `alignment.batch_size` is shared among them."""
+    train_strategy: TrainStrategy = "ddp"
+    """What several hold of the model. `ddp`: each the whole; `fsdp2`: each a part, for models too large for one GPU."""
     hand_over: str | None = None
     """A deployment on a GPU work pool, such as `retrain/generate`, whose runs do the stages that need the model; the
     store must be one that both sides reach. None does them where the run is."""
@@ -269,6 +272,16 @@ class RunConfig(Config):
     alignment: AlignmentConfig = AlignmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        parts = self.alignment.accumulation * self.execution.train_processes
+        if self.alignment.batch_size % parts:
+            raise ValueError(
+                "alignment.batch_size must be a multiple of alignment.accumulation times execution.train_processes, "
+                f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
+            )
+        return self
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -298,7 +311,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         lines = [
+            # What is wrong between two stages has no place of its own, and would show the whole file.
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            if problem["loc"]
+            else problem["msg"]
             for problem in error.errors()
         ]
         raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
