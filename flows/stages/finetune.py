@@ -10,6 +10,7 @@ from typing import Final
 import yaml
 
 from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.store import LogFolder
 from flows.workbench import Workbench
 from ipa_core.config import RunConfig
 from storage import Action, Store
@@ -55,7 +56,8 @@ def compute(item: Item, bench: Workbench) -> Output:
 
     config = bench.config.alignment
     samples = ShardSamples([bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))])
-    tensorboard = TensorBoardLog(Path(bench.store.address) / "tensorboard" / item.action.key)
+    logs = LogFolder(bench.store, f"tensorboard/{item.action.key}")
+    tensorboard = TensorBoardLog(logs.path)
 
     def on_step(entry: StepLog) -> None:
         tensorboard(entry)
@@ -66,6 +68,7 @@ def compute(item: Item, bench: Workbench) -> Output:
         trained = train(bench.model_for_training(), samples, config, checkpoints=slot, on_step=on_step)
     finally:
         tensorboard.close()
+        logs.close()
     base = Path(bench.config.candidates.model.path)
     card = model_card(config, base.name if base.is_absolute() else str(base), len(samples))
     # Without the seconds: the same training gives the same bytes.
