@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,10 +92,26 @@ def _behind(url: str) -> list[Video]:
         about = _info(filesystem, path)
         if about is not None and about["type"] == "file":
             return [_video(filesystem, about)]
-        # A glob matches files and folders; a name that is there is no glob, whatever its letters.
-        places = filesystem.glob(path) if about is None and glob.has_magic(path) else [path]
-        found = {name: about for place in places for name, about in filesystem.find(place, detail=True).items()}
-    return [_video(filesystem, about) for about in found.values() if _is_listed(about)]
+        # A name that is there is no glob, whatever its letters.
+        if about is None and glob.has_magic(path):
+            found = _matching(filesystem, path)
+        else:
+            found = list(filesystem.find(path, detail=True).values())
+    return [_video(filesystem, about) for about in found if _is_listed(about)]
+
+
+def _matching(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
+    """Files whose own path or a folder's above them matches. By one listing: fsspec's glob leaves out what it can't
+    read."""
+    from fsspec.utils import glob_translate
+
+    place = re.split(r"[*?[]", pattern)[0].rpartition("/")[0]
+    matches = re.compile(glob_translate(pattern)).match
+    return [
+        about
+        for name, about in filesystem.find(place, detail=True).items()
+        if matches(name) or any(matches(str(above)) for above in PurePosixPath(name).parents)
+    ]
 
 
 def _is_listed(about: dict[str, Any]) -> bool:
