@@ -22,19 +22,17 @@ class LogFolder:
     local; else a scratch folder whose files go into the store with :meth:`close`."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self._target = store.folder.below(name)
-        self._is_scratch = not isinstance(self._target, LocalFolder)
-        self.path = (
-            self._target.path if isinstance(self._target, LocalFolder) else Path(tempfile.mkdtemp(prefix="ipa-"))
-        )
+        folder = store.folder.below(name)
+        self._uploads_to = None if isinstance(folder, LocalFolder) else folder
+        self.path = folder.path if isinstance(folder, LocalFolder) else Path(tempfile.mkdtemp(prefix="ipa-"))
 
     def close(self) -> None:
         """Raises ``StoreError``."""
-        if not self._is_scratch:
+        if self._uploads_to is None:
             return
         try:
             for path in sorted(self.path.rglob("*")):
                 if path.is_file():
-                    self._target.write(path.relative_to(self.path).as_posix(), path.read_bytes())
+                    self._uploads_to.write(path.relative_to(self.path).as_posix(), path.read_bytes())
         finally:
             shutil.rmtree(self.path)

@@ -185,10 +185,8 @@ class LocalFolder:
                 found = sorted(entry.name for entry in os.scandir(self.path / prefix) if entry.is_dir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        return [name for name in found if not name.startswith(".") and self._holds_files(f"{prefix}/{name}")]
-
-    def _holds_files(self, folder: str) -> bool:
-        return next(self.names(folder), None) is not None
+        below = self.below(prefix)
+        return [name for name in found if not name.startswith(".") and next(below.names(name), None) is not None]
 
     def copy(self, name: str, to: str, *, link: bool = False) -> bool:
         """Copy a file within the folder; False where there is none. ``link`` takes no space where that is possible."""
