@@ -101,12 +101,21 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_the_keys_and_bytes_are_those_of_local_folders(done: Finished, finished: Path) -> None:
-    there, here = run_fake(config_of(finished, done.bucket)), run_fake(fake_config(finished))
+def test_a_local_store_and_its_videos_can_move_into_a_bucket(finished: Path, bucket: str) -> None:
+    for folder in ("videos", "store"):
+        s3().put(f"{finished}/{folder}/", f"{bucket}/{folder}/", recursive=True)
+    there, here = run_fake(config_of(finished, bucket)), run_fake(fake_config(finished))
+    assert there.computed() == {}
+    assert keys(there) == keys(here)
+    assert [entry.item.name for entry in there.results["clips"]] == [entry.item.name for entry in here.results["clips"]]
+
+
+def test_a_clip_has_the_key_that_it_has_in_local_folders(done: Finished, finished: Path) -> None:
+    there, here = (
+        run_fake(config, Scope(last="clips")) for config in (config_of(finished, done.bucket), fake_config(finished))
+    )
     assert there.computed() == here.computed() == {}
     assert keys(there) == keys(here)
-    assert there.output("finetune", LORA) == here.output("finetune", LORA)
-    assert [entry.item.name for entry in there.results["clips"]] == [entry.item.name for entry in here.results["clips"]]
 
 
 def test_only_a_new_video_is_computed_and_fetched(
