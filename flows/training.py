@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from flows.store import LogFolder
 from ipa_core.config import Config, RunConfig
 from storage import Store
 
@@ -202,17 +203,20 @@ def _train(job: Job) -> None:
     with launched(execution.train_processes, execution.train_strategy, device(execution)) as processes:
         model = pkgutil.resolve_name(job.animation_model)(config.candidates.model, execution, None, False)
         samples = ShardSamples(job.shards)
-        tensorboard = TensorBoardLog(Path(job.store) / "tensorboard" / job.key)
+        store = Store(job.store)
+        logs = LogFolder(store, f"tensorboard/{job.key}")
+        tensorboard = TensorBoardLog(logs.path)
 
         def on_step(entry: StepLog) -> None:
             tensorboard(entry)
             _say(step=entry.step + 1, steps=entry.steps)
 
         try:
-            slot = Slot(Store(job.store), job.key)
+            slot = Slot(store, job.key)
             trained = train(model, samples, config.alignment, checkpoints=slot, on_step=on_step, processes=processes)
         finally:
             tensorboard.close()
+            logs.close()
         if processes.first:
             _write(job.output, trained, len(samples))
 

@@ -33,9 +33,11 @@ class ClipsConfig(Config):
     """Driving videos -> clips."""
 
     sources: tuple[str, ...]
-    """Video files, folders (read recursively) or globs. Paths never enter a key: their bytes do."""
+    """Video files, folders (read recursively) or globs, also as URLs (`s3://bucket/videos/`). Paths never enter a key:
+    their bytes do."""
     metadata: str | None = None
-    """CSV or Parquet table with a column `file` (name or path as under sources) and any of `prompt`, `group`."""
+    """CSV or Parquet table (or its URL) with a column `file` (name or path as under sources) and any of `prompt`,
+    `group`."""
     prompt: str = ""
     """For videos without a prompt of their own."""
     frames: PositiveInt = 81
@@ -233,7 +235,7 @@ class Execution(Config):
     """How a run is computed. Never in a key; may change low bits: the first committed result stands."""
 
     store: str | None = None
-    """Folder of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    """Folder or URL (`s3://bucket/store`) of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
