@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -14,6 +15,7 @@ from prefect.states import Completed, Failed
 from flows import monitoring, reporting
 from flows.components import Components
 from flows.progress import Progress
+from flows.promotion import promote
 from flows.runner import Runner, Scope
 from flows.runs import RunFolder, RunStatus, RunSummary, drops, stage_table
 from flows.stage import RunStopped, StageName
@@ -52,6 +54,8 @@ def run_stages(config: RunConfig, scope: Scope, components: Components, progress
         outputs = _outputs(folder, runner, store)
         computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
         summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs)
+        summary = replace(summary, promotion=promote(store, config, runner.results, folder.run_id))
+        folder.write_summary(summary)
         if computed and config.execution.retention == "kept":
             reporting.drop_unkept(store, config, runner.results)
     except (RunStopped, ConfigError) as stop:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.promotion import Promotion
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
 from ipa_core.config import RunConfig
 from storage import Store
@@ -44,6 +45,8 @@ class RunSummary:
     """`lora`, `shards`, `report`: paths of what this run made."""
     error: str | None = None
     dropped: tuple[Drop, ...] = ()
+    promotion: Promotion | None = None
+    """None where the run did not come to a comparison."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

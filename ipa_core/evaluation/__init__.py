@@ -4,6 +4,7 @@ from ipa_core.evaluation.bench import ClipResult, Comparison, compare
 from ipa_core.evaluation.charts import Curve
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
+from ipa_core.evaluation.promotion import judge
 from ipa_core.evaluation.report import (
     CandidateLine,
     DroppedInput,
@@ -33,6 +34,7 @@ __all__ = [
     "comparison_sheet",
     "contact_sheet",
     "encode_jpeg",
+    "judge",
     "render_report",
     "sheets_to_show",
     "strips_to_show",
