@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from flows.rounds import people_of
+from flows.runs import Promotion
 from flows.stage import Results, blob
 from flows.stages import candidates, evaluation, finetune, shards
 from flows.stages.clips import named_clips
@@ -16,18 +16,6 @@ from ipa_core.evaluation import judge
 from ipa_core.records import Ruling
 from storage import Store
 from storage.registry import SHORT, Decided, Lineage, Registered, Registry, State
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """What became of a run's adapter; part of the run's summary."""
-
-    adapter: str
-    decision: Literal["promoted", "refused", "unchanged"]
-    """``unchanged``: it was decided before, on the same evidence or for good."""
-    reason: str
-    against: str | None
-    """Digest of the champion that it was compared with; None: the base model."""
 
 
 def promote(store: Store, config: RunConfig, results: Results, run: str) -> Promotion | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.stages.clips import NamedClip
 from ipa_core.records import Clip
 
 
@@ -17,11 +16,11 @@ def people_of(clips: Iterable[Clip]) -> tuple[str, ...]:
     return tuple(sorted({mark for clip in clips for mark in (clip.group, clip.source)}))
 
 
-def seen_people(clips: Iterable[NamedClip], seen: Mapping[str, str]) -> dict[str, str]:
+def seen_people(clips: Iterable[Clip], seen: Mapping[str, str]) -> dict[str, str]:
     """Today's groups that ``seen`` (group or source -> run) knows, with the run; ``clips`` are all of today's."""
     found: dict[str, str] = {}
-    for named in clips:
-        for mark in (named.clip.group, named.clip.source):
+    for clip in clips:
+        for mark in (clip.group, clip.source):
             if mark in seen:
-                found.setdefault(named.clip.group, seen[mark])
+                found.setdefault(clip.group, seen[mark])
     return found

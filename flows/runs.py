@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import yaml
 
-from flows.promotion import Promotion
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
 from ipa_core.config import RunConfig
 from storage import Store
@@ -34,6 +33,18 @@ class StageTable:
     rejected: int
     failed: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a run's adapter; part of the run's summary."""
+
+    adapter: str
+    decision: Literal["promoted", "refused", "unchanged"]
+    """``unchanged``: it was decided before, on the same evidence or for good."""
+    reason: str
+    against: str | None
+    """Digest of the champion that it was compared with; None: the base model."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     champion = inputs.rounds().champion(inputs.model_weights()) if config.rounds.on_policy else None
     lora = {} if champion is None else {"lora": champion}
-    barred = seen_people(named_clips(config, results), inputs.rounds().held_out())
+    barred = seen_people((named.clip for named in named_clips(config, results)), inputs.rounds().held_out())
     found: list[Item] = []
     dropped: list[Drop] = []
     for named, pose in posed_clips(config, results):

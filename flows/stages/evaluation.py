@@ -61,7 +61,7 @@ def _trained_on(lora: str | None, config: RunConfig, results: Results, inputs: I
     seen = rounds.trained_on(lora)
     if lora == lora_digest(results):
         seen = rounds.trained_on(generator(results)) | seen
-    return seen_people(named_clips(config, results), seen) if seen else {}
+    return seen_people((named.clip for named in named_clips(config, results)), seen) if seen else {}
 
 
 def _clip_item(
