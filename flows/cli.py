@@ -130,7 +130,7 @@ def _orchestration(summary: RunSummary, total: float) -> str:
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:
     whole = summary.to_json()
-    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "error")}
+    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "promotion", "error")}
 
 
 def _print_run(summary: RunSummary) -> None:
@@ -141,6 +141,8 @@ def _print_run(summary: RunSummary) -> None:
         print(f"{row.name:<12}{counts}{row.seconds:>9.1f}")
     for name, path in summary.outputs.items():
         print(f"{name}: {path}")
+    if summary.promotion is not None:
+        print(summary.promotion.sentence())
 
 
 @app.command()

@@ -46,6 +46,10 @@ class Promotion:
     against: str | None
     """Digest of the champion that it was compared with; None: the base model."""
 
+    def sentence(self) -> str:
+        over = f"the champion {self.against[:12]}" if self.against else "the base model"
+        return f"adapter {self.adapter[:12]}: {self.decision}, compared with {over}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class RunSummary:
