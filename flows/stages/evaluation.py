@@ -105,12 +105,12 @@ def comparison_items(config: RunConfig, results: Results, inputs: Inputs) -> Sta
     wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
     if champion is not None:
         # Even where no clip is left for it: then the comparison says that there is nothing to compare.
-        wanted.append(("comparison with the champion", "champion", {"against": champion}))
+        wanted.append(("comparison with the champion", "champion", {"champion": champion}))
     found = []
-    for name, first, against in wanted:
+    for name, first, opponent in wanted:
         table = inputs.put(_RESULTS.dump_json(tuple(row for row in done if row.model in (first, "aligned"))))
-        settings = {"bootstrap": config.evaluation.bootstrap, **against}
-        action = Action(NAME, VERSION, settings, {"results": table})
+        settings = {"bootstrap": config.evaluation.bootstrap}
+        action = Action(NAME, VERSION, settings, {"results": table, **opponent})
         found.append(Item(name, action, parents, needs=(table,)))
     return StageItems(tuple(found))
 
@@ -165,7 +165,7 @@ def _compare(item: Item, bench: Workbench) -> Output:
     results = _RESULTS.validate_json(bench.store.objects.get(item.action.inputs["results"]))
     first = [result for result in results if result.model != "aligned"]
     aligned = [result for result in results if result.model == "aligned"]
-    against = "the champion" if "against" in item.action.config else "base"
+    against = "the champion" if "champion" in item.action.inputs else "base"
     comparison = compare(first, aligned, bootstrap=bench.config.evaluation.bootstrap, against=against)
     return Output(comparison.model_dump(mode="json"))
 
@@ -205,7 +205,7 @@ class Judged:
 def comparisons(results: Results) -> list[Judged]:
     """With the base model, and then with the champion where there is one."""
     return [
-        Judged(Comparison.model_validate(result.record), item.action.config.get("against"), result.key)
+        Judged(Comparison.model_validate(result.record), item.action.inputs.get("champion"), result.key)
         for item, result in results.done(NAME)
         if "results" in item.action.inputs
     ]

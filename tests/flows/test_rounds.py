@@ -277,6 +277,11 @@ def test_whoever_the_champion_was_trained_on_does_not_judge_it(folder: Path) -> 
     assert reasons == {"the champion model's training saw this performer in run run 1"}
 
 
+def test_whoever_the_generator_was_trained_on_does_not_judge_what_was_trained_on_its_candidates(folder: Path) -> None:
+    second = play(folder, "run 2", clips__held_out=0.7, rounds__on_policy=True, alignment__beta=500.0)
+    assert len(second.evaluated("aligned")) == len(second.evaluated("champion")) < len(second.evaluated("base"))
+
+
 def test_a_champion_that_saw_everybody_is_not_replaced(folder: Path) -> None:
     registry = Registry(folder / "store")
     entry = registry.state().adapters[champion(folder)]
