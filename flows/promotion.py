@@ -71,7 +71,7 @@ def _decide(state: State, entry: Registered, judged: Judged, ruling: Ruling) -> 
         by="the rule",
         reason=reason,
         run=entry.run,
-        evidence=judged.key,
+        evidence=judged.key if current else None,
         ruling=ruling,
     )
 

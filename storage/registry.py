@@ -79,7 +79,8 @@ class Decided(Record):
     reason: str
     run: str | None = None
     evidence: Digest | None = None
-    """Action key of the comparison that the rule looked at; ``None`` where a person decided."""
+    """Action key of the comparison that the rule decided on; ``None`` where a person did, or where the champion had
+    changed meanwhile: then the same comparison may be decided on later."""
     ruling: Ruling | None = None
 
 

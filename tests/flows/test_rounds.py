@@ -194,6 +194,13 @@ def test_an_overtaken_adapter_is_compared_with_the_new_champion_by_the_next_run(
     assert again.promotion.decision != "unchanged"
 
 
+def test_an_overtaken_adapter_gets_its_decision_when_the_old_incumbent_is_back(folder: Path) -> None:
+    overtaken(folder)
+    Registry(folder / "store").roll_back(champion(folder), "me", "it was not", AT)
+    again = play(folder, "run 3", alignment__beta=500.0)
+    assert (again.done.computed(), again.promotion.decision) == ({}, "promoted")
+
+
 def add_training_video(folder: Path) -> None:
     path = folder / "videos" / "new.mp4"
     for number in count(VIDEOS):
