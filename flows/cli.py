@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flows.cli_models import models_app
 from flows.stage import STAGE_NAMES, RunStopped, StageName
 from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 app.add_typer(store_app, name="store")
+app.add_typer(models_app, name="models")
 
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -128,13 +130,15 @@ def _orchestration(summary: RunSummary, total: float) -> str:
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:
     whole = summary.to_json()
-    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "error")}
+    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "promotion", "error")}
 
 
 def _print_run(summary: RunSummary) -> None:
     print(f"run {summary.run_id}: {summary.status}")
     _print_stages(summary.stages)
     _print_outputs(summary.outputs)
+    if summary.promotion is not None:
+        print(summary.promotion.sentence())
 
 
 def _print_stages(stages: tuple[StageTable, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Digests of what lies outside the store, each computed once per run."""
+"""Digests of what lies outside the store, and the registry, each read once per run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ipa_core.clips import Video, is_url, local_file, version_of
 from ipa_core.config import RunConfig
 from storage import Store
 from storage.digest import digest_bytes, digest_config, digest_file
+from storage.registry import Registry, State
 
 _DOWNLOADS = 8
 """Videos behind URLs that are read at once."""
@@ -52,8 +53,15 @@ class RunInputs:
     def pose_weights(self) -> str:
         return self._pose_weights
 
+    def rounds(self) -> State:
+        return self._rounds
+
     def put(self, data: bytes) -> str:
         return self.store.objects.put(data) if self._keep else digest_bytes(data)
+
+    @cached_property
+    def _rounds(self) -> State:
+        return Registry(self.store.address).state()
 
     @cached_property
     def _model_weights(self) -> str:

@@ -143,6 +143,8 @@ def _outcome(summary: RunSummary) -> str:
     lines = [f"# Run {summary.run_id}: {summary.status}", ""]
     if summary.error:
         lines += [summary.error, ""]
+    if summary.promotion:
+        lines += [summary.promotion.sentence(), ""]
     lines += [f"- {name}: `{path}`" for name, path in summary.outputs.items()]
     seconds = sum(row.seconds for row in summary.stages)
     lines += ["", f"{span(seconds)} in stages; {len(summary.dropped)} inputs were dropped:", ""]

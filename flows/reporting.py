@@ -7,6 +7,7 @@ import re
 
 import yaml
 
+from flows.promotion import ruling_of
 from flows.runner import Runner
 from flows.runs import RunFolder, drops
 from flows.stage import Results, blob
@@ -36,7 +37,7 @@ from ipa_core.video import decode_png, decode_video
 from storage import ActionResult, Store
 from storage.digest import digest_config
 
-VERSION = 1
+VERSION = 2
 _CURVES = {
     "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
     "model_error": "e_theta, hand-weighted error of the model that is trained",
@@ -86,7 +87,9 @@ class _Gatherer:
         selected = self._results.one("selection")
         assert selected is not None
         record = selected[1].record
-        comparison = evaluation.comparison(self._results) if "evaluation" in self._results else None
+        judged = evaluation.comparisons(self._results) if "evaluation" in self._results else []
+        comparison = next((one.comparison for one in judged if one.against is None), None)
+        champion = next((one.comparison for one in judged if one.against is not None), None)
         return ReportData(
             run=self._config.name,
             config=yaml.safe_dump(
@@ -94,6 +97,8 @@ class _Gatherer:
             ),
             comparison=comparison,
             no_comparison=None if comparison else "the run stopped before evaluation",
+            ruling=ruling_of(self._results, self._config),
+            champion=champion,
             sheets=self._sheets(),
             yield_report=YieldReport.model_validate(record["report"]),
             best_score=record["best_score"],
@@ -156,9 +161,9 @@ class _Gatherer:
     def _evaluated(self) -> dict[tuple[str, str], ActionResult]:
         """By (model, clip id)."""
         return {
-            (row["model"], row["clip_id"]): result
-            for _, result in self._results.done("evaluation")
-            for row in result.record.get("results", ())
+            (model, row["clip_id"]): result
+            for model, result in evaluation.evaluated(self._results)
+            for row in result.record["results"]
         }
 
     def _clip(self, clip_id: str) -> tuple[NamedClip, ActionResult]:
@@ -199,7 +204,10 @@ class _Gatherer:
         trained = self._results.get("finetune", [])
         for item, result in self._results.done("finetune") if trained else ():
             add("base model", item.action.inputs["model"])
+            add("LoRA that generated the candidates", candidates.generator(self._results))
             add("LoRA", blob(result, LORA))
+        for judged in evaluation.comparisons(self._results) if "evaluation" in self._results else ():
+            add("LoRA of the champion", judged.against)
         for item, result in self._results.done("shards") if "shards" in self._results else ():
             for name in sorted(result.outputs):
                 add(f"shard {name}", blob(result, name))

@@ -14,8 +14,9 @@ from flows import reporting
 from flows.components import Components
 from flows.monitoring import Monitor
 from flows.progress import Progress
+from flows.promotion import promote
 from flows.runner import Runner, Scope, UpstreamChanged
-from flows.runs import RunFolder, RunStatus, RunSummary, drops, stage_table
+from flows.runs import Promotion, RunFolder, RunStatus, RunSummary, drops, stage_table
 from flows.stage import RunStopped, StageName
 from flows.store import open_store
 from flows.tasks import PrefectCrew
@@ -42,7 +43,8 @@ def run_stages(config: RunConfig, scope: Scope, components: Components) -> RunSu
         runner.run(scope, stage)
         outputs = _outputs(folder, runner, store)
         computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
-        summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs)
+        promotion = promote(store, config, runner.results, folder.run_id)
+        summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs, promotion)
         if computed:
             monitor.show(reporting.report_data(runner, store))
         if computed and config.execution.retention == "kept":
@@ -121,15 +123,21 @@ _EXPORTED: tuple[StageName, StageName] = ("finetune", "shards")
 
 
 def _save(
-    folder: RunFolder, runner: Runner, status: RunStatus, error: str | None, outputs: dict[str, str] | None = None
+    folder: RunFolder,
+    runner: Runner,
+    status: RunStatus,
+    error: str | None,
+    outputs: dict[str, str],
+    promotion: Promotion | None = None,
 ) -> RunSummary:
     summary = RunSummary(
         run_id=folder.run_id,
         status=status,
         stages=tuple(stage_table(runner.results, name, runner.seconds[name]) for name in runner.seconds),
-        outputs=outputs or {},
+        outputs=outputs,
         error=error,
         dropped=drops(runner.results, runner.dropped),
+        promotion=promotion,
     )
     folder.write_items(runner.results)
     folder.write_summary(summary)

@@ -45,6 +45,22 @@ class StageTable:
 
 
 @dataclass(frozen=True)
+class Promotion:
+    """What became of a run's adapter; part of the run's summary."""
+
+    adapter: str
+    decision: Literal["promoted", "refused", "unchanged"]
+    """``unchanged``: it was decided before, on the same evidence or for good."""
+    reason: str
+    against: str | None
+    """Digest of the champion that it was compared with; None: the base model."""
+
+    def sentence(self) -> str:
+        over = f"the champion {self.against[:12]}" if self.against else "the base model"
+        return f"adapter {self.adapter[:12]}: {self.decision}, compared with {over}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class RunSummary:
     run_id: str
     status: RunStatus
@@ -53,6 +69,8 @@ class RunSummary:
     """`lora`, `shards`, `report`: paths, or URLs, of what this run made."""
     error: str | None = None
     dropped: tuple[Drop, ...] = ()
+    promotion: Promotion | None = None
+    """None where the run did not come to a comparison."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

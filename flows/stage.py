@@ -17,6 +17,7 @@ from storage import Action, ActionResult, Blob, Store
 if TYPE_CHECKING:
     from flows.workbench import Workbench
     from ipa_core.clips import Video
+    from storage.registry import State
 
 StageName = Literal["clips", "poses", "candidates", "scores", "selection", "shards", "finetune", "evaluation"]
 STAGE_NAMES: tuple[StageName, ...] = (
@@ -124,7 +125,8 @@ class Stage(Protocol):
 
 
 class Inputs(Protocol):
-    """Digests of what lies outside the store, each computed once per run, and the store for small tables."""
+    """What a run reads besides its stages' results: digests of what lies outside the store, each computed once per run,
+    the registry, and the store for small tables."""
 
     store: Store
 
@@ -134,6 +136,9 @@ class Inputs(Protocol):
     def model_weights(self) -> str: ...
 
     def pose_weights(self) -> str: ...
+
+    def rounds(self) -> State:
+        """The registry of adapters as it was when this run first asked."""
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store, so that it can be an input of one action."""

@@ -231,6 +231,21 @@ class EvaluationConfig(Config):
     fid_vid: ExtractorConfig | None = None
 
 
+class RoundsConfig(Config):
+    """From one run to the next: who generates, and when an adapter becomes champion. In no key: with `on_policy` the
+    champion's LoRA is an input of the candidates, and the rule is applied to what was evaluated."""
+
+    on_policy: bool = False
+    """Generate the candidates with the champion of this base model, where there is one. Training still starts a fresh
+    LoRA on the base model, which stays the reference: rounds don't pile adapters up. A new champion is something new,
+    so scheduled runs go on without new videos until a challenger is refused."""
+    min_clips: PositiveInt = 6
+    """Held-out clips that a promotion needs. Chance alone wins 5 of 5 clips once in 32 times, 6 of 6 once in 64."""
+    max_psnr_drop: Annotated[float, Field(ge=0)] = 0.5
+    """dB that a new champion may lose against the one before over the whole picture."""
+    max_ssim_drop: Annotated[float, Field(ge=0)] = 0.01
+
+
 class Execution(Config):
     """How a run is computed. Never in a key; may change low bits: the first committed result stands."""
 
@@ -273,6 +288,7 @@ class RunConfig(Config):
     shards: ShardsConfig = ShardsConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    rounds: RoundsConfig = RoundsConfig()
     execution: Execution = Execution()
 
     @model_validator(mode="after")

@@ -232,6 +232,25 @@ class Selection(Record):
     best_score: float | None
 
 
+class Ruling(Record):
+    """What the promotion rule says of a challenger, with the numbers that it rests on (see evaluation.promotion)."""
+
+    promote: bool
+    reason: str
+    """One sentence for people."""
+    clips: int
+    pairs: int
+    """Pairs of held-out videos, same clip and seed, in which both have a hand score."""
+    win_rate: float | None
+    """Share of the pairs that the challenger wins; ties count half. ``None``: there is no pair."""
+    win_rate_low: float | None
+    """Ends of its 95 % interval; ``None`` with fewer than two clips."""
+    win_rate_high: float | None
+    psnr_difference: float | None
+    """Challenger - incumbent over the whole picture, mean over the pairs of videos, dB."""
+    ssim_difference: float | None
+
+
 class PreferenceSample(Record):
     """A kept candidate with all that training needs; one sample of a shard."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from storage.actions import Store
 from storage.objects import CorruptObject, MissingObject
+from storage.registry import Registry
 
 _SPARED_SECONDS = 3600.0
 """Younger objects may belong to an action that is about to be committed."""
@@ -77,11 +78,12 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
 
 
 def gc(store: Store, keep: set[str]) -> Removed:
-    """Drop the objects that no result has as input or output and ``keep`` doesn't name, unless put in the last hour.
+    """Drop the objects that no result has as input or output, no registered adapter has among its files and ``keep``
+    doesn't name, unless put in the last hour.
 
     What killed processes left half-written goes too.
     """
-    referenced = set(keep)
+    referenced = keep | Registry(store.address).state().objects()
     for stage in store.actions.stages():
         for result in store.actions.all(stage):
             referenced.update(blob.digest for blob in result.outputs.values())

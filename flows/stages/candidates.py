@@ -1,12 +1,17 @@
-"""Training clips and their poses -> K generated videos each. An item is one clip's seed group, sampled as one batch."""
+"""Training clips and their poses -> K generated videos each. An item is one clip's seed group, sampled as one batch.
+
+The base model generates, or the champion with `rounds.on_policy`. Who was held out in any earlier round gets no
+candidates, whatever the split says today, and so is in no training set.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
-from flows.stages.clips import NamedClip
+from flows.rounds import seen_people
+from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.stages.clips import NamedClip, named_clips
 from flows.stages.poses import posed_clips
 from flows.workbench import Workbench
 from ipa_core.config import RunConfig
@@ -31,28 +36,30 @@ def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    return StageItems(
-        tuple(
-            Item(
-                name=named.name,
-                action=Action(
-                    NAME,
-                    VERSION,
-                    settings_of(config, named.clip.prompt),
-                    {
-                        "model": inputs.model_weights(),
-                        "clip": named.clip.video,
-                        "reference": named.clip.reference,
-                        "pose": blob(pose, "pose"),
-                    },
-                ),
-                parents=(named.action, pose.key),
-                needs=(named.clip.reference, blob(pose, "pose")),
-            )
-            for named, pose in posed_clips(config, results)
-            if named.clip.split == "train"
-        )
-    )
+    champion = inputs.rounds().champion(inputs.model_weights()) if config.rounds.on_policy else None
+    lora = {} if champion is None else {"lora": champion}
+    barred = seen_people((named.clip for named in named_clips(config, results)), inputs.rounds().held_out())
+    found: list[Item] = []
+    dropped: list[Drop] = []
+    for named, pose in posed_clips(config, results):
+        clip = named.clip
+        if clip.split != "train":
+            continue
+        if clip.group in barred:
+            run = barred[clip.group]
+            dropped.append(Drop(NAME, named.name, f"this performer was held out in run {run}: never trained on"))
+            continue
+        bytes_of = {
+            "model": inputs.model_weights(),
+            "clip": clip.video,
+            "reference": clip.reference,
+            "pose": blob(pose, "pose"),
+            **lora,
+        }
+        action = Action(NAME, VERSION, settings_of(config, clip.prompt), bytes_of)
+        needs = (clip.reference, blob(pose, "pose"), *lora.values())
+        found.append(Item(named.name, action, parents=(named.action, pose.key), needs=needs))
+    return StageItems(tuple(found), tuple(dropped))
 
 
 WAVES: Final = (items,)
@@ -63,7 +70,7 @@ def compute(item: Item, bench: Workbench) -> Output:
     from ipa_core.models import latents_to_bytes
 
     config = bench.config.candidates
-    model = bench.model()
+    model = bench.model(item.action.inputs.get("lora"))
     conditioning = condition(model, item, bench)
     seeds = [candidate_seed(item.action.inputs["clip"], k, config.seed) for k in range(config.per_clip)]
     generated = generate(model, conditioning, seeds, config, bench.progress)
@@ -91,9 +98,14 @@ def nothing_left(config: RunConfig, results: Results) -> str | None:
     if results[NAME]:
         return f"none of {len(results[NAME])} clips got candidates; the errors are listed above"
     return (
-        "no clip with a pose is in the training split; lower clips.held_out "
+        "no clip with a pose is in the training split, or all were held out in an earlier round; lower clips.held_out "
         f"(now {config.clips.held_out}) or add videos of other performers"
     )
+
+
+def generator(results: Results) -> str | None:
+    """Digest of the LoRA that generated; None: the base model alone."""
+    return next((entry.item.action.inputs.get("lora") for entry in results[NAME]), None)
 
 
 @dataclass(frozen=True)

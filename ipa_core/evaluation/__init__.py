@@ -4,6 +4,7 @@ from ipa_core.evaluation.bench import ClipResult, Comparison, compare
 from ipa_core.evaluation.charts import Curve, curve_picture
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
+from ipa_core.evaluation.promotion import judge
 from ipa_core.evaluation.report import (
     CandidateLine,
     DroppedInput,
@@ -34,6 +35,7 @@ __all__ = [
     "contact_sheet",
     "curve_picture",
     "encode_jpeg",
+    "judge",
     "render_report",
     "sheets_to_show",
     "strips_to_show",

@@ -1,4 +1,5 @@
-"""Base against aligned model on the same clips and seeds: paired differences with intervals, and a plain verdict."""
+"""Two models on the same clips and seeds, the base or the champion against the aligned one: paired differences with
+intervals, and a plain verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ipa_core.evaluation.features import FeaturePair, FrechetComparison, compare
 from ipa_core.evaluation.metrics import VideoMetrics
 from ipa_core.records import HandScore, Record
 
-Model = Literal["base", "aligned"]
+Model = Literal["base", "aligned", "champion"]
+"""``aligned`` is the adapter under test, ``champion`` the one it is compared with besides the base model."""
 Verdict = Literal["better", "no difference shown", "worse", "nothing to compare"]
 
 
@@ -109,8 +111,15 @@ METRICS: Final = (
 """Sharpness is left out: neither more nor less of it is better in itself."""
 
 
-def compare(base: Sequence[ClipResult], aligned: Sequence[ClipResult], *, bootstrap: int, seed: int = 0) -> Comparison:
-    """Pair the results by (clip, seed) and compare every metric.
+def compare(
+    base: Sequence[ClipResult],
+    aligned: Sequence[ClipResult],
+    *,
+    bootstrap: int,
+    seed: int = 0,
+    against: str = "base",
+) -> Comparison:
+    """Pair the results by (clip, seed) and compare every metric. ``against`` is what the sentence calls ``base``.
 
     Intervals are percentiles of ``bootstrap`` resamples of the clips: seeds of one clip are no independent trials. The
     same input gives the same intervals, whatever its order. With few clips such intervals are somewhat too narrow.
@@ -131,7 +140,7 @@ def compare(base: Sequence[ClipResult], aligned: Sequence[ClipResult], *, bootst
         unscorable_base=sum(one.score.score is None for one, _ in pairs),
         unscorable_aligned=sum(other.score.score is None for _, other in pairs),
         verdict=verdict,
-        sentence=_sentence(metrics[0], verdict),
+        sentence=_sentence(metrics[0], verdict, against),
     )
 
 
@@ -200,13 +209,13 @@ def _verdict(hand_score: MetricComparison) -> Verdict:
     return "no difference shown"
 
 
-def _sentence(hand_score: MetricComparison, verdict: Verdict) -> str:
+def _sentence(hand_score: MetricComparison, verdict: Verdict, against: str) -> str:
     metric, interval = hand_score, hand_score.difference_interval
     if metric.base is None or metric.aligned is None or metric.difference is None or metric.win_rate is None:
-        return "Hands, aligned against base: nothing to compare, no pair of videos has a hand score."
+        return f"Hands, aligned against {against}: nothing to compare, no pair of videos has a hand score."
     bounds = f"95 % interval {interval.low:+.3f} to {interval.high:+.3f}" if interval else f"{metric.no_interval}"
     return (
-        f"Hands, aligned against base: {verdict}. Hand score {metric.base:.3f} -> {metric.aligned:.3f}, "
+        f"Hands, aligned against {against}: {verdict}. Hand score {metric.base:.3f} -> {metric.aligned:.3f}, "
         f"{metric.difference:+.3f} ({bounds}); aligned wins {metric.win_rate:.0%} of {_count(metric.pairs, 'pair')} "
         f"on {_count(metric.clips, 'clip')}."
     )

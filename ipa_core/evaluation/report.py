@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ipa_core.evaluation.bench import ClipResult, Comparison
 from ipa_core.evaluation.charts import Curve, changes_svg, curve_svg
-from ipa_core.records import Decision, Digest, Record, ScoreComponents, YieldReport
+from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
 
 SHEET_LIMIT: Final = 12
 STRIP_LIMIT: Final = 40
@@ -73,6 +73,10 @@ class ReportData(Record):
     comparison: Comparison | None
     no_comparison: str | None
     """Why there is none."""
+    ruling: Ruling | None
+    """Of the promotion rule; on ``champion``, or on ``comparison`` where there is no champion."""
+    champion: Comparison | None
+    """The champion (as ``base``) against the aligned model; ``None``: there is no champion."""
     sheets: tuple[Sheet, ...]
     yield_report: YieldReport
     best_score: float | None

@@ -84,6 +84,8 @@ def report_data(**changed: object) -> ReportData:
         config="name: demo\nclips:\n  frames: 9\n",
         comparison=compare(base, aligned, bootstrap=200),
         no_comparison=None,
+        ruling=None,
+        champion=None,
         sheets=(),
         yield_report=YieldReport(
             clips=6,

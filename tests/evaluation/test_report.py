@@ -5,9 +5,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ipa_core.evaluation import Curve, DroppedInput, Sheet, encode_jpeg, render_report, sheets_to_show, strips_to_show
+from ipa_core.evaluation import (
+    Curve,
+    DroppedInput,
+    Sheet,
+    compare,
+    encode_jpeg,
+    render_report,
+    sheets_to_show,
+    strips_to_show,
+)
 from ipa_core.evaluation.report import ROW_LIMIT, SHEET_LIMIT, STRIP_LIMIT, count_by_reason
-from ipa_core.records import Decision
+from ipa_core.records import Decision, Ruling
 from tests.evaluation.material import candidate_line, paired, report_data, result
 
 VOID = {"meta", "img", "br", "line", "polyline", "rect", "link", "input", "hr"}
@@ -103,9 +112,30 @@ def test_a_run_without_comparison_says_why() -> None:
     assert "No comparison: no clip is held out" in page.text
 
 
-def test_one_clip_shows_the_reason_instead_of_an_interval() -> None:
-    from ipa_core.evaluation import compare
+def ruling(promote: bool, reason: str) -> Ruling:
+    numbers = dict.fromkeys(("win_rate", "win_rate_low", "win_rate_high", "psnr_difference", "ssim_difference"), 0.5)
+    return Ruling(promote=promote, reason=reason, clips=12, pairs=24, **numbers)
 
+
+def test_a_ruling_on_the_base_model_is_told_in_the_summary() -> None:
+    page = Page(render_report(report_data(ruling=ruling(True, "wins 88% of 24 pairs"))))
+    words = " ".join(page.text.split())
+    assert "By the rule, promoted over the base model: wins 88% of 24 pairs." in words
+
+
+def test_a_ruling_on_the_champion_shows_the_comparison_with_it() -> None:
+    against = compare(*paired(12, gain=-0.1), bootstrap=100, against="the champion")
+    page = Page(render_report(report_data(ruling=ruling(False, "PSNR falls by 0.80 dB"), champion=against)))
+    words = " ".join(page.text.split())
+    assert "By the rule, not promoted over the champion: PSNR falls by 0.80 dB." in words
+    assert against.sentence.startswith("Hands, aligned against the champion: worse") and against.sentence in words
+
+
+def test_without_a_ruling_there_is_no_promotion(page: Page) -> None:
+    assert "promoted" not in page.text
+
+
+def test_one_clip_shows_the_reason_instead_of_an_interval() -> None:
     page = Page(render_report(report_data(comparison=compare(*paired(1, gain=0.1), bootstrap=10))))
     assert "an interval needs two clips" in page.text
 

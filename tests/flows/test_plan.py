@@ -7,9 +7,12 @@ from pathlib import Path
 from flows.plan import StagePlan, plan_run
 from flows.runs import RunFolder
 from flows.stage import STAGE_NAMES
+from flows.stages.finetune import LORA
 from storage import Store
+from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos
-from tests.flows.conftest import VIDEOS, run_fake
+from tests.flows.conftest import VIDEOS, Done, run_fake
+from tests.storage.test_registry import registered
 
 
 def plan(folder: Path, **changes: object) -> dict[str, StagePlan]:
@@ -18,10 +21,11 @@ def plan(folder: Path, **changes: object) -> dict[str, StagePlan]:
     return {row.name: row for row in plan_run(store, config, FAKES).stages}
 
 
-def remembered(folder: Path) -> None:
+def remembered(folder: Path) -> Done:
     """Leave a run's item list behind, as every flow run does."""
     done = run_fake(fake_config(folder))
     RunFolder.new(done.store).write_items(done.results)
+    return done
 
 
 def test_a_finished_run_has_nothing_to_do(folder: Path) -> None:
@@ -57,6 +61,19 @@ def test_changed_weights_are_named(folder: Path) -> None:
     remembered(folder)
     (folder / "model" / "weights").write_bytes(b"other weights")
     assert list(plan(folder)["candidates"].why) == ["model weights changed"]
+
+
+def test_a_changed_champion_is_named(folder: Path) -> None:
+    done = remembered(folder)
+    lora = done.output("finetune", LORA)
+    entry = registered("a").model_copy(update={"adapter": lora})
+    lineage = entry.lineage.model_copy(update={"model": done.results["finetune"][0].item.action.inputs["model"]})
+    registry = Registry(done.store.address)
+    registry.append(lambda state: entry.model_copy(update={"lineage": lineage}))
+    registry.promote(lora, "me", "to have one", "2026-01-01T00:00:00+00:00")
+    assert plan(folder, rounds__on_policy=True)["candidates"].why == {
+        "the LoRA changed": len(done.results["candidates"])
+    }
 
 
 def test_missing_bytes_are_named(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.runs import RunSummary
+from storage.registry import Registry
 from tests.fakes import fake_config
 
 
@@ -69,6 +70,17 @@ def test_the_summary_is_kept_in_the_runs_folder(folder: Path) -> None:
     _, summary = run(folder)
     kept = json.loads((folder / "store" / "runs" / summary.run_id / "run.json").read_text())
     assert kept["status"] == summary.status
+
+
+def test_a_run_tells_what_became_of_its_adapter_and_the_report_shows_the_champion(folder: Path) -> None:
+    _, first = run(folder, rounds__min_clips=50)
+    Registry(folder / "store").promote(first.promotion.adapter, "me", "to have one", "2026-01-01T00:00:00+00:00")
+    _, second = run(folder, alignment__beta=70.0, rounds__min_clips=50)
+    assert (second.promotion.decision, second.promotion.against) == ("refused", first.promotion.adapter)
+    html = Path(second.outputs["report"]).read_text()
+    assert second.promotion.reason in html and "aligned against the champion" in html
+    kept = json.loads((folder / "store" / "runs" / second.run_id / "run.json").read_text())
+    assert kept["promotion"]["decision"] == "refused"
 
 
 def test_the_ui_gets_a_table_of_the_stages(folder: Path) -> None:

@@ -1,0 +1,67 @@
+"""When a challenger takes over from the champion."""
+
+from __future__ import annotations
+
+from ipa_core.config import RoundsConfig
+from ipa_core.evaluation.bench import Comparison, MetricComparison
+from ipa_core.records import Ruling
+
+
+def judge(comparison: Comparison, config: RoundsConfig) -> Ruling:
+    """Promote the challenger (``aligned``) over the incumbent (``base`` of the comparison: champion or base model)?
+
+    Yes, if all of these hold on the held-out clips, the same clips and seeds for both:
+
+    - there are at least ``config.min_clips`` clips with a hand score;
+    - the challenger has the better hand score in so many pairs of videos that the 95 % interval of its win rate,
+      bootstrapped over clips, lies above one half. A tie is half a win, so equal models stand at one half;
+    - PSNR and SSIM of the whole picture, means over the pairs, fall by no more than the margins.
+
+    Pairs in which a video has no hand score are left out of the win rate (whether hands can be scored follows from the
+    driving video, so it is the same for both) but not out of PSNR and SSIM.
+    """
+    hands, psnr, ssim = (_metric(comparison, name) for name in ("hand_score", "psnr", "ssim"))
+    interval = hands.win_rate_interval
+    refusal = _too_few(hands, config) or _not_won(hands) or _picture_worse(psnr, ssim, config)
+    return Ruling(
+        promote=refusal is None,
+        reason=refusal or f"{_won(hands)}; PSNR {psnr.difference:+.2f} dB, SSIM {ssim.difference:+.3f}",
+        clips=hands.clips,
+        pairs=hands.pairs,
+        win_rate=hands.win_rate,
+        win_rate_low=interval.low if interval else None,
+        win_rate_high=interval.high if interval else None,
+        psnr_difference=psnr.difference,
+        ssim_difference=ssim.difference,
+    )
+
+
+def _too_few(hands: MetricComparison, config: RoundsConfig) -> str | None:
+    if hands.clips >= config.min_clips:
+        return None
+    return f"held-out clips with hand scores to compare: {hands.clips}; rounds.min_clips asks for {config.min_clips}"
+
+
+def _not_won(hands: MetricComparison) -> str | None:
+    if hands.win_rate_interval is None:
+        return hands.no_interval
+    return None if hands.win_rate_interval.low > 0.5 else f"{_won(hands)}, which does not lie above one half"
+
+
+def _won(hands: MetricComparison) -> str:
+    interval = hands.win_rate_interval
+    assert interval is not None
+    return f"wins {hands.win_rate:.0%} of {hands.pairs} pairs, 95 % interval {interval.low:.0%} to {interval.high:.0%}"
+
+
+def _picture_worse(psnr: MetricComparison, ssim: MetricComparison, config: RoundsConfig) -> str | None:
+    assert psnr.difference is not None and ssim.difference is not None
+    if -psnr.difference > config.max_psnr_drop:
+        return f"PSNR falls by {-psnr.difference:.2f} dB, rounds.max_psnr_drop allows {config.max_psnr_drop:g}"
+    if -ssim.difference > config.max_ssim_drop:
+        return f"SSIM falls by {-ssim.difference:.3f}, rounds.max_ssim_drop allows {config.max_ssim_drop:g}"
+    return None
+
+
+def _metric(comparison: Comparison, name: str) -> MetricComparison:
+    return next(metric for metric in comparison.metrics if metric.name == name)

@@ -1,0 +1,90 @@
+"""Held-out people never train, over any rounds: whatever the metadata and the share say from one to the next."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.rounds import people_of
+from flows.stage import Item, ItemResult, Results
+from flows.stages import candidates
+from flows.stages.clips import named_clips
+from storage import Action, ActionResult, Blob, Store
+from storage.digest import digest_bytes
+from storage.registry import State
+from tests.fakes import fake_config
+from tests.storage.test_registry import registered
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The `Inputs` that listing candidates asks for."""
+
+    store: Store
+    state: State
+
+    def rounds(self) -> State:
+        return self.state
+
+    def model_weights(self) -> str:
+        return digest_bytes(b"model")
+
+
+SOURCES = [digest_bytes(f"video {number}".encode()) for number in range(6)]
+GROUPS = st.lists(st.sampled_from(["anna", "ben", "carl", ""]), min_size=len(SOURCES), max_size=len(SOURCES))
+ROUNDS = st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), GROUPS), min_size=2, max_size=4)
+
+
+def cut(folder: Path) -> Results:
+    """Clips and poses of the sources, one each."""
+    results = Results()
+    results["clips"] = [_item("clips", {"video": source}, number) for number, source in enumerate(SOURCES)]
+    videos = [entry.result.outputs["000.mp4"].digest for entry in results["clips"] if entry.result]
+    results["poses"] = [_item("poses", {"video": video}, number) for number, video in enumerate(videos)]
+    return results
+
+
+def _item(stage: str, inputs: dict[str, str], number: int) -> ItemResult:
+    action = Action(stage, 1, {}, inputs)
+    box = {"x": 0, "y": 0, "width": 1, "height": 1}
+    record = {"clips": [{"index": 0, "start": 0.0, "crop": box, "reference_index": 0}]}
+    outputs = {
+        name: Blob(digest_bytes(f"{stage} {name} {number}".encode()), 1) for name in ("000.mp4", "000.png", "pose")
+    }
+    result = ActionResult(action, "done", None, record, outputs)
+    return ItemResult(Item(f"{number}.mp4", action, source=Path(f"/videos/{number}.mp4")), "cached", result)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rounds=ROUNDS)
+def test_whatever_is_renamed_or_moved_held_out_people_never_train(
+    place: Path, rounds: list[tuple[float, list[str]]]
+) -> None:
+    results, store, state = cut(place), Store(place / "store"), State()
+    never: set[str] = set()
+    for number, (share, groups) in enumerate(rounds):
+        table = place / "metadata.csv"
+        table.write_text("file,group\n" + "".join(f"{n}.mp4,{group}\n" for n, group in enumerate(groups)))
+        config = fake_config(place, clips__held_out=share, clips__metadata=str(table))
+        clips = [named.clip for named in named_clips(config, results)]
+        items = candidates.items(config, results, Lists(store, state)).items  # type: ignore[arg-type]
+        videos = {item.action.inputs["clip"] for item in items}
+        trained_on = people_of(clip for clip in clips if clip.video in videos)
+        held_out = people_of(clip for clip in clips if clip.split == "held_out")
+        assert never.isdisjoint(trained_on)
+        assert all(clip.video in videos for clip in clips if clip.split == "train") or never
+        never |= set(held_out)
+        entry = registered(f"{number}", run=f"run {number}", trained_on=trained_on, held_out=held_out)
+        state = State((*state.events, entry))
