@@ -346,6 +346,8 @@ def main() -> None:
     for name in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)  # Below that, lines are for the log of the Prefect run.
     with _one_sentence():
         app(standalone_mode=True)
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
-from typing import cast
+from contextvars import ContextVar, copy_context
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
+from prefect import flow
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -23,45 +24,70 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 
 from flows.progress import StageProgress, span
-from flows.runs import RunFolder, RunProgress, RunSummary, StageTable
-from flows.stage import StageName
+from flows.runner import UpstreamChanged
+from flows.running import Watch
+from flows.runs import RunSummary, StageTable
+from flows.stage import RunStopped, StageName
+from ipa_core.config import ConfigError
 from ipa_core.evaluation import ReportData, curve_picture
 from ipa_core.records import YieldReport
 
 log = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("flows")
 SHEETS = 4
 """Contact sheets shown; the report has them all."""
 
 
-class Monitor:
-    """Follows one run. Safe to call from the run's threads; nothing here raises for a server that is away."""
+class Monitor(Watch):
+    """Shows a run as the flow run that it is made in. Safe to call from the run's threads."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._flow_run = flow_run.get_id()
-        self._stages: dict[StageName, StageTable] = {}
+    def __init__(self, run: str) -> None:
+        self.flow_run = flow_run.get_id()
+        self._run = run
         self._bars: dict[StageName, UUID] = {}
         self._thread = ThreadPoolExecutor(1)
+        # What the pipeline logs stands in the run's log: the training's lines, what is mended, what fails.
+        self._logs = APILogHandler(logging.INFO)
+        _LOGGER.addHandler(self._logs)
+        _LOGGER.setLevel(logging.INFO)
         self._telling: Future[None] | None = None
 
+    def stage(self, name: StageName, work: Callable[[], StageTable]) -> None:
+        """Run a stage as a flow run of its own. What ends the stage is raised here; the state only shows it."""
+        ended: list[BaseException] = []
+
+        def state() -> State[Any]:
+            try:
+                table = work()
+            except UpstreamChanged as change:
+                ended.append(change)
+                return Completed(name="Outdated", message=str(change))
+            except (RunStopped, ConfigError) as stop:
+                ended.append(stop)
+                return Failed(message=str(stop))
+            except BaseException as error:
+                ended.append(error)
+                raise
+            unchanged = not table.computed and not table.failed
+            return Completed(name="Cached" if unchanged else "Completed", message=table.sentence())
+
+        _stage.set(state)
+        stage_flow.with_options(name=name, flow_run_name=f"{name}, {self._run}")(return_state=True)
+        if ended:
+            raise ended[0]
+
     def progress(self, progress: StageProgress) -> None:
-        """Keep in the run's folder how far the stage is, and move its bar in the UI."""
-        self._keep(progress)
+        """Move the stage's bar."""
         # A server that is slow to answer must not slow the work down: only the newest numbers count.
         if self._telling is None or self._telling.done():
             self._telling = self._thread.submit(copy_context().run, self._tell, progress)
-
-    def stage(self, table: StageTable) -> None:
-        """A stage is through."""
-        self._stages[table.name] = table
-        self._keep(None)
-
-    def _keep(self, progress: StageProgress | None) -> None:
-        self._folder.write_progress(RunProgress(tuple(self._stages.values()), progress, self._flow_run))
 
     def _tell(self, progress: StageProgress) -> None:
         with _shown(f"the progress of {progress.stage}"):
@@ -112,6 +138,22 @@ class Monitor:
 
     def close(self) -> None:
         self._thread.shutdown()
+        _LOGGER.removeHandler(self._logs)
+
+
+_stage: ContextVar[Callable[[], State[Any]]] = ContextVar("stage")
+
+
+@flow(name="stage", persist_result=False, result_serializer="json")
+def stage_flow() -> State[Any]:
+    """The stage that is under way. A flow goes to workers with its tasks, so it must not hold the run itself."""
+    from flows.monitoring import current_stage
+
+    return current_stage()()
+
+
+def current_stage() -> Callable[[], State[Any]]:
+    return _stage.get()
 
 
 @contextmanager

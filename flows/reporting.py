@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import yaml
 
@@ -49,8 +50,9 @@ _CURVES = {
 }
 
 
-def write_report(folder: RunFolder, runner: Runner, store: Store) -> str | None:
-    """Address of ``report.html`` in the run's folder; None where selection has not run."""
+def write_report(folder: RunFolder, runner: Runner, store: Store, show: Callable[[ReportData], None]) -> str | None:
+    """Address of ``report.html`` in the run's folder; None where selection has not run. ``show`` gets what a report of
+    something new is made from."""
     results, config = runner.results, runner.config
     if "selection" not in results:
         return None
@@ -66,14 +68,11 @@ def write_report(folder: RunFolder, runner: Runner, store: Store) -> str | None:
     cached = f"reports/{digest_config(about)}.html"
     html = store.folder.read(cached)
     if html is None:
-        html = render_report(report_data(runner, store)).encode()
+        data = _Gatherer(runner, store).data()
+        html = render_report(data).encode()
         store.folder.write(cached, html)
+        show(data)
     return folder.write("report.html", html)
-
-
-def report_data(runner: Runner, store: Store) -> ReportData:
-    """What the report shows; selection must have run."""
-    return _Gatherer(runner, store).data()
 
 
 class _Gatherer:

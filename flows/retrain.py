@@ -10,10 +10,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.components import components
+from flows.monitoring import Monitor
 from flows.parameters import ConfigFile, chosen_config, run_name
 from flows.runner import Scope
 from flows.running import run_stages
 from flows.stage import RunStopped, StageName
+from flows.tasks import PrefectCrew
 from ipa_core.config import ConfigError, RunConfig
 
 
@@ -46,7 +48,7 @@ def retrain(
         scope = Scope(first, last, frozenset(refresh or ()))
     except (ConfigError, RunStopped) as error:
         return Failed(message=str(error))
-    summary = run_stages(settings, scope, components())
+    summary = run_stages(settings, scope, components(), PrefectCrew, Monitor(settings.name))
     if summary.error is not None:
         return Failed(message=summary.error, data=summary)
     return Completed(message=summary.status, data=summary)

@@ -1,52 +1,84 @@
-"""One run from its folder to its summary; each stage is a flow run below that of the run."""
+"""One run from its folder to its summary. Knows no orchestrator: a `Watch` may follow it, a `Crew` computes for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any
-
-from prefect import flow
-from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
 from flows import reporting
 from flows.components import Components
-from flows.monitoring import Monitor
-from flows.progress import Progress
+from flows.crew import Crew, LocalCrew
+from flows.progress import Progress, StageProgress
 from flows.promotion import promote
-from flows.runner import Runner, Scope, UpstreamChanged
-from flows.runs import Promotion, RunFolder, RunStatus, RunSummary, drops, stage_table
+from flows.runner import Runner, Scope
+from flows.runs import Promotion, RunFolder, RunProgress, RunStatus, RunSummary, StageTable, drops, stage_table
 from flows.stage import RunStopped, StageName
 from flows.store import open_store
-from flows.tasks import PrefectCrew
 from ipa_core.config import ConfigError, RunConfig
+from ipa_core.evaluation import ReportData
 from storage import Store
 
+MakeCrew = Callable[[Store, RunConfig, Components, Callable[[int, int], None]], Crew]
 
-def run_stages(config: RunConfig, scope: Scope, components: Components) -> RunSummary:
-    """The flow's body. A run that can't go on comes back as ``failed`` with its sentence; nothing done is lost."""
+
+class Watch:
+    """Follows a run and does nothing about it; `flows.monitoring` has one that shows it in the Prefect UI."""
+
+    flow_run: str | None = None
+    """Id of the Prefect flow run."""
+
+    def stage(self, name: StageName, work: Callable[[], StageTable]) -> None:
+        """Call ``work``, which runs the stage."""
+        work()
+
+    def progress(self, progress: StageProgress) -> None:
+        """Called from the run's threads, now and then."""
+
+    def show(self, data: ReportData) -> None:
+        """Called where there is something new to report."""
+
+    def outcome(self, summary: RunSummary) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run_stages(
+    config: RunConfig, scope: Scope, components: Components, make_crew: MakeCrew = LocalCrew, watch: Watch | None = None
+) -> RunSummary:
+    """Run the stages of ``scope``. A run that can't go on comes back as ``failed`` with its sentence; nothing done is
+    lost."""
+    watch = watch or Watch()
     store = open_store(config.execution)
     folder = RunFolder.new(store)
     folder.write_config(config)
-    monitor = Monitor(folder)
-    progress = Progress(listen=monitor.progress)
-    runner = Runner(store, config, components, progress, PrefectCrew(store, config, components, progress.part))
-    outputs: dict[str, str] = {}
+    through: dict[StageName, StageTable] = {}
+
+    def keep(progress: StageProgress | None) -> None:
+        folder.write_progress(RunProgress(tuple(through.values()), progress, watch.flow_run))
+
+    def listen(progress: StageProgress) -> None:
+        keep(progress)
+        watch.progress(progress)
+
+    progress = Progress(listen=listen)
+    runner = Runner(store, config, components, progress, make_crew(store, config, components, progress.part))
 
     def stage(name: StageName, work: Callable[[], None]) -> None:
-        _as_flow_run(name, config.name, runner, work)
-        monitor.stage(stage_table(runner.results, name, runner.seconds[name]))
+        def counted() -> StageTable:
+            work()
+            return stage_table(runner.results, name, runner.seconds[name])
+
+        watch.stage(name, counted)
+        through[name] = stage_table(runner.results, name, runner.seconds[name])
+        keep(None)
         folder.write_items(runner.results)
 
+    outputs: dict[str, str] = {}
     try:
         runner.run(scope, stage)
-        outputs = _outputs(folder, runner, store)
+        outputs = _outputs(folder, runner, store, watch)
         computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
         promotion = promote(store, config, runner.results, folder.run_id)
         summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs, promotion)
-        if computed:
-            monitor.show(reporting.report_data(runner, store))
         if computed and config.execution.retention == "kept":
             reporting.drop_unkept(store, config, runner.results)
     except (RunStopped, ConfigError) as stop:
@@ -56,53 +88,12 @@ def run_stages(config: RunConfig, scope: Scope, components: Components) -> RunSu
         raise
     finally:
         runner.close()
-        monitor.close()
-    monitor.outcome(summary)
+        watch.close()
+    watch.outcome(summary)
     return summary
 
 
-def _as_flow_run(name: StageName, run: str, runner: Runner, work: Callable[[], None]) -> None:
-    """Run a stage as a flow run of its own. What ends the stage is raised here; the state only shows it."""
-    ended: list[BaseException] = []
-
-    def stage() -> State[Any]:
-        try:
-            work()
-        except UpstreamChanged as change:
-            ended.append(change)
-            return Completed(name="Outdated", message=str(change))
-        except (RunStopped, ConfigError) as stop:
-            ended.append(stop)
-            return Failed(message=str(stop))
-        except BaseException as error:
-            ended.append(error)
-            raise
-        table = stage_table(runner.results, name, runner.seconds[name])
-        unchanged = not table.computed and not table.failed
-        return Completed(name="Cached" if unchanged else "Completed", message=table.sentence())
-
-    _stage.set(stage)
-    stage_flow.with_options(name=name, flow_run_name=f"{name}, {run}")(return_state=True)
-    if ended:
-        raise ended[0]
-
-
-_stage: ContextVar[Callable[[], State[Any]]] = ContextVar("stage")
-
-
-@flow(name="stage", persist_result=False, result_serializer="json")
-def stage_flow() -> State[Any]:
-    """The stage that is under way. A flow goes to workers with its tasks, so it must not hold the run itself."""
-    from flows.running import current_stage
-
-    return current_stage()()
-
-
-def current_stage() -> Callable[[], State[Any]]:
-    return _stage.get()
-
-
-def _outputs(folder: RunFolder, runner: Runner, store: Store) -> dict[str, str]:
+def _outputs(folder: RunFolder, runner: Runner, store: Store, watch: Watch) -> dict[str, str]:
     """Place what people look for into the run's folder: the LoRA, the shards, the report."""
     outputs: dict[str, str] = {}
     finetune, shards = (runner.results.one(name) if name in runner.results else None for name in _EXPORTED)
@@ -113,7 +104,7 @@ def _outputs(folder: RunFolder, runner: Runner, store: Store) -> dict[str, str]:
         for file, output in found[1].outputs.items():
             folder.export(output.digest, f"{name}/{file}", link=link)
         outputs[name] = folder.address(name)
-    report = reporting.write_report(folder, runner, store)
+    report = reporting.write_report(folder, runner, store, watch.show)
     if report is not None:
         outputs["report"] = report
     return outputs

@@ -11,11 +11,10 @@ from uuid import uuid4
 import fsspec
 import pytest
 
-from flows import retrain
 from flows.inputs import RunInputs
 from flows.plan import plan_run
-from flows.progress import Progress
 from flows.runner import Scope
+from flows.running import run_stages
 from flows.runs import RunFolder, RunSummary, last_items, runs
 from flows.stage import RunStopped, blob
 from flows.stages.finetune import LORA
@@ -56,8 +55,7 @@ def done(finished: Path, s3_server: str, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(retrain, "_carry", lambda label, work: work())  # Without Prefect around it.
-        summary = retrain.run_stages(config_of(finished, bucket), Scope(), FAKES, Progress(quiet=True))
+        summary = run_stages(config_of(finished, bucket), Scope(), FAKES)
     return Finished(bucket, summary, tuple(path.name for path in folder.iterdir()))
 
 
