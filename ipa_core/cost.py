@@ -2,10 +2,11 @@
 
 With N latent tokens, width d, feed-forward width f and M prompt tokens, one block's forward pass takes
 
-    products with weights    N (12 d^2 + 4 d f) + 4 M d^2     self-attention q, k, v, o; cross-attention q, o; feed-forward
-    attention                4 N^2 d + 4 N M d                self and cross: scores, and the values weighted by them
+    products with weights    N (12 d^2 + 4 d f) + 4 M d^2
+    attention                4 N^2 d + 4 N M d
 
-counting a multiplication and an addition as two. Left out, together a few per cent: the codec, the text encoder,
+(q, k, v, o of self-attention, q and o of cross-attention, the feed-forward layers, k and v of the prompt; scores and
+the values weighted by them), counting a multiplication and an addition as two. Left out, together a few per cent: the codec, the text encoder,
 embeddings, norms and the LoRA's own products.
 """
 
