@@ -1,8 +1,8 @@
 """Which GPU a process takes: one process, one GPU, also where several runs share a machine.
 
 Where exactly one GPU is visible to the process, it is that one: Ray, Dask's CUDA workers and container schedulers see
-to it. Where several are, a process claims the first free one by a lock on a file named after the GPU. The kernel lets go
-of the lock when the process ends, however it ends.
+to it. Where several are, a process claims the first free one by a lock on a file named after the GPU. The kernel frees
+the lock when the process ends, however it ends.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ With N latent tokens, width d, feed-forward width f and M prompt tokens, one blo
     attention                4 N^2 d + 4 N M d
 
 (q, k, v, o of self-attention, q and o of cross-attention, the feed-forward layers, k and v of the prompt; scores and
-the values weighted by them), counting a multiplication and an addition as two. Left out, together a few per cent: the codec, the text encoder,
-embeddings, norms and the LoRA's own products.
+the values weighted by them), counting a multiplication and an addition as two. Left out, together a few per cent: the
+codec, the text encoder, embeddings, norms and the LoRA's own products.
 """
 
 from __future__ import annotations
