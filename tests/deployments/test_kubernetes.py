@@ -30,7 +30,9 @@ def job(**values: object) -> dict[str, Any]:
     """The manifest of a flow run's job in a pool with this template, with a deployment's job variables."""
 
     async def make() -> KubernetesWorkerJobConfiguration:
-        found = await KubernetesWorkerJobConfiguration.from_template_and_values(TEMPLATE, values)
+        # The template names neither blocks nor variables of a server, so none is asked.
+        no_client: Any = SimpleNamespace()
+        found = await KubernetesWorkerJobConfiguration.from_template_and_values(TEMPLATE, values, client=no_client)
         found.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="retrain"))
         return found
 
