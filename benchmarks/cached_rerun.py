@@ -64,6 +64,7 @@ def config(folder: Path) -> Any:
 
 
 def fill(folder: Path, clips: int) -> None:
+    from flows.crew import LocalCrew
     from flows.progress import Progress
     from flows.runner import Runner, Scope
     from storage import Store
@@ -74,9 +75,10 @@ def fill(folder: Path, clips: int) -> None:
         if not path.exists():
             write_video(path, number)
     settings = config(folder)
-    runner = Runner(Store(settings.execution.store), settings, FAKES, Progress(), lambda label, work: work())
+    store, progress = Store(settings.execution.store), Progress()
+    runner = Runner(store, settings, FAKES, progress, LocalCrew(store, settings, FAKES, progress.part))
     try:
-        runner.run(Scope(), lambda stage: None)
+        runner.run(Scope())
     finally:
         runner.close()
 
@@ -94,12 +96,11 @@ def ours_in_this_process(folder: Path) -> dict[str, Any]:
     from prefect import flow
 
     from flows.retrain import retrain
-    from flows.runner import Scope
-    from tests.fakes import FAKES
 
+    os.environ["IPA_COMPONENTS"] = "tests.fakes:FAKES"
     flow(lambda: None, name="nothing")()
     before = process_seconds()
-    summary = retrain(config(folder), Scope(), FAKES, return_state=True).result()
+    summary = retrain(config(folder), return_state=True).result()
     return {
         "items": sum(row.items for row in summary.stages),
         "computed": sum(row.computed for row in summary.stages),

@@ -20,7 +20,7 @@ from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
 
 if TYPE_CHECKING:
-    from flows.runs import RunSummary
+    from flows.runs import RunSummary, StageTable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
@@ -112,10 +112,10 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     from flows.server import prefect_server
 
     with prefect_server():
-        state = retrain(config, scope, return_state=True)
+        state = retrain(config, first=scope.first, last=scope.last, refresh=sorted(scope.refresh), return_state=True)
     summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
-        raise RunStopped(f"the run broke off: {state.message}")
+        raise RunStopped(str(state.message))
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
     return summary
 
@@ -132,11 +132,19 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
 
 def _print_run(summary: RunSummary) -> None:
     print(f"run {summary.run_id}: {summary.status}")
+    _print_stages(summary.stages)
+    _print_outputs(summary.outputs)
+
+
+def _print_stages(stages: tuple[StageTable, ...]) -> None:
     print(f"{'stage':<12}{'items':>7}{'cached':>8}{'computed':>10}{'rejected':>10}{'failed':>8}{'seconds':>9}")
-    for row in summary.stages:
+    for row in stages:
         counts = f"{row.items:>7}{row.cached:>8}{row.computed:>10}{row.rejected:>10}{row.failed:>8}"
         print(f"{row.name:<12}{counts}{row.seconds:>9.1f}")
-    for name, path in summary.outputs.items():
+
+
+def _print_outputs(outputs: dict[str, str]) -> None:
+    for name, path in outputs.items():
         print(f"{name}: {path}")
 
 
@@ -204,6 +212,38 @@ def report(
             print(json.dumps({"run_id": folder.run_id, "report": str(path)}) if json_ else path)
             return
     raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
+
+
+@app.command()
+def status(
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last runs.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """How far runs are and how they ended."""
+    from flows.parameters import named_run
+    from flows.status import last_runs, run_state
+    from flows.store import open_store
+
+    found = [run_state(named_run(run_id))] if run_id else last_runs(open_store(), 10)
+    if json_:
+        print(json.dumps([state.to_json() for state in found]))
+        return
+    if not found:
+        print("no run yet", file=sys.stderr)
+    for state in found:
+        print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
+        if run_id or state.progress is not None:
+            _print_stages(state.stages)
+    if run_id:
+        _print_outputs(found[0].outputs)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
+    from flows.serving import serve_here
+
+    serve_here()
 
 
 @app.command()

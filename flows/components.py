@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipa_core.config import Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.config import ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
 from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
@@ -71,3 +73,15 @@ class Components:
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
     animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
     model_folder: Callable[[ModelConfig], Path] = model_folder
+
+
+def components() -> Components:
+    """The project's own, or what ``IPA_COMPONENTS`` names as ``module:attribute``: for backends that live elsewhere."""
+    place = os.environ.get("IPA_COMPONENTS")
+    if not place:
+        return Components()
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(module), attribute, None)
+    if not isinstance(found, Components):
+        raise ConfigError(f"IPA_COMPONENTS={place} names no flows.components.Components; write it as module:attribute")
+    return found

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from flows.stage import StageName
+from flows.stage import Place, StageName
 from flows.stages import STAGES
 from ipa_core.config import RunConfig
 from ipa_core.cost import Network, candidate_flops, gpu_hours, known_network, training_flops
 from storage import Action, Store
 
-MODEL_STAGES: tuple[StageName, ...] = ("candidates", "finetune", "evaluation")
+PLACES: dict[StageName, Place] = {stage.NAME: stage.PLACE for stage in STAGES}
+MODEL_STAGES = {stage for stage, place in PLACES.items() if place in ("gpu", "train")}
 """Stages whose items run the animation model."""
 
 
@@ -52,22 +53,24 @@ class Estimates:
             seconds, basis = 3600 * self._gpu_hours(stage, self._network), "formula"
         if seconds is None:
             return Estimate()
-        hours = seconds * count / 3600 if self._network is not None and stage in MODEL_STAGES else None
+        priced = self._network is not None and stage in MODEL_STAGES
         return Estimate(
-            seconds=round(seconds * count / min(count, self._lanes(stage)), 1),
+            seconds=round(seconds * count / self._lanes(stage, count), 1),
             bytes=None if size is None else round(size * count),
-            gpu_hours=None if hours is None else round(hours, 2),
+            gpu_hours=round(seconds * count / 3600, 2) if priced else None,
             basis=basis,
         )
 
     def _measured(self, stage: StageName) -> tuple[float | None, float | None]:
-        """Mean seconds and bytes of the stage's items in the store."""
+        """Mean seconds, of all processes that worked on one, and bytes of the stage's items in the store."""
         done = [result for result in self._store.actions.all(stage) if "seconds" in result.provenance]
         if stage in MODEL_STAGES:
             done = [result for result in done if result.action.inputs.get("model") == self._model]
         if not done:
             return None, None
         seconds = fmean(result.provenance["seconds"] for result in done)
+        if PLACES[stage] == "train":
+            seconds *= self._config.execution.train_processes
         return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
 
     def _gpu_hours(self, stage: StageName, network: Network) -> float:
@@ -78,9 +81,15 @@ class Estimates:
         videos = self._config.evaluation.per_clip if evaluated else self._config.candidates.per_clip
         return videos * gpu_hours(candidate_flops(network, self._config))
 
-    def _lanes(self, stage: StageName) -> int:
-        """Items of the stage that are computed at once."""
-        if stage in ("candidates", "evaluation"):
-            return self._config.execution.gpus
-        parallel = {found.NAME for found in STAGES if found.PLACE == "processes"}
-        return self._config.execution.workers if stage in parallel else 1
+    def _lanes(self, stage: StageName, count: int) -> int:
+        """Processes that ``count`` items of the stage keep busy."""
+        execution = self._config.execution
+        match PLACES[stage]:
+            case "cpu":
+                return min(count, execution.workers)
+            case "gpu":
+                return min(count, execution.gpus)
+            case "train":
+                return execution.train_processes
+            case "here":
+                return 1

@@ -1,32 +1,156 @@
-"""What the Prefect UI shows of a run besides its tasks."""
+"""What the Prefect UI and `ipa status` show of a run besides its tasks.
+
+Seeing is not computing: while the server does not answer, a run goes on, and what it could not show is a warning.
+"""
 
 from __future__ import annotations
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+import base64
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import cast
+from uuid import UUID
 
-from flows.runs import RunSummary
+import httpx
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
+
+from flows.progress import StageProgress, span
+from flows.runs import RunFolder, RunProgress, RunSummary, StageTable
+from flows.stage import StageName
+from ipa_core.evaluation import ReportData, curve_picture
+from ipa_core.records import YieldReport
+
+log = logging.getLogger(__name__)
+SHEETS = 4
+"""Contact sheets shown; the report has them all."""
 
 
-def publish(summary: RunSummary) -> None:
-    """A table of the stages and a note with the outcome, as artifacts of the flow run."""
-    create_table_artifact(
-        key="stages",
-        table=[
-            {
-                "stage": row.name,
-                "items": row.items,
-                "cached": row.cached,
-                "computed": row.computed,
-                "rejected": row.rejected,
-                "failed": row.failed,
-                "seconds": row.seconds,
-            }
-            for row in summary.stages
-        ],
-        description=f"Run {summary.run_id}: {summary.status}",
-    )
+class Monitor:
+    """Follows one run. Safe to call from the run's threads; nothing here raises for a server that is away."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._flow_run = flow_run.get_id()
+        self._stages: dict[StageName, StageTable] = {}
+        self._bars: dict[StageName, UUID] = {}
+        self._thread = ThreadPoolExecutor(1)
+        self._telling: Future[None] | None = None
+
+    def progress(self, progress: StageProgress) -> None:
+        """Keep in the run's folder how far the stage is, and move its bar in the UI."""
+        self._keep(progress)
+        # A server that is slow to answer must not slow the work down: only the newest numbers count.
+        if self._telling is None or self._telling.done():
+            self._telling = self._thread.submit(copy_context().run, self._tell, progress)
+
+    def stage(self, table: StageTable) -> None:
+        """A stage is through."""
+        self._stages[table.name] = table
+        self._keep(None)
+
+    def _keep(self, progress: StageProgress | None) -> None:
+        self._folder.write_progress(RunProgress(tuple(self._stages.values()), progress, self._flow_run))
+
+    def _tell(self, progress: StageProgress) -> None:
+        with _shown(f"the progress of {progress.stage}"):
+            percent = round(100 * progress.share, 1)
+            text = progress.sentence()
+            if progress.stage in self._bars:
+                update_progress_artifact(self._bars[progress.stage], percent, text)
+            else:
+                key = f"progress-{progress.stage}"
+                self._bars[progress.stage] = cast(UUID, create_progress_artifact(percent, key, text))
+
+    def show(self, data: ReportData) -> None:
+        """The yield of the selection, before and after, and the training curve."""
+        with _shown("the yield report"):
+            create_markdown_artifact(key="yield", markdown=_yield(data.yield_report), description="Yield")
+        for number, sheet in enumerate(data.sheets[:SHEETS], 1):
+            with _shown("a contact sheet"):
+                text = f"{sheet.clip}: driving video, base, aligned. {sheet.caption}"
+                create_image_artifact(_data_url("jpeg", sheet.frames), f"contact-sheet-{number}", text)
+        for curve in data.curves[:1]:
+            with _shown("the training curve"):
+                text = f"Training {curve.name}: {curve.about}"
+                create_image_artifact(_data_url("svg+xml", curve_picture(curve)), "training-curve", text)
+
+    def outcome(self, summary: RunSummary) -> None:
+        """The table of the stages, how the run ended, and where its outputs are."""
+        with _shown("the table of the stages"):
+            table = [
+                {
+                    "stage": row.name,
+                    "items": row.items,
+                    "cached": row.cached,
+                    "computed": row.computed,
+                    "rejected": row.rejected,
+                    "failed": row.failed,
+                    "seconds": row.seconds,
+                }
+                for row in summary.stages
+            ]
+            create_table_artifact(table, "stages", f"Run {summary.run_id}: {summary.status}")
+        with _shown("the outcome"):
+            create_markdown_artifact(key="outcome", markdown=_outcome(summary), description=summary.status)
+        if "report" in summary.outputs:
+            with _shown("the link to the report"):
+                address = summary.outputs["report"]
+                link = address if "://" in address else f"file://{address}"
+                create_link_artifact(link, link_text=address, key="report", description="The report of the run")
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("the Prefect server could not be shown %s: %s", what, error)
+
+
+def _yield(report: YieldReport) -> str:
+    rows = [
+        ("clips", report.clips),
+        ("candidates", report.candidates),
+        ("good in every frame", report.good),
+        ("bad in every frame", report.bad),
+        ("unscorable", report.unscorable),
+        ("kept", report.kept),
+        ("case 1: pairs both good", report.both_good_pairs),
+        ("case 2: pairs both bad", report.both_bad_pairs),
+        ("case 3: mixed pairs", report.mixed_pairs),
+        ("case 4: strict pairs, what DPO needs", report.strict_pairs),
+        ("clips with a strict pair", report.clips_with_strict_pair),
+    ]
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {count} |" for name, count in rows)])
+
+
+def _outcome(summary: RunSummary) -> str:
     lines = [f"# Run {summary.run_id}: {summary.status}", ""]
     if summary.error:
-        lines.append(summary.error)
+        lines += [summary.error, ""]
     lines += [f"- {name}: `{path}`" for name, path in summary.outputs.items()]
-    create_markdown_artifact(key="outcome", markdown="\n".join(lines))
+    seconds = sum(row.seconds for row in summary.stages)
+    lines += ["", f"{span(seconds)} in stages; {len(summary.dropped)} inputs were dropped:", ""]
+    lines += [f"- {drop.stage}, {drop.name}: {drop.reason}" for drop in summary.dropped[:50]]
+    if len(summary.dropped) > 50:
+        lines.append(f"- and {len(summary.dropped) - 50} more, in the report")
+    return "\n".join(lines)
+
+
+def _data_url(kind: str, picture: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()

@@ -17,7 +17,10 @@ def plan_text(plan: Plan, execution: Execution) -> str:
             f"~ by formula, at an assumed {ASSUMED_FLOPS / 1e12:.0f} TF/s per GPU and without codec and text encoder; "
             "measured once items of this model are in the store"
         )
-    lines.append(f"time with {execution.gpus} GPU(s) (execution.gpus), {execution.workers} workers (execution.workers)")
+    lines.append(
+        f"time with execution.gpus: {execution.gpus}, train_processes: {execution.train_processes}, "
+        f"workers: {execution.workers}"
+    )
     for change, count in plan.drift.items():
         lines.append(f"{count} cached results were made with another {change} (here); they stand until refreshed")
     lines += plan.notes
@@ -43,16 +46,18 @@ def _stage_line(row: StagePlan) -> str:
 def _total_line(plan: Plan) -> str:
     """Sums of what is known."""
     waiting = [row.estimate for row in plan.stages if row.compute + row.uncounted]
-    unknown = any(estimate.seconds is None or estimate.bytes is None for estimate in waiting)
+    times = [estimate.seconds for estimate in waiting if estimate.seconds is not None]
+    sizes = [estimate.bytes for estimate in waiting if estimate.bytes is not None]
     hours = [estimate.gpu_hours for estimate in waiting if estimate.gpu_hours is not None]
+    unknown = min(len(times), len(sizes)) < len(waiting)
     return _line(
         "total",
         items="",
         cached="",
         compute="",
-        time=_duration(sum(estimate.seconds or 0 for estimate in waiting)),
+        time=_duration(sum(times)) if times else "",
         hours=f"{sum(hours):.1f}" if hours else "",
-        disk=_size(sum(estimate.bytes or 0 for estimate in waiting)),
+        disk=_size(sum(sizes)) if sizes else "",
         why="and what is not known yet (?)" if unknown else "",
     )
 

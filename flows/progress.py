@@ -1,45 +1,85 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line now and then in a log."""
+"""Progress on stderr: a bar with the time left on a terminal, a line now and then in a log; numbers to a listener."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TextIO
 
 from flows.stage import ItemResult, StageName
 
 
-class Progress:
-    """Counts the items of the stage that runs. ``part`` lets one long item tell how far it is."""
+@dataclass(frozen=True)
+class StageProgress:
+    """How far the stage that runs is."""
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False, every: float = 5.0) -> None:
+    stage: StageName
+    cached: int
+    misses: int
+    """Items to compute."""
+    done: int
+    """Of the misses, those with an outcome."""
+    failed: int
+    share: float
+    """Of the work, in [0, 1]; a long item counts by its parts."""
+    seconds_left: float | None
+    """None before anything can be said."""
+
+    def sentence(self) -> str:
+        text = f"{self.stage:<10} {self.done}/{self.misses} ({100 * self.share:.0f} %)"
+        return text if self.seconds_left is None else f"{text}, about {span(self.seconds_left)} left"
+
+
+class Progress:
+    """Counts the items of the stage that runs. ``part`` lets one long item tell how far it is. Threads may share it.
+
+    ``listen`` gets the numbers whenever a stage starts, and at most every ``every`` seconds while it runs.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        every: float = 5.0,
+        listen: Callable[[StageProgress], None] = lambda progress: None,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._bar = self._stream.isatty() and not quiet
         self._every = every
+        self._listen = listen
+        self._lock = threading.RLock()
         self._stage: StageName | None = None
-        self._cached = self._misses = self._done = 0
-        self._started = self._said = 0.0
+        self._cached = self._misses = self._done = self._failed = 0
+        self._started = self._said = self._told = 0.0
 
     def start(self, stage: StageName, *, cached: int, misses: int) -> None:
-        if stage != self._stage:
-            self._cached = self._misses = self._done = 0
-            self._started = self._said = time.monotonic()
-        self._stage = stage
-        self._cached += cached
-        self._misses += misses
-        if misses:
-            self._say(0.0, now=True)
+        with self._lock:
+            if stage != self._stage:
+                self._cached = self._misses = self._done = self._failed = 0
+                self._started = self._said = self._told = time.monotonic()
+            self._stage = stage
+            self._cached += cached
+            self._misses += misses
+            if misses:
+                self._say(0.0, now=True)
 
     def advance(self, error: str | None) -> None:
-        self._done += 1
-        if error is not None:
-            self.line(f"{self._stage}: an item failed: {error}")
-        self._say(0.0)
+        with self._lock:
+            self._done += 1
+            if error is not None:
+                self._failed += 1
+                self.line(f"{self._stage}: an item failed: {error}")
+            self._say(0.0)
 
     def part(self, done: int, total: int) -> None:
         """How far the current item is."""
-        self._say(done / total if done < total else 0.0)
+        with self._lock:
+            self._say(done / total if done < total else 0.0)
 
     def finish(self, stage: StageName, entries: list[ItemResult]) -> None:
         cached = sum(entry.status == "cached" for entry in entries)
@@ -66,20 +106,27 @@ class Progress:
 
     def _say(self, part: float, *, now: bool = False) -> None:
         moment = time.monotonic()
+        if now or moment - self._told >= self._every:
+            self._told = moment
+            self._listen(self._now(part))
         if self._quiet or (not now and moment - self._said < (0.2 if self._bar else self._every)):
             return
         self._said = moment
-        share = (self._done + part) / self._misses if self._misses else 1.0
-        text = f"{self._stage:<10} {self._done}/{self._misses} ({100 * share:.0f} %)"
-        if share > 0:
-            text += f", about {_span((moment - self._started) * (1 - share) / share)} left"
+        text = self._now(part).sentence()
         if self._bar:
             print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
         else:
             self.line(text)
 
+    def _now(self, part: float) -> StageProgress:
+        assert self._stage is not None
+        share = (self._done + part) / self._misses if self._misses else 1.0
+        left = (time.monotonic() - self._started) * (1 - share) / share if share > 0 else None
+        return StageProgress(self._stage, self._cached, self._misses, self._done, self._failed, share, left)
 
-def _span(seconds: float) -> str:
+
+def span(seconds: float) -> str:
+    """A time in the unit that a person would take."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

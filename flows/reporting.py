@@ -65,7 +65,7 @@ def write_report(folder: RunFolder, runner: Runner, store: Store) -> Path | None
     }
     cached = Path(store.address) / "reports" / f"{digest_config(about)}.html"
     if not cached.exists():
-        html = render_report(_Gatherer(runner, store).data())
+        html = render_report(report_data(runner, store))
         cached.parent.mkdir(exist_ok=True)
         temporary = cached.with_suffix(f".{folder.run_id}.tmp")
         temporary.write_text(html)
@@ -73,6 +73,11 @@ def write_report(folder: RunFolder, runner: Runner, store: Store) -> Path | None
     target = folder.path / "report.html"
     target.write_bytes(cached.read_bytes())
     return target
+
+
+def report_data(runner: Runner, store: Store) -> ReportData:
+    """What the report shows; selection must have run."""
+    return _Gatherer(runner, store).data()
 
 
 class _Gatherer:

@@ -1,5 +1,4 @@
-"""Runs the stages in order: look up, batch the misses, compute, report. Knows no orchestrator: a batch is handed to
-``carry``, which `flows.retrain` makes a Prefect task."""
+"""Runs the stages in order: look up, have a crew compute the misses, heal, report. Knows no orchestrator."""
 
 from __future__ import annotations
 
@@ -9,19 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from flows.components import Components
+from flows.crew import Crew
+from flows.dispatch import Dispatcher
 from flows.inputs import RunInputs
-from flows.pool import WorkerPool
 from flows.progress import Progress
 from flows.stage import STAGE_NAMES, Drop, Item, ItemResult, Results, RunStopped, Stage, StageName
 from flows.stages import STAGES
-from flows.workbench import Outcome, Workbench
+from flows.workbench import Outcome
 from ipa_core.config import RunConfig
 from storage import ActionResult, Store
 
 log = logging.getLogger(__name__)
-Carry = Callable[[str, Callable[[], list[Outcome]]], list[Outcome]]
-"""``carry(label, work)`` runs one batch and returns its outcomes."""
-BATCH_LIMIT = 64
+Around = Callable[[StageName, Callable[[], None]], None]
+"""``around(name, work)`` calls ``work``, which runs a stage; an orchestrator shows it as something of its own."""
 REPAIRS = 10
 """Damaged inputs of one item that are made again before it counts as failed."""
 
@@ -52,9 +51,7 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Runner:
     """One run over one store. Afterwards ``results``, ``dropped`` and ``seconds`` tell what happened."""
 
-    def __init__(
-        self, store: Store, config: RunConfig, components: Components, progress: Progress, carry: Carry
-    ) -> None:
+    def __init__(self, store: Store, config: RunConfig, components: Components, progress: Progress, crew: Crew) -> None:
         self.store = store
         self.config = config
         self.results = Results()
@@ -62,48 +59,46 @@ class Runner:
         self.seconds: dict[StageName, float] = {}
         self._inputs = RunInputs(store, config, components)
         self._progress = progress
-        self._carry = carry
-        self._pool = WorkerPool(store, config, components)
-        self._bench = Workbench(store, config, components, progress.part)
+        self._crew = crew
+        self._dispatcher = Dispatcher(store, crew, config.execution.batch_minutes)
         self._renewed: set[str] = set()
         """Keys computed in this run: not refreshed twice, and counted as computed when looked up again."""
 
-    def run(self, scope: Scope, after_stage: Callable[[StageName], None]) -> None:
-        """Raises :class:`RunStopped`. ``after_stage`` is called with each stage that is complete."""
+    def run(self, scope: Scope, around: Around = lambda name, work: work()) -> None:
+        """Raises :class:`RunStopped`."""
         try:
-            self._all_stages(scope, after_stage)
+            self._all_stages(scope, around)
         except UpstreamChanged as change:
             log.warning("%s; looking everything up again", change)
             try:
-                self._all_stages(scope, after_stage)
+                self._all_stages(scope, around)
             except UpstreamChanged as again:
                 raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
 
     def close(self) -> None:
-        self._pool.close()
-        self._bench.close()
+        self._crew.close()
         self.store.digests.save()
 
-    def _all_stages(self, scope: Scope, after_stage: Callable[[StageName], None]) -> None:
+    def _all_stages(self, scope: Scope, around: Around) -> None:
         self.results.clear()
         self.dropped.clear()
         for stage in scope.stages():
-            started = time.perf_counter()
-            try:
-                self._stage(stage, scope)
-            finally:
-                spent = time.perf_counter() - started
-                self.seconds[stage.NAME] = self.seconds.get(stage.NAME, 0.0) + spent
-                self._progress.finish(stage.NAME, self.results.get(stage.NAME, []))
-            after_stage(stage.NAME)
+            around(stage.NAME, lambda stage=stage: self._stage(stage, scope))  # type: ignore[misc]
 
     def _stage(self, stage: Stage, scope: Scope) -> None:
+        started = time.perf_counter()
         entries: list[ItemResult] = []
         self.results[stage.NAME] = entries
-        for wave in stage.WAVES:
-            found = wave(self.config, self.results, self._inputs)
-            self.dropped += found.dropped
-            entries += self._wave(stage, list(found.items), scope)
+        try:
+            for wave in stage.WAVES:
+                found = wave(self.config, self.results, self._inputs)
+                self.dropped += found.dropped
+                entries += self._wave(stage, list(found.items), scope)
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[stage.NAME] = self.seconds.get(stage.NAME, 0.0) + spent
+            self._crew.end_stage()
+            self._progress.finish(stage.NAME, entries)
         self._check(stage, entries)
 
     def _wave(self, stage: Stage, items: list[Item], scope: Scope) -> list[ItemResult]:
@@ -111,13 +106,12 @@ class Runner:
         known = self.store.actions.lookup(stage.NAME, [item.action.key for item in items])
         fresh = {key for key in known if not refresh or key in self._renewed}
         misses = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
-        if misses and scope.only_looks_up(stage):
-            raise RunStopped(
-                f"{len(misses)} of {len(items)} items of {stage.NAME} are not in the store (the first: "
-                f"{misses[0].name}); run without --from, or with --from {stage.NAME}"
-            )
         self._progress.start(stage.NAME, cached=len(items) - len(misses), misses=len(misses))
-        outcomes = {outcome.key: outcome for outcome in self._compute(stage, misses, refresh)}
+        if scope.only_looks_up(stage):
+            found = self._absent(stage, items, misses)
+        else:
+            found = self._compute(stage, misses, refresh)
+        outcomes = {outcome.key: outcome for outcome in found}
         return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
 
     def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
@@ -126,52 +120,36 @@ class Runner:
             return ItemResult(item, status, outcome.result, outcome.error)  # type: ignore[arg-type]
         return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
 
-    def _compute(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
-        self.restore({digest for item in items for digest in item.needs})
-        outcomes: list[Outcome] = []
-        waiting = items
-        size = self.config.execution.workers * 2 if stage.PLACE == "processes" else 1
-        number = 0
-        started = time.perf_counter()
-        while waiting:
-            batch, waiting = waiting[:size], waiting[size:]
-            number += 1
-            label = f"{stage.NAME}: batch {number}, {batch[0].name}" + (" ..." if len(batch) > 1 else "")
-            outcomes += self._carry(label, lambda batch=batch: self._batch(stage, batch, refresh))  # type: ignore[misc]
-            seconds_an_item = (time.perf_counter() - started) / len(outcomes)
-            size = max(1, min(BATCH_LIMIT, int(self.config.execution.batch_minutes * 60 / seconds_an_item)))
-        self._renewed |= {outcome.key for outcome in outcomes if outcome.result}
-        return outcomes
+    def _absent(self, stage: Stage, items: list[Item], misses: list[Item]) -> list[Outcome]:
+        """Items of a stage that this run only looks up: a few may have failed in the run that computed it."""
+        if len(misses) > self.config.execution.max_failed * len(items):
+            raise RunStopped(
+                f"{len(misses)} of {len(items)} items of {stage.NAME} are not in the store (the first: "
+                f"{misses[0].name}); run without --from, or with --from {stage.NAME}"
+            )
+        return [Outcome(item.action.key, error="not in the store, and this run only looks it up") for item in misses]
 
-    def _batch(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
+    def _compute(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
         outcomes: dict[str, Outcome] = {}
+        lost = {digest for item in items for digest in item.needs}
         waiting = items
         for _ in range(REPAIRS):
-            outcomes |= {outcome.key: outcome for outcome in self._place(stage, waiting, refresh)}
-            lost = {outcome.lost for outcome in outcomes.values() if outcome.lost}
-            if not lost:
-                break
             self.restore(lost)
+            found = self._dispatcher.compute(stage, waiting, refresh, self._on_done) if waiting else []
+            outcomes |= {outcome.key: outcome for outcome in found}
+            lost = {outcome.lost for outcome in found if outcome.lost}
             waiting = [item for item in waiting if outcomes[item.action.key].lost]
-        return [
-            replace(outcome, lost=None, error=f"its input {outcome.lost[:12]} is damaged again and again")
-            if outcome.lost
-            else outcome
-            for outcome in outcomes.values()
-        ]
+        for key, outcome in outcomes.items():
+            if outcome.lost:
+                outcomes[key] = replace(
+                    outcome, lost=None, error=f"its input {outcome.lost[:12]} is damaged again and again"
+                )
+        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
+        return list(outcomes.values())
 
-    def _place(self, stage: Stage, items: list[Item], refresh: bool) -> list[Outcome]:
-        def on_done(outcome: Outcome) -> None:
-            if not outcome.lost:
-                self._progress.advance(outcome.error)
-
-        if stage.PLACE == "processes":
-            return self._pool.run(stage.NAME, items, refresh=refresh, on_done=on_done)
-        outcomes = []
-        for item in items:
-            outcomes.append(self._bench.run(stage, item, refresh=refresh))
-            on_done(outcomes[-1])
-        return outcomes
+    def _on_done(self, outcome: Outcome) -> None:
+        if not outcome.lost:
+            self._progress.advance(outcome.error)
 
     def restore(self, digests: set[str]) -> None:
         """Make sure that these objects are in the store, computing again what made them."""
@@ -190,7 +168,7 @@ class Runner:
         for stage, item, before in makers.values():
             log.warning("%s: computing %s again, its bytes are not in the store", stage.NAME, item.name)
             self.restore(set(item.needs))
-            outcome = self._place(stage, [item], refresh=True)[0]
+            outcome = self._dispatcher.compute(stage, [item], True, lambda outcome: None)[0]
             if outcome.result is None:
                 raise RunStopped(f"{stage.NAME} of {item.name} can't be computed again: {outcome.error or 'lost'}")
             self._renewed.add(item.action.key)

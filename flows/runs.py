@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,8 +16,9 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.progress import StageProgress
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
-from ipa_core.config import RunConfig
+from ipa_core.config import RunConfig, load_config
 from storage import Store
 from storage.manifests import read_manifest, write_manifest
 
@@ -34,6 +37,12 @@ class StageTable:
     failed: int
     seconds: float
 
+    def sentence(self) -> str:
+        parts = [f"{self.cached} cached", f"{self.computed} computed"]
+        parts += [f"{self.rejected} rejected"] if self.rejected else []
+        parts += [f"{self.failed} failed"] if self.failed else []
+        return f"{self.items} items: {', '.join(parts)}"
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -49,6 +58,22 @@ class RunSummary:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is that has not ended."""
+
+    stages: tuple[StageTable, ...]
+    """Those that are through."""
+    stage: StageProgress | None
+    """The one under way."""
+    flow_run: str | None
+    """Id of the Prefect flow run."""
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    host: str = field(default_factory=socket.gethostname)
+    process: int = field(default_factory=os.getpid)
+
+
 class RunFolder:
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
@@ -62,6 +87,10 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         _replace(self.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+
+    def config(self) -> RunConfig:
+        """Raises :class:`ConfigError`."""
+        return load_config(self.path / "config.yaml")
 
     def write_items(self, results: Results) -> None:
         """Which item was which action: what `ipa plan` compares with."""
@@ -79,8 +108,24 @@ class RunFolder:
         ]
         write_manifest(rows, self.path / "items.parquet")
 
+    def write_progress(self, progress: RunProgress) -> None:
+        """Readers may look at any time."""
+        _replace(self.path / "progress.json", json.dumps(asdict(progress)).encode())
+
+    def progress(self) -> RunProgress | None:
+        """What was written last; None where the run did not get that far."""
+        path = self.path / "progress.json"
+        if not path.exists():
+            return None
+        about = json.loads(path.read_text())
+        stage = StageProgress(**about["stage"]) if about["stage"] else None
+        return RunProgress(**about | {"stage": stage, "stages": tuple(StageTable(**row) for row in about["stages"])})
+
     def write_summary(self, summary: RunSummary) -> None:
         _replace(self.path / "run.json", json.dumps(summary.to_json(), indent=1).encode())
+
+    def has_ended(self) -> bool:
+        return (self.path / "run.json").exists()
 
     def summary(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.path / "run.json").read_text())

@@ -29,6 +29,9 @@ STAGE_NAMES: tuple[StageName, ...] = (
     "evaluation",
 )
 Status = Literal["cached", "computed", "failed", "pending"]
+Place = Literal["cpu", "gpu", "train", "here"]
+"""`cpu`: independent items that need no animation model. `gpu`: items that do; who computes one keeps the model loaded.
+`train`: one item that takes the GPUs for itself. `here`: one small item, computed by the process that runs the flow."""
 
 
 class RunStopped(Exception):  # noqa: N818 - the sentence that ends a run
@@ -108,8 +111,7 @@ class Stage(Protocol):
     NAME: StageName
     VERSION: int
     """Goes up whenever the output for the same inputs and config changes; a golden test watches."""
-    PLACE: Literal["processes", "here"]
-    """`processes`: items are independent CPU work. `here`: in the flow's process, which keeps the model loaded."""
+    PLACE: Place
     WAVES: tuple[Callable[[RunConfig, Results, Inputs], StageItems], ...]
     """Each wave's items may depend on the results of the one before it. Most stages have one."""
 

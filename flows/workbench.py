@@ -77,9 +77,13 @@ class Workbench:
             )
         return self._model[1]
 
+    def drop_model(self) -> None:
+        """Free the memory that the kept model takes."""
+        self._model = None
+
     def model_for_training(self) -> AnimationModel:
         """The base model without its text encoder, not kept; the kept one makes room for it."""
-        self._model = None
+        self.drop_model()
         return self._components.animation_model(self.config.candidates.model, self.config.execution, None, False)
 
     def features(self, config: ExtractorConfig) -> FeatureExtractor:

@@ -243,6 +243,11 @@ class Execution(Config):
     """Address of the Dask scheduler (`tcp://host:8786`) or Ray head (`ray://host:10001`); None starts one here."""
     gpus: PositiveInt = 1
     """Batches of model work at once; each runs on a GPU of its own."""
+    train_processes: PositiveInt = 1
+    """Processes of the training, a GPU each; a batch is divided among them."""
+    hand_over: str | None = None
+    """A deployment on a GPU work pool, such as `retrain/generate`, whose runs do the stages that need the model; the
+    store must be one that both sides reach. None does them where the run is."""
     batch_minutes: Positive = 10.0
     """Work per Prefect task, by measured item time; 64 items at most."""
     retention: Literal["all", "kept"] = "all"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from flows.stage import Stage
+from flows.stage import Stage, StageName
 from flows.stages import candidates, clips, evaluation, finetune, poses, scores, selection, shards
 
 STAGES: tuple[Stage, ...] = tuple(
     cast(Stage, module) for module in (clips, poses, candidates, scores, selection, shards, finetune, evaluation)
 )
+
+
+def stage_named(name: StageName) -> Stage:
+    return next(stage for stage in STAGES if name == stage.NAME)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "candidates"
 VERSION: Final = 1
-PLACE: Final = "here"
+PLACE: Final = "gpu"
 
 
 def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from storage import Action
 
 NAME: Final = "clips"
 VERSION: Final = 1
-PLACE: Final = "processes"
+PLACE: Final = "cpu"
 _NOT_IN_KEY = ("sources", "metadata", "prompt", "held_out")
 
 

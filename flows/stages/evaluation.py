@@ -20,7 +20,7 @@ from storage import Action
 
 NAME: Final = "evaluation"
 VERSION: Final = 1
-PLACE: Final = "here"
+PLACE: Final = "gpu"
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 

@@ -16,7 +16,7 @@ from storage import Action, Store
 
 NAME: Final = "finetune"
 VERSION: Final = 1
-PLACE: Final = "here"
+PLACE: Final = "train"
 LORA: Final = "pytorch_lora_weights.safetensors"
 
 

@@ -16,7 +16,7 @@ from storage import Action, ActionResult
 
 NAME: Final = "poses"
 VERSION: Final = 1
-PLACE: Final = "processes"
+PLACE: Final = "cpu"
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:

@@ -15,7 +15,7 @@ from storage import Action
 
 NAME: Final = "scores"
 VERSION: Final = 1
-PLACE: Final = "processes"
+PLACE: Final = "cpu"
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:

@@ -1,7 +1,7 @@
 """Base against aligned model on held-out clips, and the report. torch only where a feature extractor is loaded."""
 
 from ipa_core.evaluation.bench import ClipResult, Comparison, compare
-from ipa_core.evaluation.charts import Curve
+from ipa_core.evaluation.charts import Curve, curve_picture
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
 from ipa_core.evaluation.report import (
@@ -32,6 +32,7 @@ __all__ = [
     "compare",
     "comparison_sheet",
     "contact_sheet",
+    "curve_picture",
     "encode_jpeg",
     "render_report",
     "sheets_to_show",

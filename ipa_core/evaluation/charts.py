@@ -63,6 +63,17 @@ def curve_svg(curve: Curve) -> Markup:
     )
 
 
+_ALONE = """<style>svg { background: #fff; font-family: sans-serif } line { stroke: #ccc }
+polyline { fill: none; stroke: #2563eb; stroke-width: 1.6 }
+text { fill: #555; font-size: 12px } text.end { text-anchor: end }</style>"""
+
+
+def curve_picture(curve: Curve) -> bytes:
+    """:func:`curve_svg` as a picture of its own, with its own colours."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}"'
+    return curve_svg(curve).replace("<svg", head, 1).replace(">", f">{_ALONE}", 1).encode()
+
+
 def changes_svg(differences: Sequence[float]) -> Markup:
     """A bar per clip for its change, largest gain first: up and in the good colour above zero, else down."""
     ordered = sorted(differences, reverse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.components import Components
+from flows.crew import LocalCrew
 from flows.progress import Progress
 from flows.runner import Runner, Scope
 from flows.stage import Results
@@ -42,9 +43,11 @@ class Done:
 def run_fake(config: RunConfig, scope: Scope | None = None, components: Components = FAKES) -> Done:
     """Without an orchestrator."""
     assert config.execution.store is not None
-    runner = Runner(Store(config.execution.store), config, components, Progress(quiet=True), lambda label, work: work())
+    store, progress = Store(config.execution.store), Progress(quiet=True)
+    crew = LocalCrew(store, config, components, progress.part)
+    runner = Runner(store, config, components, progress, crew)
     try:
-        runner.run(scope or Scope(), lambda stage: None)
+        runner.run(scope or Scope())
     finally:
         runner.close()
     return Done(runner)

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from flows.crew import LocalCrew
 from flows.progress import Progress
 from flows.runner import Runner, Scope
 from storage import Store
@@ -30,8 +31,8 @@ class Killing(Progress):
 def main(folder: str, stage: str) -> None:
     config = fake_config(Path(folder))
     assert config.execution.store is not None
-    store = Store(config.execution.store)
-    Runner(store, config, FAKES, Killing(stage), lambda label, work: work()).run(Scope(), lambda name: None)
+    store, progress = Store(config.execution.store), Killing(stage)
+    Runner(store, config, FAKES, progress, LocalCrew(store, config, FAKES, progress.part)).run(Scope())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.runs import RunSummary
-from tests.fakes import FAKES, fake_config
+from tests.fakes import fake_config
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,15 @@ def server() -> Iterator[None]:
             yield
 
 
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_COMPONENTS", "tests.fakes:FAKES")
+
+
 def run(folder: Path, **changes: object) -> tuple[str, RunSummary]:
     from flows.retrain import retrain
-    from flows.runner import Scope
 
-    state = retrain(fake_config(folder, **changes), Scope(), FAKES, return_state=True)
+    state = retrain(fake_config(folder, **changes), return_state=True)
     summary = state.result(raise_on_failure=False)
     assert isinstance(summary, RunSummary)
     return state.type.value, summary

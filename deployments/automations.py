@@ -1,0 +1,104 @@
+"""Puts the project's automations on the Prefect server, in place of those of the same name.
+
+    python deployments/automations.py
+
+A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose machine is
+gone counts as crashed.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.automations import Automation
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+BROKEN = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+BEAT = "prefect.flow-run.heartbeat"
+SILENCE = timedelta(minutes=3)
+
+
+def main() -> None:
+    with get_client(sync_client=True) as client:
+        retrain, again = (client.read_deployment_by_name(f"retrain/{name}").id for name in ("retrain", "again"))
+    wanted = [retry_once(retrain, again), call_crashed()]
+    url = os.environ.get("IPA_NOTIFY_URL")
+    if url:
+        wanted.append(tell(again, url))
+    else:
+        print("IPA_NOTIFY_URL is not set: a retrain that failed twice is shown in the UI, and nobody is told")
+    for automation in wanted:
+        put(automation)
+        print(f"automation: {automation.name}")
+
+
+def retry_once(retrain: UUID, again: UUID) -> Automation:
+    return Automation(
+        name="ipa: run a failed retrain again, once",
+        description="What was computed is in the store; the second attempt goes on from there.",
+        trigger=ends_of(retrain, BROKEN),
+        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"run": "last"})],
+    )
+
+
+def tell(again: UUID, url: str) -> Automation:
+    hook = CustomWebhookNotificationBlock(name="ipa", url=url, json_data={"text": "{{subject}}: {{body}}"})
+    block = hook.save("ipa-notify", overwrite=True)
+    assert isinstance(block, UUID)
+    body = "{{ flow_run.name }} {{ flow_run.state.name }}: {{ flow_run.state.message }} {{ flow_run|ui_url }}"
+    return Automation(
+        name="ipa: tell of a retrain that failed twice",
+        trigger=ends_of(again, BROKEN),
+        actions=[SendNotification(block_document_id=block, subject="IPA retrain failed twice", body=body)],
+    )
+
+
+def call_crashed() -> Automation:
+    return Automation(
+        name="ipa: a run without a heartbeat has crashed",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            after={BEAT},
+            expect={BEAT, "prefect.flow-run.Completed", "prefect.flow-run.Cancelled", *BROKEN},
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE}")],
+    )
+
+
+def ends_of(deployment: UUID, events: set[str]) -> EventTrigger:
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={
+            "prefect.resource.role": "deployment",
+            "prefect.resource.id": f"prefect.deployment.{deployment}",
+        },
+        for_each={"prefect.resource.id"},
+        expect=events,
+        threshold=1,
+        within=timedelta(0),
+    )
+
+
+def put(automation: Automation) -> None:
+    try:
+        found = Automation.read(name=automation.name)
+    except ValueError:
+        automation.create()
+    else:
+        automation.id = found.id
+        automation.update()
+
+
+if __name__ == "__main__":
+    main()

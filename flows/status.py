@@ -1,0 +1,64 @@
+"""What `ipa status` shows: how far runs are and how they ended, from what they keep in the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from flows.progress import span
+from flows.runs import RunFolder, RunProgress, StageTable, runs
+from storage import Store
+
+SILENCE = 300.0
+"""Seconds after which a run that tells nothing counts as silent: killed, or at one long item."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run as far as its folder tells."""
+
+    run_id: str
+    config: str
+    """Name of the run's config."""
+    state: str
+    """`running`, `silent`, or how it ended: `completed`, `nothing_new`, `failed`."""
+    stages: tuple[StageTable, ...]
+    """Those that are through."""
+    progress: RunProgress | None
+    """None once it has ended."""
+    error: str | None
+    outputs: dict[str, str]
+    dropped: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """How far it is, or how it ended."""
+        if self.progress is None:
+            return self.error or f"{span(sum(row.seconds for row in self.stages))} in stages, {self.dropped} dropped"
+        place = f"{self.progress.host}, process {self.progress.process}"
+        about = self.progress.stage.sentence() if self.progress.stage else "between two stages"
+        ago = f", last heard of {span(time.time() - self.progress.at)} ago" if self.state == "silent" else ""
+        return f"{about} ({place}{ago})"
+
+
+def run_state(folder: RunFolder) -> RunState:
+    progress = None if folder.has_ended() else folder.progress()
+    if folder.has_ended():
+        summary = folder.summary()
+        stages = tuple(StageTable(**row) for row in summary["stages"])
+        state, error, outputs = summary["status"], summary["error"], summary["outputs"]
+        dropped = len(summary["dropped"])
+    else:
+        stages = progress.stages if progress else ()
+        heard = progress is not None and time.time() - progress.at < SILENCE
+        state, error, outputs, dropped = "running" if heard else "silent", None, {}, 0
+    return RunState(folder.run_id, folder.config().name, state, stages, progress, error, outputs, dropped)
+
+
+def last_runs(store: Store, count: int) -> list[RunState]:
+    """Newest first."""
+    return [run_state(folder) for folder in islice(runs(store), count)]

@@ -1,0 +1,264 @@
+"""Batches as Prefect tasks: on threads, processes, a Dask or a Ray cluster, or as a run of a deployment elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Crashed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+
+from flows.components import Components
+from flows.crew import BATCH_LIMIT, Batch, LocalCrew, OnDone, WorkersLost
+from flows.pool import DIED, end_with_parent
+from flows.stage import Place, RunStopped
+from flows.workbench import Outcome
+from flows.workers import RemoteWork
+from ipa_core.config import Execution, RunConfig
+from storage import Store
+
+Work = Callable[[Batch], list[Outcome]]
+GPU_SLOTS = "gpu"
+"""The server's global concurrency limit: how many GPUs there are, over all runs. Without it nothing is limited."""
+
+
+# JSON wherever Prefect keeps a result: its default would pickle.
+@task(
+    name="batch",
+    task_run_name="{batch.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    result_serializer="json",
+)
+def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
+    """One batch; Prefect shows it, the store remembers it. ``gpus`` is how many it takes."""
+    with gpu_slots(gpus):
+        started = time.perf_counter()
+        outcomes = work(batch)
+    seconds = time.perf_counter() - started
+    names = {item.action.key: item.name for item in batch.items}
+    done = [names[outcome.key] for outcome in outcomes if outcome.result is not None]
+    logger = get_run_logger()
+    logger.info("%d of %d done in %.1f s: %s", len(done), len(outcomes), seconds, ", ".join(done))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            logger.warning("%s failed: %s", names[outcome.key], outcome.error)
+        elif outcome.result is not None and outcome.result.outcome == "rejected":
+            logger.info("%s rejected: %s", names[outcome.key], outcome.result.reason)
+    return outcomes
+
+
+@contextmanager
+def gpu_slots(count: int) -> Iterator[None]:
+    """Hold ``count`` of the server's GPU slots, as far as there are that many."""
+    if not count:
+        yield
+        return
+    with get_client(sync_client=True) as client:
+        try:
+            limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS).limit
+        except ObjectNotFound:
+            limit = 0
+    if not limit:
+        yield
+        return
+    with concurrency(GPU_SLOTS, occupy=min(count, limit)):
+        yield
+
+
+class PrefectCrew:
+    """A `Crew` whose batches are tasks of the flow run that it is used in."""
+
+    def __init__(
+        self, store: Store, config: RunConfig, components: Components, progress: Callable[[int, int], None]
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._execution = config.execution
+        self._local = LocalCrew(store, config, components, progress)
+        self._work = RemoteWork(str(store.address), config, components)
+        self._lock = Lock()
+        self._runners: dict[Place, TaskRunner[Any]] = {}
+
+    def slots(self, place: Place) -> int:
+        if self._is_handed_over(place) or not self._is_sent_out(place):
+            return 1 if self._is_handed_over(place) else self._local.slots(place)
+        return self._execution.gpus if place == "gpu" else self._execution.workers
+
+    def lanes(self, place: Place) -> int:
+        return 1 if self._is_sent_out(place) or self._is_handed_over(place) else self._local.lanes(place)
+
+    def limit(self, place: Place) -> int | None:
+        return None if self._is_handed_over(place) else BATCH_LIMIT
+
+    def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
+        if self._is_handed_over(batch.place):
+            outcomes = self._hand_over(batch)
+        elif self._is_sent_out(batch.place):
+            outcomes = self._send_out(batch)
+        else:
+            return compute_batch(batch, lambda batch: self._local.run(batch, on_done), self._gpus(batch.place))
+        for outcome in outcomes:
+            on_done(outcome)
+        return outcomes
+
+    def end_stage(self) -> None:
+        """Prefect's runners belong to the flow run that they were started in, and a stage is one."""
+        for place in list(self._runners):
+            self._stop(place, self._runners[place])
+
+    def close(self) -> None:
+        self.end_stage()
+        self._local.close()
+
+    def _is_sent_out(self, place: Place) -> bool:
+        return self._execution.runner != "threads" and place in ("cpu", "gpu")
+
+    def _is_handed_over(self, place: Place) -> bool:
+        return self._execution.hand_over is not None and place in ("gpu", "train")
+
+    def _gpus(self, place: Place) -> int:
+        return {"gpu": 1, "train": self._execution.train_processes}.get(place, 0)
+
+    def _send_out(self, batch: Batch) -> list[Outcome]:
+        runner = self._runner(batch.place)
+        parameters = {"batch": batch, "work": self._work, "gpus": self._gpus(batch.place)}
+        with self._options(batch.place, runner):
+            future = runner.submit(compute_batch, parameters=parameters)
+        try:
+            outcomes: list[Outcome] = future.result()
+        except _lost(self._execution) as death:
+            _show_crash(future.task_run_id)
+            if self._execution.runner == "processes":
+                self._stop(batch.place, runner)
+            raise WorkersLost(batch.label) from death
+        return outcomes
+
+    def _runner(self, place: Place) -> TaskRunner[Any]:
+        with self._lock:
+            if place not in self._runners:
+                self._runners[place] = _task_runner(self._execution, self.slots(place))
+                self._runners[place].__enter__()
+            return self._runners[place]
+
+    def _stop(self, place: Place, runner: TaskRunner[Any]) -> None:
+        with self._lock:
+            if self._runners.get(place) is runner:
+                del self._runners[place]
+                runner.__exit__(None, None, None)
+
+    @contextmanager
+    def _options(self, place: Place, runner: Any) -> Iterator[None]:
+        """What a cluster is to know about a batch: that it takes a GPU, that nobody else is to try it again."""
+        if self._execution.runner == "ray":
+            from prefect_ray.context import remote_options
+
+            # Ray would end a process that used a GPU after each task, and its model with it.
+            gpu = {"num_gpus": 1, "max_calls": 0} if place == "gpu" else {}
+            with remote_options(num_cpus=1, max_retries=0, **gpu):
+                yield
+        elif self._execution.runner == "dask" and place == "gpu":
+            from dask.base import annotate
+
+            workers = runner.client.scheduler_info(n_workers=-1)["workers"].values()
+            marked = any("GPU" in worker["resources"] for worker in workers)
+            with annotate(**({"resources": {"GPU": 1}} if marked else {})):
+                yield
+        else:
+            yield
+
+    def _hand_over(self, batch: Batch) -> list[Outcome]:
+        """Have a run of the deployment do the stage, and look up what it made."""
+        assert self._execution.hand_over is not None
+        if batch.refresh:
+            for item in batch.items:
+                self._store.actions.forget(batch.stage, item.action.key)
+        there = self._execution.model_copy(update={"hand_over": None, "store": str(self._store.address)})
+        config = self._config.model_copy(update={"execution": there})
+        try:
+            run = run_deployment(
+                self._execution.hand_over,
+                parameters={"config": config.model_dump(mode="json"), "first": batch.stage, "last": batch.stage},
+                timeout=None,
+            )
+        except ObjectNotFound:
+            raise RunStopped(
+                f"execution.hand_over: the server has no deployment {self._execution.hand_over}; `prefect deployment "
+                "ls` lists those that it has"
+            ) from None
+        state = getattr(run, "state", None)
+        said = state.message if state is not None and not state.is_completed() else "it says no more"
+        known = self._store.actions.lookup(batch.stage, [item.action.key for item in batch.items])
+        error = f"not computed by the run of {self._execution.hand_over}: {said}"
+        keys = [item.action.key for item in batch.items]
+        return [Outcome(key, known.get(key), None if key in known else error) for key in keys]
+
+
+def _show_crash(task_run: UUID) -> None:
+    """Whoever ran the task can't tell any more; left alone the UI would show it as running for ever."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.set_task_run_state(task_run, Crashed(message=DIED), force=True)
+        except PrefectHTTPStatusError as error:
+            # The task died before the server heard of it.
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+
+
+def _task_runner(execution: Execution, slots: int) -> TaskRunner[Any]:
+    match execution.runner:
+        case "processes":
+            return ProcessPoolTaskRunner(max_workers=slots, initializer=_start_worker)
+        case "dask":
+            from prefect_dask.task_runners import DaskTaskRunner
+
+            if execution.cluster:
+                return DaskTaskRunner(address=execution.cluster)
+            # A process a GPU (or core). A batch whose worker died is not for another worker to die of.
+            import dask
+
+            dask.config.set({"distributed.scheduler.allowed-failures": 0})
+            kwargs = {"n_workers": slots, "threads_per_worker": 1, "dashboard_address": None}
+            return DaskTaskRunner(cluster_kwargs=kwargs)
+        case "ray":
+            from prefect_ray.task_runners import RayTaskRunner
+
+            here = {"num_cpus": slots, "num_gpus": execution.gpus, "include_dashboard": False, "log_to_driver": False}
+            ray: TaskRunner[Any] = RayTaskRunner(execution.cluster, None if execution.cluster else here)
+            return ray
+        case "threads":
+            raise ValueError("threads have no task runner of their own")
+
+
+def _start_worker() -> None:
+    import threading
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _lost(execution: Execution) -> tuple[type[BaseException], ...]:
+    """What a runner raises for a task whose process died."""
+    match execution.runner:
+        case "dask":
+            from distributed import KilledWorker
+
+            return (KilledWorker,)
+        case "ray":
+            from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+            return (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+        case _:
+            from concurrent.futures.process import BrokenProcessPool
+
+            return (BrokenProcessPool,)

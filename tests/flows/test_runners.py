@@ -1,0 +1,102 @@
+"""The same run on processes, a Dask and a Ray cluster: same keys, same results; a dead worker costs one item."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.components import Components, hand_scorer
+from flows.runs import RunSummary
+from ipa_core.config import PosesConfig
+from ipa_core.records import PoseSequence
+from tests.fakes import FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
+from tests.flows.conftest import VIDEOS, run_fake
+from tests.flows.servers import prefect_server
+
+pytestmark = [
+    pytest.mark.slow,
+    # Dask, Ray and the server of Prefect warn of each other's and their own deprecations.
+    pytest.mark.filterwarnings("ignore"),
+]
+RUNNERS = ["processes", "dask", "ray"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    with prefect_server():
+        yield
+
+
+@pytest.fixture(params=RUNNERS)
+def runner(request: pytest.FixtureRequest) -> str:
+    if request.param in ("dask", "ray"):
+        extra = f"prefect_{request.param}"
+        pytest.importorskip(extra, reason=f"the extra [{request.param}] is not installed")
+    return str(request.param)
+
+
+class Fragile(FakeExtractor):
+    """Its process dies at the video that is all black."""
+
+    def extract(self, frames: np.ndarray) -> PoseSequence:
+        if frames.mean() < 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().extract(frames)
+
+
+def fragile(config: PosesConfig) -> FakeExtractor:
+    return Fragile(config)
+
+
+FRAGILE = Components(fragile, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+
+
+def retrain(monkeypatch: pytest.MonkeyPatch, folder: Path, components: str = "FAKES", **changes: object) -> RunSummary:
+    from flows.retrain import retrain as flow
+
+    place = "tests.fakes" if components == "FAKES" else __name__
+    monkeypatch.setenv("IPA_COMPONENTS", f"{place}:{components}")
+    last = changes.pop("last", "evaluation")
+    summary = flow(fake_config(folder, **changes), last=last, return_state=True).result(raise_on_failure=False)
+    assert isinstance(summary, RunSummary), summary
+    return summary
+
+
+def test_a_run_gives_the_results_of_a_run_on_threads(
+    runner: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_videos(tmp_path / "videos", VIDEOS)
+    summary = retrain(monkeypatch, tmp_path, execution__runner=runner, execution__workers=2, execution__gpus=2)
+    assert summary.status == "completed", summary.error
+    # With the same keys nothing is left to compute, and what was computed is what threads give.
+    here, there = run_fake(fake_config(finished)), run_fake(fake_config(tmp_path))
+    assert there.computed() == {}
+    assert [result.outputs for _, result in there.results.done("evaluation")] == [
+        result.outputs for _, result in here.results.done("evaluation")
+    ]
+
+
+def test_a_worker_that_dies_takes_only_its_item_along(
+    runner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ipa_core.video import encode_video
+
+    write_videos(tmp_path / "videos", 4)
+    (tmp_path / "videos" / "dark.mp4").write_bytes(encode_video(np.zeros((5, 32, 32, 3), np.uint8), 8))
+    summary = retrain(
+        monkeypatch,
+        tmp_path,
+        "FRAGILE",
+        last="poses",
+        execution__runner=runner,
+        execution__workers=2,
+        execution__max_failed=0.3,
+    )
+    poses = summary.stages[-1]
+    assert (summary.error, poses.computed, poses.failed) == (None, 4, 1)
+    assert [drop.name for drop in summary.dropped] == ["dark.mp4 #000"]
