@@ -200,16 +200,18 @@ def report(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Print where a run's report is."""
+    """Print where a run's report is; of a store behind a URL, where the copy on this machine is."""
     from flows.runs import RunFolder, runs
     from flows.store import open_store
 
     store = open_store()
-    found = [RunFolder(store, run_id)] if run_id else list(runs(store))
-    for folder in found:
-        path = folder.path / "report.html"
-        if path.exists():
-            print(json.dumps({"run_id": folder.run_id, "report": str(path)}) if json_ else path)
+    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
+        path = folder.local_copy("report.html")
+        if path is not None:
+            address = folder.address("report.html")
+            if address != str(path):
+                print(f"a copy of {address}", file=sys.stderr)
+            print(json.dumps({"run_id": folder.run_id, "report": str(path), "address": address}) if json_ else path)
             return
     raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
 

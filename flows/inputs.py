@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 from flows.components import Components
+from ipa_core.clips import Video, is_url, local_file, version_of
 from ipa_core.config import RunConfig
 from storage import Store
-from storage.digest import digest_bytes, digest_config
+from storage.digest import digest_bytes, digest_config, digest_file
+
+_DOWNLOADS = 8
+"""Videos behind URLs that are read at once."""
 
 
 class RunInputs:
-    """The `Inputs` of a run. ``keep=False`` (plans) writes nothing into the store."""
+    """The `Inputs` of a run. ``keep=False`` (plans) puts no object into the store."""
 
     def __init__(self, store: Store, config: RunConfig, components: Components, *, keep: bool = True) -> None:
         self.store = store
@@ -20,8 +26,25 @@ class RunInputs:
         self._components = components
         self._keep = keep
 
-    def file(self, path: Path) -> str:
-        return self.store.digests.file(path)
+    def videos(self, videos: Sequence[Video]) -> list[str]:
+        behind_urls = [video for video in videos if is_url(video.address)]
+        try:
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                found = dict(zip(behind_urls, pool.map(self._behind_url, behind_urls), strict=True))
+        finally:
+            if behind_urls:  # Kept at once, also by a plan: these cost a download.
+                self.store.digests.save()
+        return [found.get(video) or self.store.digests.file(video.address) for video in videos]
+
+    def _behind_url(self, video: Video) -> str:
+        known = self.store.digests.url(video.address, video.version) if video.version else None
+        if known is not None:
+            return known
+        with local_file(video.address) as copy:
+            digest = digest_file(copy)
+        if video.version and version_of(video.address) == video.version:  # Else it was replaced meanwhile.
+            self.store.digests.remember_url(video.address, video.version, digest)
+        return digest
 
     def model_weights(self) -> str:
         return self._model_weights

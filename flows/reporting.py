@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import yaml
 
@@ -49,8 +48,8 @@ _CURVES = {
 }
 
 
-def write_report(folder: RunFolder, runner: Runner, store: Store) -> Path | None:
-    """``report.html`` in the run's folder; None where selection has not run."""
+def write_report(folder: RunFolder, runner: Runner, store: Store) -> str | None:
+    """Address of ``report.html`` in the run's folder; None where selection has not run."""
     results, config = runner.results, runner.config
     if "selection" not in results:
         return None
@@ -63,16 +62,12 @@ def write_report(folder: RunFolder, runner: Runner, store: Store) -> Path | None
         },
         "dropped": [[drop.stage, drop.name, drop.reason] for drop in runner.dropped],
     }
-    cached = Path(store.address) / "reports" / f"{digest_config(about)}.html"
-    if not cached.exists():
-        html = render_report(report_data(runner, store))
-        cached.parent.mkdir(exist_ok=True)
-        temporary = cached.with_suffix(f".{folder.run_id}.tmp")
-        temporary.write_text(html)
-        temporary.replace(cached)
-    target = folder.path / "report.html"
-    target.write_bytes(cached.read_bytes())
-    return target
+    cached = f"reports/{digest_config(about)}.html"
+    html = store.folder.read(cached)
+    if html is None:
+        html = render_report(report_data(runner, store)).encode()
+        store.folder.write(cached, html)
+    return folder.write("report.html", html)
 
 
 def report_data(runner: Runner, store: Store) -> ReportData:

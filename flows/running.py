@@ -109,11 +109,11 @@ def _outputs(folder: RunFolder, runner: Runner, store: Store) -> dict[str, str]:
             continue
         runner.restore({output.digest for output in found[1].outputs.values()})
         for file, output in found[1].outputs.items():
-            folder.export(store, output.digest, f"{name}/{file}", link=link)
-        outputs[name] = str(folder.path / name)
+            folder.export(output.digest, f"{name}/{file}", link=link)
+        outputs[name] = folder.address(name)
     report = reporting.write_report(folder, runner, store)
     if report is not None:
-        outputs["report"] = str(report)
+        outputs["report"] = report
     return outputs
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ import yaml
 
 from flows.progress import StageProgress
 from flows.stage import STAGE_NAMES, Drop, Results, StageName
-from ipa_core.config import RunConfig, load_config
+from ipa_core.config import ConfigError, RunConfig, load_config
 from storage import Store
-from storage.manifests import read_manifest, write_manifest
+from storage.folders import LocalFolder, cache_folder, write_whole
+from storage.manifests import table_bytes, table_rows
 
 RunStatus = Literal["completed", "nothing_new", "failed"]
 
@@ -50,7 +50,7 @@ class RunSummary:
     status: RunStatus
     stages: tuple[StageTable, ...]
     outputs: dict[str, str] = field(default_factory=dict)
-    """`lora`, `shards`, `report`: paths of what this run made."""
+    """`lora`, `shards`, `report`: paths, or URLs, of what this run made."""
     error: str | None = None
     dropped: tuple[Drop, ...] = ()
 
@@ -75,22 +75,44 @@ class RunProgress:
 
 
 class RunFolder:
+    """Files under `runs/<run id>/` of a store, here or behind a URL. Each is replaced whole, so that it can be read
+    while the run goes on."""
+
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
-        self.path = Path(store.address) / "runs" / run_id
+        self._store = store
+        self._folder = store.folder.below(f"runs/{run_id}")
 
     @classmethod
     def new(cls, store: Store) -> RunFolder:
-        folder = cls(store, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
-        folder.path.mkdir(parents=True)
-        return folder
+        return cls(store, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+
+    def address(self, name: str = "") -> str:
+        """Absolute path or URL of a file or folder of the run."""
+        return self._folder.address(name)
+
+    def write(self, name: str, data: bytes) -> str:
+        """Returns the address."""
+        self._folder.write(name, data)
+        return self.address(name)
+
+    def write_json(self, name: str, data: Any) -> None:
+        self.write(name, json.dumps(data, indent=1).encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """None where there is no such file."""
+        data = self._folder.read(name)
+        return None if data is None else json.loads(data)
 
     def write_config(self, config: RunConfig) -> None:
-        _replace(self.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+        self.write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
     def config(self) -> RunConfig:
         """Raises :class:`ConfigError`."""
-        return load_config(self.path / "config.yaml")
+        path = self.local_copy("config.yaml")
+        if path is None:
+            raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
+        return load_config(path)
 
     def write_items(self, results: Results) -> None:
         """Which item was which action: what `ipa plan` compares with."""
@@ -106,57 +128,51 @@ class RunFolder:
             for stage, entries in results.items()
             for entry in entries
         ]
-        write_manifest(rows, self.path / "items.parquet")
+        self.write("items.parquet", table_bytes(rows))
 
     def write_progress(self, progress: RunProgress) -> None:
-        """Readers may look at any time."""
-        _replace(self.path / "progress.json", json.dumps(asdict(progress)).encode())
+        self.write_json("progress.json", asdict(progress))
 
     def progress(self) -> RunProgress | None:
         """What was written last; None where the run did not get that far."""
-        path = self.path / "progress.json"
-        if not path.exists():
+        about = self.read_json("progress.json")
+        if about is None:
             return None
-        about = json.loads(path.read_text())
         stage = StageProgress(**about["stage"]) if about["stage"] else None
         return RunProgress(**about | {"stage": stage, "stages": tuple(StageTable(**row) for row in about["stages"])})
 
-    def write_summary(self, summary: RunSummary) -> None:
-        _replace(self.path / "run.json", json.dumps(summary.to_json(), indent=1).encode())
-
-    def has_ended(self) -> bool:
-        return (self.path / "run.json").exists()
-
-    def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return found
-
     def items(self) -> dict[tuple[str, str], str]:
         """Key by (stage, name)."""
-        path = self.path / "items.parquet"
-        return {(row["stage"], row["name"]): row["key"] for row in read_manifest(path)} if path.exists() else {}
+        data = self._folder.read("items.parquet")
+        return {} if data is None else {(row["stage"], row["name"]): row["key"] for row in table_rows(data)}
 
-    def export(self, store: Store, digest: str, name: str, *, link: bool = False) -> Path:
+    def write_summary(self, summary: RunSummary) -> None:
+        self.write_json("run.json", summary.to_json())
+
+    def summary(self) -> dict[str, Any] | None:
+        """None while the run goes on, or where it was killed."""
+        return self.read_json("run.json")
+
+    def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Place an object into the run's folder under a name that people know."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        source = store.objects.path(digest)
-        if link:
-            try:
-                os.link(source, target)
-            except OSError:  # another file system
-                shutil.copyfile(source, target)
-        else:
-            shutil.copyfile(source, target)
-        return target
+        self._store.objects.place(digest, f"runs/{self.run_id}/{name}", link=link)
+
+    def local_copy(self, name: str) -> Path | None:
+        """The file on this machine: itself, or a copy of what lies behind the URL. None where there is none."""
+        if isinstance(self._folder, LocalFolder):
+            path = self._folder.path / name
+            return path if path.exists() else None
+        data = self._folder.read(name)
+        if data is None:
+            return None
+        copy = cache_folder() / "runs" / self.run_id / name
+        write_whole(copy, data)
+        return copy
 
 
 def runs(store: Store) -> Iterator[RunFolder]:
     """Newest first; names begin with their time."""
-    folder = Path(store.address) / "runs"
-    for path in sorted(folder.iterdir() if folder.exists() else [], reverse=True):
-        yield RunFolder(store, path.name)
+    return (RunFolder(store, name) for name in reversed(store.folder.folders("runs")))
 
 
 def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
@@ -197,9 +213,3 @@ def drops(results: Results, extra: list[Drop]) -> tuple[Drop, ...]:
                     for window in entry.result.record["dropped"]
                 ]
     return tuple(found)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

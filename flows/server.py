@@ -24,12 +24,13 @@ _PATIENCE = 180.0
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
-    """Within the block there is a Prefect API: the configured one (``PREFECT_API_URL``, a profile's), or our own."""
+def prefect_server() -> Iterator[int | None]:
+    """Within the block there is a Prefect API: the configured one (``PREFECT_API_URL``, a profile's), or our own, a
+    process whose id is given."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     if PREFECT_API_URL.value():
-        yield
+        yield None
         return
     print("starting a Prefect server for this run (PREFECT_API_URL is not set)", file=sys.stderr)
     port = _free_port()
@@ -38,7 +39,7 @@ def prefect_server() -> Iterator[None]:
         address = f"http://127.0.0.1:{port}/api"
         _wait_for(address, child)
         with temporary_settings({PREFECT_API_URL: address}):
-            yield
+            yield child.pid
     finally:
         child.terminate()
         child.communicate()

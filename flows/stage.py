@@ -6,7 +6,7 @@ the misses and hands the results on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +16,7 @@ from storage import Action, ActionResult, Blob, Store
 
 if TYPE_CHECKING:
     from flows.workbench import Workbench
+    from ipa_core.clips import Video
 
 StageName = Literal["clips", "poses", "candidates", "scores", "selection", "shards", "finetune", "evaluation"]
 STAGE_NAMES: tuple[StageName, ...] = (
@@ -49,8 +50,8 @@ class Item:
     """Keys of the actions whose results this one was made from."""
     needs: tuple[str, ...] = ()
     """Digests of the objects that computing it reads."""
-    source: Path | None = None
-    """A file outside the store that computing it reads; only `clips` has one."""
+    source: str | None = None
+    """Path or URL outside the store that computing it reads; only `clips` has one."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class Inputs(Protocol):
 
     store: Store
 
-    def file(self, path: Path) -> str: ...
+    def videos(self, videos: Sequence[Video]) -> list[str]:
+        """Of each video's bytes."""
 
     def model_weights(self) -> str: ...
 

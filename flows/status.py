@@ -46,9 +46,9 @@ class RunState:
 
 
 def run_state(folder: RunFolder) -> RunState:
-    progress = None if folder.has_ended() else folder.progress()
-    if folder.has_ended():
-        summary = folder.summary()
+    summary = folder.summary()
+    progress = folder.progress() if summary is None else None
+    if summary is not None:
         stages = tuple(StageTable(**row) for row in summary["stages"])
         state, error, outputs = summary["status"], summary["error"], summary["outputs"]
         dropped = len(summary["dropped"])

@@ -17,15 +17,16 @@ from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import TaskRunner
 
+from flows.clusters import Cluster, open_cluster, processes_for
 from flows.components import Components
 from flows.crew import BATCH_LIMIT, Batch, LocalCrew, OnDone, WorkersLost
-from flows.pool import DIED, end_with_parent
+from flows.pool import DIED
 from flows.stage import Place, RunStopped
 from flows.workbench import Outcome
 from flows.workers import RemoteWork
-from ipa_core.config import Execution, RunConfig
+from ipa_core.config import RunConfig
 from storage import Store
 
 Work = Callable[[Batch], list[Outcome]]
@@ -87,14 +88,15 @@ class PrefectCrew:
         self._config = config
         self._execution = config.execution
         self._local = LocalCrew(store, config, components, progress)
+        self._cluster = open_cluster(config.execution)
         self._work = RemoteWork(str(store.address), config, components)
         self._lock = Lock()
         self._runners: dict[Place, TaskRunner[Any]] = {}
 
     def slots(self, place: Place) -> int:
-        if self._is_handed_over(place) or not self._is_sent_out(place):
-            return 1 if self._is_handed_over(place) else self._local.slots(place)
-        return self._execution.gpus if place == "gpu" else self._execution.workers
+        if self._is_handed_over(place):
+            return 1
+        return processes_for(place, self._execution) if self._is_sent_out(place) else self._local.slots(place)
 
     def lanes(self, place: Place) -> int:
         return 1 if self._is_sent_out(place) or self._is_handed_over(place) else self._local.lanes(place)
@@ -108,22 +110,25 @@ class PrefectCrew:
         elif self._is_sent_out(batch.place):
             outcomes = self._send_out(batch)
         else:
+            if batch.place == "train" and self._cluster is not None:
+                self._cluster.release_gpus()
             return compute_batch(batch, lambda batch: self._local.run(batch, on_done), self._gpus(batch.place))
         for outcome in outcomes:
             on_done(outcome)
         return outcomes
 
     def end_stage(self) -> None:
-        """Prefect's runners belong to the flow run that they were started in, and a stage is one."""
-        for place in list(self._runners):
-            self._stop(place, self._runners[place])
+        for place, runner in list(self._runners.items()):
+            self._stop(place, runner)
 
     def close(self) -> None:
         self.end_stage()
+        if self._cluster is not None:
+            self._cluster.close()
         self._local.close()
 
     def _is_sent_out(self, place: Place) -> bool:
-        return self._execution.runner != "threads" and place in ("cpu", "gpu")
+        return self._cluster is not None and place in ("cpu", "gpu")
 
     def _is_handed_over(self, place: Place) -> bool:
         return self._execution.hand_over is not None and place in ("gpu", "train")
@@ -132,24 +137,24 @@ class PrefectCrew:
         return {"gpu": 1, "train": self._execution.train_processes}.get(place, 0)
 
     def _send_out(self, batch: Batch) -> list[Outcome]:
-        runner = self._runner(batch.place)
+        assert self._cluster is not None
+        runner = self._runner(self._cluster, batch.place)
         parameters = {"batch": batch, "work": self._work, "gpus": self._gpus(batch.place)}
-        with self._options(batch.place, runner):
+        with self._cluster.about(batch.place, runner):
             future = runner.submit(compute_batch, parameters=parameters)
         try:
             outcomes: list[Outcome] = future.result()
-        except _lost(self._execution) as death:
+        except self._cluster.death as death:
             _show_crash(future.task_run_id)
-            if self._execution.runner == "processes":
+            if not self._cluster.heals:
                 self._stop(batch.place, runner)
             raise WorkersLost(batch.label) from death
         return outcomes
 
-    def _runner(self, place: Place) -> TaskRunner[Any]:
+    def _runner(self, cluster: Cluster, place: Place) -> TaskRunner[Any]:
         with self._lock:
             if place not in self._runners:
-                self._runners[place] = _task_runner(self._execution, self.slots(place))
-                self._runners[place].__enter__()
+                self._runners[place] = cluster.task_runner(place).__enter__()
             return self._runners[place]
 
     def _stop(self, place: Place, runner: TaskRunner[Any]) -> None:
@@ -157,26 +162,6 @@ class PrefectCrew:
             if self._runners.get(place) is runner:
                 del self._runners[place]
                 runner.__exit__(None, None, None)
-
-    @contextmanager
-    def _options(self, place: Place, runner: Any) -> Iterator[None]:
-        """What a cluster is to know about a batch: that it takes a GPU, that nobody else is to try it again."""
-        if self._execution.runner == "ray":
-            from prefect_ray.context import remote_options
-
-            # Ray would end a process that used a GPU after each task, and its model with it.
-            gpu = {"num_gpus": 1, "max_calls": 0} if place == "gpu" else {}
-            with remote_options(num_cpus=1, max_retries=0, **gpu):
-                yield
-        elif self._execution.runner == "dask" and place == "gpu":
-            from dask.base import annotate
-
-            workers = runner.client.scheduler_info(n_workers=-1)["workers"].values()
-            marked = any("GPU" in worker["resources"] for worker in workers)
-            with annotate(**({"resources": {"GPU": 1}} if marked else {})):
-                yield
-        else:
-            yield
 
     def _hand_over(self, batch: Batch) -> list[Outcome]:
         """Have a run of the deployment do the stage, and look up what it made."""
@@ -214,51 +199,3 @@ def _show_crash(task_run: UUID) -> None:
             # The task died before the server heard of it.
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
-
-
-def _task_runner(execution: Execution, slots: int) -> TaskRunner[Any]:
-    match execution.runner:
-        case "processes":
-            return ProcessPoolTaskRunner(max_workers=slots, initializer=_start_worker)
-        case "dask":
-            from prefect_dask.task_runners import DaskTaskRunner
-
-            if execution.cluster:
-                return DaskTaskRunner(address=execution.cluster)
-            # A process a GPU (or core). A batch whose worker died is not for another worker to die of.
-            import dask
-
-            dask.config.set({"distributed.scheduler.allowed-failures": 0})
-            kwargs = {"n_workers": slots, "threads_per_worker": 1, "dashboard_address": None}
-            return DaskTaskRunner(cluster_kwargs=kwargs)
-        case "ray":
-            from prefect_ray.task_runners import RayTaskRunner
-
-            here = {"num_cpus": slots, "num_gpus": execution.gpus, "include_dashboard": False, "log_to_driver": False}
-            ray: TaskRunner[Any] = RayTaskRunner(execution.cluster, None if execution.cluster else here)
-            return ray
-        case "threads":
-            raise ValueError("threads have no task runner of their own")
-
-
-def _start_worker() -> None:
-    import threading
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _lost(execution: Execution) -> tuple[type[BaseException], ...]:
-    """What a runner raises for a task whose process died."""
-    match execution.runner:
-        case "dask":
-            from distributed import KilledWorker
-
-            return (KilledWorker,)
-        case "ray":
-            from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
-
-            return (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
-        case _:
-            from concurrent.futures.process import BrokenProcessPool
-
-            return (BrokenProcessPool,)

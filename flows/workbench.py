@@ -54,17 +54,17 @@ class Workbench:
         self.store = store
         self.config = config
         self.progress = progress
-        self._components = components
+        self.components = components
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
 
     @cached_property
     def extractor(self) -> PoseExtractor:
-        return self._components.pose_extractor(self.config.poses)
+        return self.components.pose_extractor(self.config.poses)
 
     @cached_property
     def scorer(self) -> HandScorer:
-        return self._components.hand_scorer(self.config.scores, self.extractor)
+        return self.components.hand_scorer(self.config.scores, self.extractor)
 
     def model(self, lora: str | None = None) -> AnimationModel:
         """The animation model, with the LoRA of this digest. One at a time is kept: two may not fit on a GPU."""
@@ -73,18 +73,21 @@ class Workbench:
             weights = self.store.objects.get(lora) if lora else None
             self._model = (
                 lora,
-                self._components.animation_model(self.config.candidates.model, self.config.execution, weights, True),
+                self.components.animation_model(self.config.candidates.model, self.config.execution, weights, True),
             )
         return self._model[1]
 
-    def drop_model(self) -> None:
-        """Free the memory that the kept model takes."""
-        self._model = None
+    def make_room(self) -> None:
+        """Let go of the kept model: another process needs its memory, on a GPU the driver's too."""
+        if self._model is None:
+            return
+        import gc
 
-    def model_for_training(self) -> AnimationModel:
-        """The base model without its text encoder, not kept; the kept one makes room for it."""
-        self.drop_model()
-        return self._components.animation_model(self.config.candidates.model, self.config.execution, None, False)
+        import torch
+
+        self._model = None
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def features(self, config: ExtractorConfig) -> FeatureExtractor:
         if config.sha256 not in self._features:

@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
+TrainStrategy = Literal["ddp", "fsdp2"]
 
 
 class ConfigError(Exception):
@@ -32,9 +33,11 @@ class ClipsConfig(Config):
     """Driving videos -> clips."""
 
     sources: tuple[str, ...]
-    """Video files, folders (read recursively) or globs. Paths never enter a key: their bytes do."""
+    """Video files, folders (read recursively) or globs, also as URLs (`s3://bucket/videos/`). Paths never enter a key:
+    their bytes do."""
     metadata: str | None = None
-    """CSV or Parquet table with a column `file` (name or path as under sources) and any of `prompt`, `group`."""
+    """CSV or Parquet table (or its URL) with a column `file` (name or path as under sources) and any of `prompt`,
+    `group`."""
     prompt: str = ""
     """For videos without a prompt of their own."""
     frames: PositiveInt = 81
@@ -232,7 +235,7 @@ class Execution(Config):
     """How a run is computed. Never in a key; may change low bits: the first committed result stands."""
 
     store: str | None = None
-    """Folder of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    """Folder or URL (`s3://bucket/store`) of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
@@ -244,7 +247,9 @@ class Execution(Config):
     gpus: PositiveInt = 1
     """Batches of model work at once; each runs on a GPU of its own."""
     train_processes: PositiveInt = 1
-    """Processes of the training, a GPU each; a batch is divided among them."""
+    """Processes that train together, a GPU each; `alignment.batch_size` is shared among them."""
+    train_strategy: TrainStrategy = "ddp"
+    """What several hold of the model. `ddp`: each the whole; `fsdp2`: each a part, for models too large for one GPU."""
     hand_over: str | None = None
     """A deployment on a GPU work pool, such as `retrain/generate`, whose runs do the stages that need the model; the
     store must be one that both sides reach. None does them where the run is."""
@@ -269,6 +274,16 @@ class RunConfig(Config):
     alignment: AlignmentConfig = AlignmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        parts = self.alignment.accumulation * self.execution.train_processes
+        if self.alignment.batch_size % parts:
+            raise ValueError(
+                "alignment.batch_size must be a multiple of alignment.accumulation times execution.train_processes, "
+                f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
+            )
+        return self
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -298,7 +313,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         lines = [
+            # What is wrong between two stages has no place of its own, and would show the whole file.
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
+            if problem["loc"]
+            else problem["msg"]
             for problem in error.errors()
         ]
         raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None

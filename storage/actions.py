@@ -188,7 +188,7 @@ class ActionCache:
 
     def stages(self) -> list[str]:
         """Stages that have results."""
-        return sorted({name.split("/")[1] for name in self._folder.names("actions")})
+        return self._folder.folders("actions")
 
 
 # An action file is one JSON object: the key, the result, and the digest of those two as they stand there.
@@ -241,13 +241,15 @@ class Store:
     """The absolute path, or the URL."""
 
     def __init__(self, address: str | Path) -> None:
-        folder = open_folder(address)
+        self.folder = folder = open_folder(address)
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         _claim(folder, self.address)
         self.objects = ObjectStore(self.address)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
-        self.digests = FileDigests((folder.path if isinstance(folder, LocalFolder) else cache_folder()) / "files.json")
+        # Files are this machine's; what lies behind URLs is the same for all who share the store.
+        machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
+        self.digests = FileDigests(machine / "files.json", urls=folder)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
         return Store, (self.address,)

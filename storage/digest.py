@@ -9,12 +9,13 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
-from storage.folders import read_whole, write_whole
+from storage.folders import Folder, LocalFolder
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LARGE = 16 * 2**20  # From here on the threads earn more than they cost to start.
@@ -91,28 +92,29 @@ def _threads(size: int) -> int:
 
 
 class FileDigests:
-    """Digests of files and folders; what was hashed before and has the same stat since is not read again.
+    """Digests of files, folders and URLs; what was hashed before and is the same since is not read again.
 
-    The cache file only saves time. Several processes may share it: the last :meth:`save` wins, whole.
+    Files are remembered in ``address_of_cache_file`` by their stat, URLs in ``urls.json`` of the folder ``urls`` by the
+    version that their listing tells. Both only save time.
     """
 
-    def __init__(self, address_of_cache_file: Path | None) -> None:
-        self._cache_file = address_of_cache_file
-        self._known: dict[str, list[Any]] = self._load()
-        self._changed: dict[str, list[Any]] = {}
+    def __init__(self, address_of_cache_file: Path | None, urls: Folder | None = None) -> None:
+        beside = None if address_of_cache_file is None else LocalFolder(address_of_cache_file.parent)
+        self._files = _Memory(beside, "" if address_of_cache_file is None else address_of_cache_file.name)
+        self._urls = _Memory(urls, "urls.json")
 
     def file(self, path: Path | str) -> str:
         """Digest of the bytes; name and times play no part. Links are followed. Raises ``OSError``."""
         real = Path(os.path.realpath(path))
         before = _identity(real)
-        entry = self._known.get(str(real))
-        if entry is not None and entry[:-1] == before:
-            return entry[-1]
+        known = self._files.get(str(real), before)
+        if known is not None:
+            return known
         now = time.time_ns()
         digest = digest_file(real)
         # A file that was written a moment ago may be written again without any change of its times.
         if _identity(real) == before and real.stat().st_mtime_ns < now - _RACY_NANOSECONDS:
-            self._known[str(real)] = self._changed[str(real)] = [*before, digest]
+            self._files.put(str(real), before, digest)
         return digest
 
     def tree(self, folder: Path | str) -> str:
@@ -122,15 +124,46 @@ class FileDigests:
         """
         return digest_config(sorted([name, self.file(path)] for name, path in _files_below(Path(folder))))
 
+    def url(self, url: str, version: str) -> str | None:
+        """Digest that was remembered for this version of what lies behind the URL; None where none was."""
+        return self._urls.get(url, [version])
+
+    def remember_url(self, url: str, version: str, digest: str) -> None:
+        self._urls.put(url, [version], digest)
+
     def save(self) -> None:
-        """Write the cache file, keeping what other processes have saved meanwhile."""
-        if self._cache_file is not None and self._changed:
+        """Write what is new, keeping what other processes have saved meanwhile."""
+        self._files.save()
+        self._urls.save()
+
+
+class _Memory:
+    """Name -> identity and digest, in one JSON file. Several processes may share it: the last to save wins, whole."""
+
+    def __init__(self, folder: Folder | None, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._changed: dict[str, list[Any]] = {}
+
+    @cached_property
+    def _known(self) -> dict[str, list[Any]]:
+        return self._load()
+
+    def get(self, name: str, identity: list[Any]) -> str | None:
+        entry = self._known.get(name)
+        return entry[-1] if entry is not None and entry[:-1] == identity else None
+
+    def put(self, name: str, identity: list[Any], digest: str) -> None:
+        self._known[name] = self._changed[name] = [*identity, digest]
+
+    def save(self) -> None:
+        if self._folder is not None and self._changed:
             self._known = self._load() | self._changed
-            write_whole(self._cache_file, json_bytes(self._known))
+            self._folder.write(self._name, json_bytes(self._known))
             self._changed = {}
 
     def _load(self) -> dict[str, list[Any]]:
-        data = read_whole(self._cache_file) if self._cache_file is not None else None
+        data = None if self._folder is None else self._folder.read(self._name)
         try:
             known = json.loads(data or b"{}")
         except ValueError:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from storage.remote import RemoteFolder
+
+Value = TypeVar("Value")
+Found = TypeVar("Found")
 
 
 class StoreError(Exception):
@@ -108,6 +114,13 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
+    def address(self, name: str = "") -> str:
+        """Absolute path of a name, as text."""
+        return str(self.path / name)
+
+    def below(self, name: str) -> LocalFolder:
+        return LocalFolder(self.path / name)
+
     def read(self, name: str) -> bytes | None:
         return read_whole(self.path / name)
 
@@ -165,6 +178,29 @@ class LocalFolder:
             if size is not None:
                 yield name, size
 
+    def folders(self, prefix: str = "") -> list[str]:
+        """Names of the folders right below ``prefix`` that hold files, sorted."""
+        with one_sentence(f"list {self.path / prefix}"):
+            try:
+                found = sorted(entry.name for entry in os.scandir(self.path / prefix) if entry.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        below = self.below(prefix)
+        return [name for name in found if not name.startswith(".") and next(below.names(name), None) is not None]
+
+    def copy(self, name: str, to: str, *, link: bool = False) -> bool:
+        """Copy a file within the folder; False where there is none. ``link`` takes no space where that is possible."""
+        temporary = temporary_for(self.path / to)
+        with one_sentence(f"copy {self.path / name} to {self.path / to}"):
+            make_folder(temporary.parent)
+            try:
+                _link_or_copy(self.path / name, temporary, link)
+                return publish(temporary, self.path / to)
+            except FileNotFoundError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+
     def move(self, name: str, to: str) -> None:
         with one_sentence(f"move {self.path / name} to {self.path / to}"):
             make_folder((self.path / to).parent)
@@ -183,101 +219,48 @@ class LocalFolder:
                     if temporary.stat().st_mtime < before:
                         temporary.unlink()
 
+    def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
+        """``function`` of each value, in their order."""
+        return map(function, values)
+
+
+def _link_or_copy(source: Path, target: Path, link: bool) -> None:
+    if link:
+        try:
+            target.hardlink_to(source)
+            return
+        except FileNotFoundError:
+            raise
+        except OSError:  # Another file system, or one without links.
+            pass
+    shutil.copyfile(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
 
 def _unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
-class RemoteFolder:
-    """The same behind an fsspec URL whose protocol puts whole objects (``s3://``, ``memory://``)."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-
-    @cached_property
-    def _filesystem(self) -> tuple[Any, str]:
-        import fsspec.core
-
-        return fsspec.core.url_to_fs(self.url, use_listings_cache=False)
-
-    def read(self, name: str) -> bytes | None:
-        filesystem, root = self._filesystem
-        with one_sentence(f"read {self.url}/{name}"):
-            try:
-                return filesystem.cat_file(f"{root}/{name}")
-            except FileNotFoundError:
-                return None
-
-    def read_many(self, prefix: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        filesystem, root = self._filesystem
-        there = {name.removeprefix(f"{prefix}/") for name in self.names(prefix)}
-        paths = {f"{root}/{prefix}/{name}": name for name in names if name in there}
-        with one_sentence(f"read {self.url}/{prefix}"):
-            for path, data in filesystem.cat(list(paths), on_error="omit").items() if paths else ():
-                yield paths[path], data
-
-    def write(self, name: str, data: bytes | mmap, replace: bool = True) -> bool:
-        filesystem, root = self._filesystem
-        with one_sentence(f"write {self.url}/{name}"):
-            try:
-                filesystem.pipe_file(f"{root}/{name}", bytes(data), mode="overwrite" if replace else "create")
-            except FileExistsError:
-                return False
-        return True
-
-    def refresh(self, name: str, size: int) -> bool:
-        return self.size(name) == size
-
-    def size(self, name: str) -> int | None:
-        filesystem, root = self._filesystem
-        with one_sentence(f"read {self.url}/{name}"):
-            try:
-                return filesystem.size(f"{root}/{name}")
-            except FileNotFoundError:
-                return None
-
-    def modified(self, name: str) -> float | None:
-        filesystem, root = self._filesystem
-        with one_sentence(f"read {self.url}/{name}"):
-            try:
-                return filesystem.modified(f"{root}/{name}").timestamp()
-            except FileNotFoundError:
-                return None
-
-    def names(self, prefix: str = "") -> Iterator[str]:
-        return (name for name, _ in self.sizes(prefix))
-
-    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        filesystem, root = self._filesystem
-        with one_sentence(f"list {self.url}/{prefix}"):
-            found = filesystem.find(f"{root}/{prefix}".rstrip("/"), detail=True)
-        for path, about in found.items():
-            yield path.removeprefix(f"{root}/"), about["size"]
-
-    def move(self, name: str, to: str) -> None:
-        filesystem, root = self._filesystem
-        with one_sentence(f"move {self.url}/{name} to {to}"), suppress(FileNotFoundError):
-            filesystem.mv(f"{root}/{name}", f"{root}/{to}")
-
-    def delete(self, name: str) -> None:
-        filesystem, root = self._filesystem
-        with one_sentence(f"delete {self.url}/{name}"), suppress(FileNotFoundError):
-            filesystem.rm_file(f"{root}/{name}")
-
-    def remove_temporaries(self, before: float) -> None:
-        """There are none: the protocol puts objects whole."""
-
-
-Folder = LocalFolder | RemoteFolder
+Folder: TypeAlias = "LocalFolder | RemoteFolder"
 
 
 def open_folder(address: str | Path) -> Folder:
-    """A path or a ``file://`` URL is a local folder; any other URL goes through fsspec."""
-    text = str(address)
-    if text.startswith("file://"):
-        return LocalFolder(Path(text.removeprefix("file://")))
-    return RemoteFolder(text) if "://" in text else LocalFolder(Path(text).expanduser())
+    """A path or a ``file://`` URL is a local folder; any other URL goes through fsspec.
+
+    Raises :class:`StoreError` for a URL that names no bucket.
+    """
+    protocol, separator, place = str(address).partition("://")
+    if not separator:
+        return LocalFolder(Path(address).expanduser())
+    if protocol == "file":
+        return LocalFolder(Path(place))
+    if not place.strip("/"):
+        raise StoreError(f"{address} names no bucket: write {protocol}://bucket/folder")
+    from storage.remote import RemoteFolder
+
+    return RemoteFolder(str(address))
 
 
 def cache_folder() -> Path:

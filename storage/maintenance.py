@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.actions import Store
-from storage.folders import open_folder
 from storage.objects import CorruptObject, MissingObject
 
 _SPARED_SECONDS = 3600.0
@@ -67,13 +66,10 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     total = sum(size for _, size in objects)
     done = 0
     corrupt = []
-    for digest, size in objects:
-        try:
-            store.objects.check(digest)
-        except CorruptObject:
+    intact = store.folder.each(lambda about: _intact(store, about[0]), objects)
+    for (digest, size), right in zip(objects, intact, strict=True):
+        if not right:
             corrupt.append(digest)
-        except MissingObject:  # Removed by somebody else since the listing.
-            pass
         done += size
         if progress is not None:
             progress(done, total)
@@ -83,8 +79,7 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
 def gc(store: Store, keep: set[str]) -> Removed:
     """Drop the objects that no result has as input or output and ``keep`` doesn't name, unless put in the last hour.
 
-    What killed processes left half-written goes too. Behind a URL, an object that is put again keeps its first time:
-    collect there while no run is going.
+    What killed processes left half-written goes too.
     """
     referenced = set(keep)
     for stage in store.actions.stages():
@@ -92,21 +87,36 @@ def gc(store: Store, keep: set[str]) -> Removed:
             referenced.update(blob.digest for blob in result.outputs.values())
             referenced.update(result.action.inputs.values())
     before = time.time() - _SPARED_SECONDS
-    open_folder(store.address).remove_temporaries(before)
+    store.folder.remove_temporaries(before)
     unreferenced = [digest for digest, _ in store.objects.all() if digest not in referenced]
-    return drop(store, (digest for digest in unreferenced if _older(store, digest, before)))
+    old = store.folder.each(lambda digest: _older(store, digest, before), unreferenced)
+    return drop(store, [digest for digest, is_old in zip(unreferenced, old, strict=True) if is_old])
 
 
 def drop(store: Store, digests: Iterable[str]) -> Removed:
     """Remove objects, for retention; their actions stay, and are computed again only when the bytes are needed."""
-    sizes = []
-    for digest in digests:
-        try:
-            sizes.append(store.objects.size(digest))
-        except MissingObject:
-            continue
-        store.objects.delete(digest)
+    sizes = [size for size in store.folder.each(lambda digest: _delete(store, digest), digests) if size is not None]
     return Removed(len(sizes), sum(sizes))
+
+
+def _delete(store: Store, digest: str) -> int | None:
+    """The bytes that went; None where there was no such object."""
+    try:
+        size = store.objects.size(digest)
+    except MissingObject:
+        return None
+    store.objects.delete(digest)
+    return size
+
+
+def _intact(store: Store, digest: str) -> bool:
+    try:
+        store.objects.check(digest)
+    except CorruptObject:
+        return False
+    except MissingObject:  # Removed by somebody else since the listing.
+        pass
+    return True
 
 
 def _incomplete(store: Store) -> Iterable[IncompleteAction]:

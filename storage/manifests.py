@@ -39,6 +39,7 @@ def write_manifest(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """What :func:`write_manifest` writes."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {}
     for name in names:
@@ -56,6 +57,11 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     data = read_whole(path)
     if data is None:
         raise StoreError(f"there is no table {path}")
+    return table_rows(data)
+
+
+def table_rows(data: bytes) -> list[dict[str, Any]]:
+    """The rows of :func:`table_bytes`. Raises ``ValueError`` where it is no Parquet."""
     return pq.read_table(io.BytesIO(data)).to_pylist()
 
 

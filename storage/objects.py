@@ -109,14 +109,15 @@ class ObjectStore:
         folders = defaultdict(set)
         for digest in digests:
             folders[_name(digest).rpartition("/")[0]].add(digest)
-        absent: set[str] = set()
-        for folder, wanted in folders.items():
-            if len(wanted) < 8:
-                absent.update(digest for digest in wanted if not self.has(digest))
-            else:
-                there = set(self._folder.names(folder))
-                absent.update(digest for digest in wanted if _name(digest) not in there)
-        return absent
+        return set().union(*self._folder.each(self._absent, folders.items()))
+
+    def _absent(self, wanted_in: tuple[str, set[str]]) -> set[str]:
+        """Those of the digests of one folder that are not there."""
+        folder, wanted = wanted_in
+        if len(wanted) < 8:
+            return {digest for digest in wanted if not self.has(digest)}
+        there = set(self._folder.names(folder))
+        return {digest for digest in wanted if _name(digest) not in there}
 
     def size(self, digest: str) -> int:
         """In bytes. Raises :class:`MissingObject`."""
@@ -124,6 +125,16 @@ class ObjectStore:
         if size is None:
             raise MissingObject(digest)
         return size
+
+    def place(self, digest: str, name: str, *, link: bool = False) -> None:
+        """Copy an object to another name of the store, for people; ``link`` takes no space where that is possible.
+
+        Raises :class:`MissingObject`, and of a local store :class:`CorruptObject`: behind a URL the server copies.
+        """
+        if isinstance(self._folder, LocalFolder):
+            self.path(digest)
+        if not self._folder.copy(_name(digest), name, link=link):
+            raise MissingObject(digest)
 
     def delete(self, digest: str) -> None:
         """Remove an object; one that is not there is no error."""

@@ -12,11 +12,12 @@ import numpy as np
 
 from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
 from flows.workbench import Workbench
-from ipa_core.clips import CutClip, cut_video, find_videos, read_metadata, split_of
+from ipa_core.clips import CutClip, Video, cut_video, find_videos, is_url, local_file, read_metadata, split_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Box, Clip
 from ipa_core.video import encode_png, encode_video
 from storage import Action
+from storage.digest import digest_file
 
 NAME: Final = "clips"
 VERSION: Final = 1
@@ -42,12 +43,12 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     found: dict[str, Item] = {}
     dropped: list[Drop] = []
     videos = find_videos(config.clips.sources)
-    for video, name in zip(videos, _names(videos), strict=True):
-        action = Action(NAME, VERSION, settings, {"video": inputs.file(video), **people})
+    for video, name, digest in zip(videos, _names(videos), inputs.videos(videos), strict=True):
+        action = Action(NAME, VERSION, settings, {"video": digest, **people})
         if action.key in found:
             dropped.append(Drop(NAME, name, f"the same bytes as {found[action.key].name}"))
         else:
-            found[action.key] = Item(name, action, source=video)
+            found[action.key] = Item(name, action, source=video.address)
     return StageItems(tuple(found.values()), tuple(dropped))
 
 
@@ -56,13 +57,20 @@ WAVES: Final = (items,)
 
 def compute(item: Item, bench: Workbench) -> Output:
     assert item.source is not None
+    with local_file(item.source) as video:
+        if is_url(item.source) and digest_file(video) != item.action.inputs["video"]:
+            raise OSError(f"{item.source} has been replaced since this run began; the next run takes what it is now")
+        return _cut(video, item, bench)
+
+
+def _cut(video: Path, item: Item, bench: Workbench) -> Output:
     config = bench.config.clips
     source = item.action.inputs["video"]
     people = partial(_people, bench) if config.crop == "person" else None
     objects: dict[str, bytes] = {}
     clips: list[dict[str, object]] = []
     dropped: list[dict[str, object]] = []
-    for part in cut_video(item.source, source, config, people):
+    for part in cut_video(video, source, config, people):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
             objects[f"{part.index:03d}.png"] = encode_png(part.frames[part.reference_index])
@@ -94,7 +102,7 @@ def nothing_left(config: RunConfig, results: Results) -> str | None:
 
 def named_clips(config: RunConfig, results: Results) -> list[NamedClip]:
     """All clips of the run, each with prompt, group and split as the config and its metadata say today."""
-    metadata = read_metadata(Path(config.clips.metadata)) if config.clips.metadata else None
+    metadata = read_metadata(config.clips.metadata) if config.clips.metadata else None
     clips: list[NamedClip] = []
     for item, result in results.done(NAME):
         about = metadata.lookup(item.source) if metadata and item.source else None
@@ -123,7 +131,7 @@ def named_clips(config: RunConfig, results: Results) -> list[NamedClip]:
     return clips
 
 
-def _names(videos: list[Path]) -> list[str]:
+def _names(videos: list[Video]) -> list[str]:
     """File names; with the folder where a name stands twice."""
     seen = Counter(video.name for video in videos)
-    return [video.name if seen[video.name] == 1 else f"{video.parent.name}/{video.name}" for video in videos]
+    return [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]

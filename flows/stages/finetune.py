@@ -1,23 +1,24 @@
-"""Shards -> aligned LoRA. One item, resumed from its checkpoint after a crash."""
+"""Shards -> aligned LoRA. One item, trained in a process of its own, resumed from its checkpoint after a crash."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 from typing import Final
 
 import yaml
 
 from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.training import LORA as LORA
+from flows.training import RECORD, Job, function_name, train_apart
 from flows.workbench import Workbench
 from ipa_core.config import RunConfig
-from storage import Action, Store
+from storage import Action
 
 NAME: Final = "finetune"
 VERSION: Final = 1
 PLACE: Final = "train"
-LORA: Final = "pytorch_lora_weights.safetensors"
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
@@ -35,51 +36,27 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
 WAVES: Final = (items,)
 
 
-@dataclass(frozen=True)
-class Slot:
-    """The checkpoints of one action."""
-
-    store: Store
-    key: str
-
-    def load(self) -> bytes | None:
-        found = self.store.checkpoints.load(self.key)
-        return None if found is None else found[1]
-
-    def save(self, step: int, data: bytes) -> None:
-        self.store.checkpoints.save(self.key, step, data)
-
-
 def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.alignment import ShardSamples, StepLog, TensorBoardLog, model_card, train
+    from ipa_core.alignment import model_card
 
     config = bench.config.alignment
-    samples = ShardSamples([bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))])
-    tensorboard = TensorBoardLog(Path(bench.store.address) / "tensorboard" / item.action.key)
-
-    def on_step(entry: StepLog) -> None:
-        tensorboard(entry)
-        bench.progress(entry.step + 1, entry.steps)
-
-    try:
-        slot = Slot(bench.store, item.action.key)
-        trained = train(bench.model_for_training(), samples, config, checkpoints=slot, on_step=on_step)
-    finally:
-        tensorboard.close()
-    base = Path(bench.config.candidates.model.path)
-    card = model_card(config, base.name if base.is_absolute() else str(base), len(samples))
-    # Without the seconds: the same training gives the same bytes.
-    history = [entry.model_dump(exclude={"seconds"}) for entry in trained.history]
-    return Output(
-        {"steps": config.steps, "samples": len(samples), "loss": trained.history[-1].loss},
-        {
-            LORA: trained.weights,
-            "comfyui_lora.safetensors": trained.comfyui,
-            "README.md": card.encode(),
-            "alignment.yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode(),
-            "training.json": json.dumps(history).encode(),
-        },
+    folder = Path(tempfile.mkdtemp(dir=bench.scratch))
+    job = Job(
+        config=bench.config,
+        key=item.action.key,
+        store=str(bench.store.address),
+        shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
+        animation_model=function_name(bench.components.animation_model),
+        output=folder / "output",
     )
+    bench.make_room()
+    train_apart(job, bench.progress)
+    files = {path.name: path for path in job.output.iterdir()}
+    record = json.loads(files.pop(RECORD).read_text())
+    base = Path(bench.config.candidates.model.path)
+    card = model_card(config, base.name if base.is_absolute() else str(base), record["samples"])
+    settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 
 
 def _tars(item: Item) -> list[str]:

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from ipa_core.alignment.halo import halo_error
     from ipa_core.alignment.log import StepLog, TensorBoardLog
     from ipa_core.alignment.loss import FlowIPALoss, flow_ipa_loss
+    from ipa_core.alignment.processes import Processes, launched
     from ipa_core.alignment.trainer import TrainedLoRA, train
 
 _HOMES = {
     "CheckpointSlot": "checkpoint",
     "FlowIPALoss": "loss",
+    "Processes": "processes",
     "ShardSamples": "data",
     "StepLog": "log",
     "TensorBoardLog": "log",
@@ -31,6 +33,7 @@ _HOMES = {
     "flow_target": "flow",
     "halo_error": "halo",
     "interpolate": "flow",
+    "launched": "processes",
     "model_card": "card",
     "train": "trainer",
 }
@@ -38,6 +41,7 @@ _HOMES = {
 __all__ = [
     "CheckpointSlot",
     "FlowIPALoss",
+    "Processes",
     "ShardSamples",
     "StepLog",
     "TensorBoardLog",
@@ -47,6 +51,7 @@ __all__ = [
     "flow_target",
     "halo_error",
     "interpolate",
+    "launched",
     "model_card",
     "train",
 ]

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from ipa_core.alignment.log import StepLog
+from ipa_core.alignment.processes import as_held, whole
 
 
 class CheckpointSlot(Protocol):
@@ -53,7 +54,8 @@ class Checkpoint:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         adapter: dict[str, Tensor] = {}
         optimizer: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in safetensors.torch.load(data).items():
+        # Loaded in the order of a hash map. The processes of a run talk tensor by tensor, in the order of this.
+        for path, tensor in sorted(safetensors.torch.load(data).items()):
             kind, name, *entry = path.split("/")
             if kind == "adapter":
                 adapter[name] = tensor
@@ -65,11 +67,11 @@ class Checkpoint:
 def capture(
     parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, history: Sequence[StepLog]
 ) -> Checkpoint:
-    """The state of a run as it stands."""
+    """The state of a run as it stands. Of several processes each must ask; all get the same."""
     return Checkpoint(
-        adapter={name: parameter.detach().cpu() for name, parameter in parameters.items()},
+        adapter={name: whole(parameter.detach()).cpu() for name, parameter in parameters.items()},
         optimizer={
-            name: {entry: value.cpu() for entry, value in optimizer.state[parameter].items()}
+            name: {entry: whole(value).cpu() for entry, value in optimizer.state[parameter].items()}
             for name, parameter in parameters.items()
         },
         history=tuple(history),
@@ -84,9 +86,9 @@ def restore(
     if saved != {name: list(parameter.shape) for name, parameter in parameters.items()}:
         raise ValueError("the checkpoint belongs to a LoRA with other layers or another rank than this run's")
     for name, parameter in parameters.items():
-        parameter.data.copy_(checkpoint.adapter[name])
+        parameter.data.copy_(as_held(checkpoint.adapter[name], parameter))
         # AdamW keeps its step count, a scalar, on the CPU.
         optimizer.state[parameter] = {
-            entry: value.to(parameter.device) if value.ndim else value
+            entry: as_held(value, parameter) if value.ndim else value
             for entry, value in checkpoint.optimizer[name].items()
         }

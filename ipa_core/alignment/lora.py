@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from ipa_core.alignment.draws import generator
+from ipa_core.alignment.processes import whole
 from ipa_core.config import AlignmentConfig
 
 _COMFYUI_ATTENTION = {"attn1": "self_attn", "attn2": "cross_attn"}
@@ -53,11 +54,11 @@ def add_lora(transformer: torch.nn.Module, config: AlignmentConfig) -> None:
 
 
 @contextmanager
-def lora(transformer: torch.nn.Module, config: AlignmentConfig) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Within the block the transformer carries a fresh LoRA, whose parameters are given by name; after it, none."""
+def lora(transformer: torch.nn.Module, config: AlignmentConfig) -> Iterator[None]:
+    """Within the block the transformer carries a fresh LoRA; after it, none."""
     add_lora(transformer, config)
     try:
-        yield lora_parameters(transformer)
+        yield
     finally:
         cast(Any, transformer).unload_lora()
 
@@ -101,7 +102,7 @@ def comfyui_name(name: str) -> tuple[str, str]:
 
 def _lora_state(transformer: torch.nn.Module) -> dict[str, Tensor]:
     state = get_peft_model_state_dict(transformer)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in state.items()}
 
 
 def _ordered(data: bytes) -> bytes:

@@ -27,5 +27,7 @@ def adapter_off(transformer: torch.nn.Module) -> Iterator[None]:
 
 def reference_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     """e_ref ``[B]``, without gradient: computed as e_theta is, so that the two are equal before the first step."""
-    with adapter_off(model.transformer), torch.no_grad():
+    # Several processes may have wrapped it (DistributedDataParallel).
+    transformer = getattr(model.transformer, "module", model.transformer)
+    with adapter_off(transformer), torch.no_grad():
         return velocity_error(model, batch, config)

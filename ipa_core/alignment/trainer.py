@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -22,8 +22,9 @@ from ipa_core.alignment.checkpoint import Checkpoint, CheckpointSlot, capture, r
 from ipa_core.alignment.data import TrainingSample, prepare
 from ipa_core.alignment.draws import visits
 from ipa_core.alignment.log import StepLog
-from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_to_bytes
+from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_parameters, lora_to_bytes
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
+from ipa_core.alignment.processes import Processes, whole
 from ipa_core.alignment.reference import reference_error
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
@@ -31,6 +32,7 @@ from ipa_core.records import Digest
 
 _KEPT_IN_MEMORY = 64
 """Prepared samples; one of 81 frames at 832 x 480 takes about 70 MB."""
+_ALONE = Processes()
 
 
 class TrainingSamples(Protocol):
@@ -61,20 +63,26 @@ def train(
     *,
     checkpoints: CheckpointSlot,
     on_step: Callable[[StepLog], None],
+    processes: Processes = _ALONE,
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
     frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
 
+    Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
+    float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
+
     Raises:
-        ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter.
+        ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
+            the processes can't share evenly.
         FloatingPointError: the loss or its gradient is not finite.
     """
     if not samples.digests:
         raise ValueError("there are no samples to train on")
     transformer = model.transformer
-    part_size = config.batch_size // config.accumulation
+    share = processes.share(config.batch_size, config.accumulation)
+    part_size = config.batch_size // config.accumulation // processes.count
     # No dropout: model and reference must be the same function before the first step.
     transformer.eval()
 
@@ -82,29 +90,34 @@ def train(
     def example(index: int) -> Example:
         return prepare(samples[index], model, config)
 
-    with lora(transformer, config) as parameters, _gradient_checkpointing(transformer, config):
+    with lora(transformer, config), processes.spread(model), _gradient_checkpointing(transformer, config):
+        parameters = lora_parameters(transformer)
         optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
         history: list[StepLog] = []
         saved = checkpoints.load()
         if saved is not None:
-            checkpoint = Checkpoint.from_bytes(saved)
-            restore(checkpoint, parameters, optimizer)
-            history += checkpoint.history
+            left = Checkpoint.from_bytes(saved)
+            restore(left, parameters, optimizer)
+            history += left.history
         for step in range(len(history), config.steps):
             started = time.monotonic()
-            chosen = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)
+            chosen = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)[share]
             optimizer.zero_grad()
             parts = []
-            for first in range(0, config.batch_size, part_size):
+            for first in range(0, len(chosen), part_size):
                 part = chosen[first : first + part_size]
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
                 parts.append(_learn(model, batch, config))
             grad_norm = _take_step(optimizer, step, config)
-            history.append(_log(parts, step, config, grad_norm, time.monotonic() - started))
-            on_step(history[-1])
+            means = _means(parts, processes)
+            history.append(_log(means, step, config, grad_norm, time.monotonic() - started))
+            if processes.first:
+                on_step(history[-1])
             if len(history) % config.checkpoint_every == 0 or len(history) == config.steps:
-                checkpoints.save(len(history), capture(parameters, optimizer, history).to_bytes())
+                checkpoint = capture(parameters, optimizer, history)
+                if processes.first:
+                    checkpoints.save(len(history), checkpoint.to_bytes())
         return TrainedLoRA(lora_to_bytes(transformer), comfyui_lora_bytes(transformer), tuple(history))
 
 
@@ -145,7 +158,7 @@ def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> _Par
 def _take_step(optimizer: torch.optim.Optimizer, step: int, config: AlignmentConfig) -> float:
     """Clip the gradient, update the adapter, and return the gradient's norm before clipping."""
     [group] = optimizer.param_groups
-    grad_norm = torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm).item()
+    grad_norm = whole(torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm)).item()
     if not math.isfinite(grad_norm):
         raise FloatingPointError(
             f"the gradient of step {step} is not finite ({grad_norm}): lower alignment.learning_rate or set "
@@ -161,11 +174,16 @@ def learning_rate(step: int, config: AlignmentConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
 
 
-def _log(parts: Sequence[_Part], step: int, config: AlignmentConfig, grad_norm: float, seconds: float) -> StepLog:
-    means: dict[str, Any] = {}
+def _means(parts: Sequence[_Part], processes: Processes) -> dict[str, float | None]:
+    """Of the whole batch, by the name of the field."""
+    means: dict[str, float | None] = {}
     for name in (field.name for field in fields(_Part)):
         values = [getattr(part, name) for part in parts]
-        means[name] = None if values[0] is None else torch.cat(values).mean().item()
+        means[name] = None if values[0] is None else processes.mean(torch.cat(values).mean()).item()
+    return means
+
+
+def _log(means: Mapping[str, Any], step: int, config: AlignmentConfig, grad_norm: float, seconds: float) -> StepLog:
     return StepLog(
         **means,
         step=step,

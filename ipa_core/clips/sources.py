@@ -1,12 +1,16 @@
-"""Which videos a run takes, and what a table says about them."""
+"""Which videos a run takes, and what a table says about them. Both may lie behind fsspec URLs, as ``s3://``."""
 
 from __future__ import annotations
 
 import glob
+import io
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,26 +22,54 @@ VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
 _COLUMNS: Final = ("file", "prompt", "group")
+_VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
-def find_videos(sources: Sequence[str]) -> list[Path]:
-    """The video files that ``sources`` name: files, folders (read recursively) and globs (``**`` for any depth).
+@dataclass(frozen=True)
+class Video:
+    """A driving video: a file, or what lies behind a URL."""
+
+    address: str
+    """Path or URL."""
+    version: str | None = None
+    """Size and ETag (or time) of what lies behind a URL; None for files, and where a server tells none."""
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.address).name
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder it lies in."""
+        return PurePosixPath(self.address).parent.name
+
+
+def is_url(address: str) -> bool:
+    return "://" in address and not address.startswith("file://")
+
+
+def find_videos(sources: Sequence[str]) -> list[Video]:
+    """The videos that ``sources`` name: files, folders (read recursively) and globs (``**`` for any depth), or their
+    URLs.
 
     Of folders and globs only files with a video's suffix, and no hidden ones; a file named as such is always taken.
     Sorted, each real file once. Raises :class:`ConfigError` for a source without a video.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Video] = {}
     for source in sources:
-        videos = list(_videos(source))
+        videos = _behind(source) if is_url(source) else _files(source.removeprefix("file://"))
         if not videos:
             raise ConfigError(f"clips.sources: there is no video at '{source}'")
         for video in videos:
-            found.setdefault(video.resolve(), video)
-    return sorted(found.values())
+            found.setdefault(video.address if is_url(video.address) else str(Path(video.address).resolve()), video)
+    return sorted(found.values(), key=lambda video: PurePosixPath(video.address))
 
 
-def _videos(source: str) -> Iterator[Path]:
-    path = Path(source).expanduser()
+def _files(source: str) -> list[Video]:
+    return [Video(str(path)) for path in _paths(Path(source).expanduser())]
+
+
+def _paths(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
@@ -48,7 +80,86 @@ def _videos(source: str) -> Iterator[Path]:
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _has_a_videos_name(path) and path.is_file()
+
+
+def _has_a_videos_name(path: Path | PurePosixPath) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
+def _behind(url: str) -> list[Video]:
+    with _reaching("clips.sources", url) as (filesystem, path):
+        about = _info(filesystem, path)
+        if about is not None and about["type"] == "file":
+            return [_video(filesystem, about)]
+        # A name that is there is no glob, whatever its letters.
+        if about is None and glob.has_magic(path):
+            found = _matching(filesystem, path)
+        else:
+            found = list(filesystem.find(path, detail=True).values())
+    return [_video(filesystem, about) for about in found if _is_listed(about)]
+
+
+def _matching(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
+    """Files whose own path or a folder's above them matches. By one listing: fsspec's glob leaves out what it can't
+    read."""
+    from fsspec.utils import glob_translate
+
+    place = re.split(r"[*?[]", pattern)[0].rpartition("/")[0]
+    matches = re.compile(glob_translate(pattern)).match
+    return [
+        about
+        for name, about in filesystem.find(place, detail=True).items()
+        if matches(name) or any(matches(str(above)) for above in PurePosixPath(name).parents)
+    ]
+
+
+def _is_listed(about: dict[str, Any]) -> bool:
+    return about["type"] == "file" and _has_a_videos_name(PurePosixPath(about["name"]))
+
+
+def _video(filesystem: Any, about: dict[str, Any]) -> Video:
+    version = next((str(about[name]) for name in _VERSIONS if about.get(name)), None)
+    return Video(filesystem.unstrip_protocol(about["name"]), version and f"{about['size']} {version}")
+
+
+def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = filesystem.info(path)
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def version_of(url: str) -> str | None:
+    """:attr:`Video.version` of what lies behind the URL now. Raises :class:`ConfigError`."""
+    with _reaching("clips.sources", url) as (filesystem, path):
+        return _video(filesystem, filesystem.info(path)).version
+
+
+@contextmanager
+def local_file(address: str) -> Iterator[Path]:
+    """The file itself, or a copy of what lies behind the URL, which goes at the end. Raises :class:`ConfigError`."""
+    if not is_url(address):
+        yield Path(address)
+        return
+    with tempfile.TemporaryDirectory(prefix="ipa-") as folder:
+        copy = Path(folder) / PurePosixPath(address).name
+        with _reaching("clips.sources", address) as (filesystem, path):
+            filesystem.get_file(path, str(copy))
+        yield copy
+
+
+@contextmanager
+def _reaching(field: str, url: str) -> Iterator[tuple[Any, str]]:
+    """File system and path of a URL; whatever goes wrong inside is one sentence."""
+    try:
+        import fsspec.core
+
+        yield fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except Exception as error:  # Each protocol's library has errors of its own, and few are an OSError.
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{field}: can't read {url}: {text}") from error
 
 
 @dataclass(frozen=True)
@@ -65,28 +176,28 @@ class VideoMetadata:
 
     entries: dict[tuple[str, ...], VideoEntry]
 
-    def lookup(self, video: Path) -> VideoEntry:
-        """The entry whose ``file`` the video's path ends with, the longest where several do; else an empty one."""
-        parts = video.absolute().parts
+    def lookup(self, address: str) -> VideoEntry:
+        """The entry whose ``file`` the video's address ends with, the longest where several do; else an empty one."""
+        parts = PurePosixPath(address).parts if is_url(address) else Path(address).absolute().parts
         ends = (parts[start:] for start in range(len(parts)))
         return next((self.entries[end] for end in ends if end in self.entries), VideoEntry())
 
 
-def read_metadata(path: Path) -> VideoMetadata:
+def read_metadata(address: str) -> VideoMetadata:
     """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``; empty cells say nothing.
 
     ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. Raises :class:`ConfigError`.
     """
-    table = _read(path)
+    table = _read(address)
     if problem := _problem(table.column_names):
-        raise ConfigError(f"clips.metadata: {path} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
+        raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
     for row in table.to_pylist():
         if not row["file"]:
-            raise ConfigError(f"clips.metadata: {path} has a row without 'file'")
+            raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
         parts = PurePosixPath(row["file"]).parts
         if parts in entries:
-            raise ConfigError(f"clips.metadata: {path} has '{row['file']}' twice")
+            raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
         entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None)
     return VideoMetadata(entries)
 
@@ -99,17 +210,28 @@ def _problem(columns: list[str]) -> str | None:
     return None if "file" in columns else "no column 'file'"
 
 
-def _read(path: Path) -> pa.Table:
+def _read(address: str) -> pa.Table:
     """All columns as text."""
+    suffix = PurePosixPath(address).suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"clips.metadata: {address} is neither .csv nor .parquet")
+    data = io.BytesIO(_bytes(address))
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.read_table(path)
+        if suffix == ".parquet":
+            table = pyarrow.parquet.read_table(data)
             return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
-        if path.suffix.lower() == ".csv":
-            text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-            return pyarrow.csv.read_csv(path, convert_options=text)
-    except FileNotFoundError:
-        raise ConfigError(f"clips.metadata: there is no file {path}") from None
+        text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
+        return pyarrow.csv.read_csv(data, convert_options=text)
     except pa.ArrowException as error:
-        raise ConfigError(f"clips.metadata: {path} can't be read: {error}") from None
-    raise ConfigError(f"clips.metadata: {path} is neither .csv nor .parquet")
+        raise ConfigError(f"clips.metadata: {address} can't be read: {error}") from None
+
+
+def _bytes(address: str) -> bytes:
+    if is_url(address):
+        with _reaching("clips.metadata", address) as (filesystem, path):
+            data: bytes = filesystem.cat_file(path)
+            return data
+    try:
+        return Path(address.removeprefix("file://")).read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"clips.metadata: there is no file {address}") from None

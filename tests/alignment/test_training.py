@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import safetensors.torch
 import torch
 
 from ipa_core.alignment.batch import collate, velocity_error
@@ -152,6 +153,17 @@ def test_finished_run_is_not_trained_again(model):
     again = run(model, make_samples(2), slot, taken.append)
     assert again == finished
     assert taken == []
+
+
+def test_a_checkpoint_holds_the_adapter_and_its_optimizer_alone(model):
+    slot = Slot()
+    run(model, make_samples(2), slot, steps=1)
+    tensors = safetensors.torch.load(slot.data)
+    names = {name.split("/")[1] for name in tensors}
+    assert len(names) == 2 * 2 * 3 * 2  # of 2 blocks, self and cross, q k v, A and B
+    assert all(".lora_" in name for name in names)
+    kinds = ("adapter/{}", "optimizer/{}/exp_avg", "optimizer/{}/exp_avg_sq", "optimizer/{}/step")
+    assert set(tensors) == {kind.format(name) for kind in kinds for name in names}
 
 
 def test_checkpoint_of_another_rank_is_refused(model):

@@ -12,9 +12,10 @@ import pytest
 
 from flows.components import Components, hand_scorer
 from flows.runs import RunSummary
-from ipa_core.config import PosesConfig
+from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence
-from tests.fakes import FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
+from tests.fake_model import FakeModel
+from tests.fakes import FakeExtractor, fake_config, fake_extractor, fake_model, fake_model_folder, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 from tests.flows.servers import prefect_server
 
@@ -56,11 +57,21 @@ def fragile(config: PosesConfig) -> FakeExtractor:
 FRAGILE = Components(fragile, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
 
 
-def retrain(monkeypatch: pytest.MonkeyPatch, folder: Path, components: str = "FAKES", **changes: object) -> RunSummary:
+def counted_model(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> FakeModel:
+    """Says in the file `loads` beside the model which process loads it."""
+    if text_encoder:
+        with Path(config.path).with_name("loads").open("a") as loads:
+            loads.write(f"{os.getpid()} {'aligned' if lora else 'base'}\n")
+    return fake_model(config, execution, lora, text_encoder)
+
+
+COUNTED = Components(fake_extractor, hand_scorer, counted_model, fake_model_folder)  # type: ignore[arg-type]
+
+
+def retrain(monkeypatch: pytest.MonkeyPatch, folder: Path, components: str, **changes: object) -> RunSummary:
     from flows.retrain import retrain as flow
 
-    place = "tests.fakes" if components == "FAKES" else __name__
-    monkeypatch.setenv("IPA_COMPONENTS", f"{place}:{components}")
+    monkeypatch.setenv("IPA_COMPONENTS", f"{__name__}:{components}")
     last = changes.pop("last", "evaluation")
     summary = flow(fake_config(folder, **changes), last=last, return_state=True).result(raise_on_failure=False)
     assert isinstance(summary, RunSummary), summary
@@ -71,8 +82,14 @@ def test_a_run_gives_the_results_of_a_run_on_threads(
     runner: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_videos(tmp_path / "videos", VIDEOS)
-    summary = retrain(monkeypatch, tmp_path, execution__runner=runner, execution__workers=2, execution__gpus=2)
+    summary = retrain(
+        monkeypatch, tmp_path, "COUNTED", execution__runner=runner, execution__workers=2, execution__gpus=2
+    )
     assert summary.status == "completed", summary.error
+    # At most two processes a stage hold the model, and each has loaded it once: more batches than that were computed.
+    loads = (tmp_path / "loads").read_text().split("\n")[:-1]
+    assert len(loads) == len(set(loads))
+    assert len({load for load in loads if load.endswith("aligned")}) <= 2
     # With the same keys nothing is left to compute, and what was computed is what threads give.
     here, there = run_fake(fake_config(finished)), run_fake(fake_config(tmp_path))
     assert there.computed() == {}

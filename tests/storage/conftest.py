@@ -3,8 +3,10 @@ from uuid import uuid4
 import pytest
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def address(request, tmp_path, monkeypatch):
-    """Of a store: a folder, and an fsspec URL."""
+    """Of a store: a folder, and fsspec URLs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/store"
     return tmp_path / "store" if request.param == "local" else f"memory://{uuid4().hex}"
