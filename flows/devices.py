@@ -1,8 +1,9 @@
 """Which GPU a process takes: one process, one GPU, also where several runs share a machine.
 
 Where exactly one GPU is visible to the process, it is that one: Ray, Dask's CUDA workers and container schedulers see
-to it. Where several are, a process claims the first free one by a lock on a file named after the GPU. The kernel frees
-the lock when the process ends, however it ends.
+to it. A process of a training on several GPUs takes the one of its rank, as its launcher (`LOCAL_RANK`) expects. Any
+other claims the first free one by a lock on a file named after the GPU; the kernel frees the lock when the process
+ends, however it ends.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def claim_device(execution: Execution, visible: Sequence[str] | None = None) -> 
                 f"execution.device is cuda, but this process sees no GPU (CUDA_VISIBLE_DEVICES: {chosen}); check "
                 "`nvidia-smi`, or set execution.device to auto"
             )
+        rank = os.environ.get("LOCAL_RANK")
+        if rank is not None:
+            return f"cuda:{rank}"
         return "cuda:0" if len(names) == 1 else _claim_one(names)
 
 

@@ -104,6 +104,12 @@ def test_the_only_visible_gpu_is_taken_without_a_lock(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_process_of_a_training_takes_the_gpu_of_its_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert claim_device(AUTO, ("0", "1")) == "cuda:1"
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_gpu_auto_means_cpu_and_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert claim_device(AUTO, ()) == "cpu"
