@@ -21,7 +21,6 @@ from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
 
 if TYPE_CHECKING:
-    from flows.plan import Plan
     from flows.runs import RunSummary, StageTable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -154,30 +153,24 @@ def _print_outputs(outputs: dict[str, str]) -> None:
 
 
 @app.command()
-def plan(config: Config, set_: Overrides = None, json_: AsJson = False) -> None:
-    """What a run would compute, and why. Computes nothing."""
+def plan(
+    config: Config,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Plan for so many new clips, without looking at videos.", show_default=False),
+    ] = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """What a run would compute, why, and what it costs. Computes nothing, and needs no weights."""
     from flows.components import Components
     from flows.plan import plan_run
+    from flows.plan_text import plan_text
     from flows.store import open_store
 
     settings = load_config(config, set_)
-    found = plan_run(open_store(settings.execution), settings, Components())
-    if json_:
-        print(json.dumps(found.to_json()))
-    else:
-        _print_plan(found)
-
-
-def _print_plan(found: Plan) -> None:
-    print(f"{'stage':<12}{'items':>7}{'cached':>8}{'compute':>9}{'time':>9}{'disk':>10}  why")
-    for row in found.stages:
-        compute = row.compute + row.uncounted
-        time = "" if not compute else "?" if row.seconds is None else f"{row.seconds:.0f} s"
-        disk = "" if not compute else "?" if row.bytes is None else f"{row.bytes / 1e6:.1f} MB"
-        reasons = [f"{count} x {reason}" if len(row.why) > 1 else reason for reason, count in row.why.items()]
-        if row.uncounted:
-            reasons.append(f"about {row.uncounted} follow from stages before")
-        print(f"{row.name:<12}{row.items:>7}{row.cached:>8}{compute:>9}{time:>9}{disk:>10}  {'; '.join(reasons)}")
+    found = plan_run(open_store(settings.execution), settings, Components(), clips)
+    print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
 
 
 @app.command()

@@ -59,11 +59,10 @@ def model_folder(config: ModelConfig) -> Path:
 
 
 def device(execution: Execution) -> str:
-    if execution.device != "auto":
-        return execution.device
-    import torch
+    """Where this process's models go. Raises ``RunStopped`` where every GPU is taken."""
+    from flows.devices import claim_device
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return claim_device(execution)
 
 
 @dataclass(frozen=True)

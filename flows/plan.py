@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from flows.components import Components
+from flows.estimates import MODEL_STAGES, Estimate, Estimates, runs_model
 from flows.inputs import RunInputs
 from flows.runs import last_items
 from flows.stage import Item, ItemResult, Results, StageName
 from flows.stages import STAGES
+from flows.workbench import provenance
 from ipa_core.config import RunConfig
+from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store
+from storage.digest import digest_bytes
 
 
 @dataclass(frozen=True)
@@ -27,32 +31,56 @@ class StagePlan:
     """Estimate of the items to compute that can't be listed before a stage upstream has run."""
     why: dict[str, int]
     """Reason -> number of items to compute."""
-    seconds: float | None
-    """Estimate of all to compute from what items of this stage took so far; None where there were none."""
-    bytes: int | None
+    estimate: Estimate
+    """Of all to compute."""
 
 
 @dataclass(frozen=True)
 class Plan:
     stages: tuple[StagePlan, ...]
+    drift: dict[str, int] = field(default_factory=dict)
+    """`torch: 2.12.0 -> 2.13.0` -> number of cached results that were made with the first; the second is here."""
+    notes: tuple[str, ...] = ()
+    """What the plan had to do without."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def plan_run(store: Store, config: RunConfig, components: Components) -> Plan:
-    """Walk the stages as a run would. Where an item would be computed, go on with what it gave the last time."""
-    walk = _Walk(store, config, components)
+def plan_run(store: Store, config: RunConfig, components: Components, clips: int | None = None) -> Plan:
+    """Walk the stages as a run would. Where an item would be computed, go on with what it gave the last time.
+
+    With ``clips`` the plan is for so many new clips, and the config's sources are not looked at.
+    """
+    walk = _Walk(store, config, components, clips)
     walk.all_stages()
     walk.missing_bytes()
-    return Plan(tuple(walk.plan(stage.NAME) for stage in STAGES))
+    return walk.plan()
+
+
+class _Inputs(RunInputs):
+    """Goes on without the model's weights: then everything that needs them counts as to be computed."""
+
+    missing: str | None = None
+    """The sentence that says so."""
+
+    def model_weights(self) -> str:
+        if self.missing is None:
+            try:
+                return super().model_weights()
+            except MissingModel as missing:
+                self.missing = str(missing)
+        return digest_bytes(b"the weights are not here")
 
 
 class _Walk:
-    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
+    def __init__(self, store: Store, config: RunConfig, components: Components, clips: int | None) -> None:
         self._store = store
         self._config = config
-        self._inputs = RunInputs(store, config, components, keep=False)
+        self._clips = clips
+        self._inputs = _Inputs(store, config, components, keep=False)
+        self._here = provenance()
+        self._drift: Counter[str] = Counter()
         self._last = last_items(store)
         self._results = Results()
         self._pending: dict[str, StageName] = {}
@@ -63,7 +91,7 @@ class _Walk:
         for stage in STAGES:
             self._results[stage.NAME] = []
             self._reasons[stage.NAME] = Counter()
-            for wave in stage.WAVES:
+            for wave in () if self._clips else stage.WAVES:
                 for item in wave(self._config, self._results, self._inputs).items:
                     self._results[stage.NAME].append(self._look(stage.NAME, item))
             self._uncounted[stage.NAME] = self._estimate_uncounted(stage.NAME)
@@ -73,10 +101,17 @@ class _Walk:
         known = self._store.actions.get(stage, key)
         upstream = next((self._pending[parent] for parent in item.parents if parent in self._pending), None)
         if known is not None and upstream is None:
+            self._drift.update(_drift(known.provenance, self._here))
             return ItemResult(item, "cached", known)
         before = self._before(stage, item.name)
         self._pending[key] = stage
-        self._reasons[stage][f"follows from {upstream}" if upstream else why(item.action, before)] += 1
+        if upstream:
+            reason = f"follows from {upstream}"
+        elif self._inputs.missing and runs_model(item.action):
+            reason = "the weights are not here"
+        else:
+            reason = why(item.action, before)
+        self._reasons[stage][reason] += 1
         guess = known or before
         return ItemResult(item, "pending", replace(guess, action=item.action) if guess else None)
 
@@ -87,9 +122,11 @@ class _Walk:
     def _estimate_uncounted(self, stage: StageName) -> float:
         held_out = self._config.clips.held_out
         match stage:
+            case "clips":
+                return self._clips or 0
             case "poses":
                 windows = [len(result.record["clips"]) for _, result in self._results.done("clips")]
-                return self._blind("clips") * (fmean(windows) if windows else 1)
+                return (self._blind("clips") + self._uncounted["clips"]) * (fmean(windows) if windows else 1)
             case "candidates":
                 return (self._blind("poses") + self._uncounted["poses"]) * (1 - held_out)
             case "scores":
@@ -98,7 +135,8 @@ class _Walk:
             case "selection" | "shards" | "finetune":
                 return 0 if self._results[stage] else 1
             case "evaluation":
-                return (self._blind("poses") + self._uncounted["poses"]) * held_out * 2
+                clips = (self._blind("poses") + self._uncounted["poses"]) * held_out
+                return min(clips, self._config.evaluation.max_clips or clips) * 2
             case _:
                 return 0
 
@@ -125,31 +163,31 @@ class _Walk:
                     entries[number] = replace(entry, status="pending")
                     self._reasons[name]["bytes missing"] += 1
 
-    def plan(self, stage: StageName) -> StagePlan:
+    def plan(self) -> Plan:
+        """What was found. Reads the weights' digest where a stage would, to tell whose times to go by."""
+        estimates = Estimates(self._store, self._config, self._inputs.model_weights())
+        stages = tuple(self._stage_plan(stage.NAME, estimates) for stage in STAGES)
+        return Plan(stages, dict(self._drift), (self._inputs.missing,) if self._inputs.missing else ())
+
+    def _stage_plan(self, stage: StageName, estimates: Estimates) -> StagePlan:
         entries = self._results[stage]
-        compute = sum(entry.status == "pending" for entry in entries)
+        pending = [entry for entry in entries if entry.status == "pending"]
         uncounted = round(self._uncounted[stage])
-        seconds, size = self._history(stage) if compute + uncounted else (None, None)
+        priced = [entry for entry in pending if stage not in MODEL_STAGES or runs_model(entry.item.action)]
         return StagePlan(
             name=stage,
             items=len(entries) + uncounted,
-            cached=len(entries) - compute,
-            compute=compute,
+            cached=len(entries) - len(pending),
+            compute=len(pending),
             uncounted=uncounted,
             why=dict(self._reasons[stage]),
-            seconds=None if seconds is None else round(seconds * (compute + uncounted), 1),
-            bytes=None if size is None else round(size * (compute + uncounted)),
+            estimate=estimates.of(stage, len(priced) + uncounted),
         )
 
-    def _history(self, name: StageName) -> tuple[float | None, float | None]:
-        """Mean seconds and bytes of the stage's items in the store."""
-        done = [result for result in self._store.actions.all(name) if "seconds" in result.provenance]
-        if not done:
-            return None, None
-        # Items of a parallel stage overlap.
-        lanes = {stage.NAME: self._config.execution.workers for stage in STAGES if stage.PLACE == "cpu"}
-        seconds = fmean(result.provenance["seconds"] for result in done) / lanes.get(name, 1)
-        return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
+
+def _drift(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may change low bits and differs from when a result was made."""
+    return [f"{name}: {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]]
 
 
 _INPUT_WORDS = {

@@ -200,7 +200,8 @@ def _train(job: Job) -> None:
     from ipa_core.alignment import ShardSamples, TensorBoardLog, launched, train
 
     config, execution = job.config, job.config.execution
-    with launched(execution.train_processes, execution.train_strategy, device(execution)) as processes:
+    kind = device(execution).partition(":")[0]
+    with launched(execution.train_processes, execution.train_strategy, kind) as processes:
         model = pkgutil.resolve_name(job.animation_model)(config.candidates.model, execution, None, False)
         samples = ShardSamples(job.shards)
         store = Store(job.store)

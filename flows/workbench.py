@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.components import Components
+from flows.devices import release_device
 from flows.stage import Item, Output, Stage
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
@@ -88,6 +89,7 @@ class Workbench:
         self._model = None
         gc.collect()
         torch.cuda.empty_cache()
+        release_device()
 
     def features(self, config: ExtractorConfig) -> FeatureExtractor:
         if config.sha256 not in self._features:

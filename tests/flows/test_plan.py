@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from flows.plan import StagePlan, plan_run
+import pytest
+
+from flows import plan as plan_module
+from flows.components import Components, model_folder
+from flows.estimates import Estimate
+from flows.plan import Plan, StagePlan, plan_run
+from flows.plan_text import plan_text
 from flows.runs import RunFolder
 from flows.stage import STAGE_NAMES
 from flows.stages.finetune import LORA
+from flows.workbench import provenance
+from ipa_core.config import RunConfig, load_config
+from ipa_core.cost import candidate_flops, gpu_hours, known_network, training_flops
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos
@@ -86,3 +96,97 @@ def test_a_renamed_video_is_nothing_to_do(folder: Path) -> None:
     remembered(folder)
     (folder / "videos" / "video-0002.mp4").rename(folder / "videos" / "other.mp4")
     assert plan(folder)["clips"].compute == 0
+
+
+WAN = Path(__file__).parents[2] / "configs" / "wan-vace-14b.yaml"
+WITHOUT_WEIGHTS = replace(FAKES, model_folder=model_folder)
+
+
+def wan_config(*overrides: str) -> RunConfig:
+    return load_config(WAN, ["execution.workers=2", *overrides])
+
+
+def wan_plan(tmp_path: Path, *overrides: str, components: Components = WITHOUT_WEIGHTS) -> Plan:
+    """For 100 clips of a store that holds nothing."""
+    return plan_run(Store(tmp_path / "store"), wan_config(*overrides), components, clips=100)
+
+
+def test_gpu_hours_of_a_known_model_follow_from_the_formula(tmp_path: Path) -> None:
+    rows = {row.name: row for row in wan_plan(tmp_path, "execution.gpus=8").stages}
+    config = wan_config()
+    network = known_network(config)
+    assert network is not None
+    a_video = gpu_hours(candidate_flops(network, config))
+    assert rows["candidates"].estimate.gpu_hours == pytest.approx(90 * 4 * a_video, abs=0.01)
+    assert rows["evaluation"].estimate.gpu_hours == pytest.approx(10 * 2 * 2 * a_video, abs=0.01)
+    assert rows["finetune"].estimate.gpu_hours == pytest.approx(gpu_hours(training_flops(network, config)), abs=0.01)
+    assert rows["finetune"].estimate.seconds == pytest.approx(gpu_hours(training_flops(network, config)) * 3600, abs=1)
+    assert rows["candidates"].estimate.seconds == pytest.approx(90 * 4 * a_video * 3600 / 8, abs=0.1)
+    assert {row.estimate.basis for row in rows.values()} == {None, "formula"}
+
+
+def test_processes_share_the_training(tmp_path: Path) -> None:
+    def training(processes: int) -> Estimate:
+        plan = wan_plan(tmp_path, "alignment.accumulation=1", f"execution.train_processes={processes}")
+        return next(row.estimate for row in plan.stages if row.name == "finetune")
+
+    one, four = training(1), training(4)
+    assert one.seconds is not None and four.seconds == pytest.approx(one.seconds / 4, abs=0.1)
+    assert four.gpu_hours == one.gpu_hours
+
+
+def test_a_stage_that_runs_no_model_has_no_gpu_hours(tmp_path: Path) -> None:
+    estimates = {row.name: row.estimate for row in wan_plan(tmp_path).stages}
+    assert [name for name, estimate in estimates.items() if estimate.gpu_hours is None] == [
+        "clips",
+        "poses",
+        "scores",
+        "selection",
+        "shards",
+    ]
+
+
+def test_the_formula_gives_way_to_what_was_measured_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "Wan2.1-VACE-14B-diffusers"
+    (folder / "model").rename(weights)
+    store = Store(folder / "store")
+    measured = plan_run(store, wan_config(f"candidates.model.path={weights}"), FAKES, clips=100)
+    assert {row.name: row.estimate.basis for row in measured.stages}["candidates"] == "measured"
+    (weights / "weights").write_bytes(b"other weights")
+    other = plan_run(store, wan_config(f"candidates.model.path={weights}"), FAKES, clips=100)
+    assert {row.name: row.estimate.basis for row in other.stages}["candidates"] == "formula"
+
+
+def test_a_plan_without_weights_says_so_and_goes_on(folder: Path) -> None:
+    remembered(folder)
+    config = fake_config(folder, candidates__model={"path": "Wan-AI/Wan2.1-VACE-14B-diffusers", "dtype": "float32"})
+    found = plan_run(Store(folder / "store"), config, WITHOUT_WEIGHTS)
+    rows = {row.name: row for row in found.stages}
+    assert rows["clips"].compute == rows["poses"].compute == 0
+    assert list(rows["candidates"].why) == ["the weights are not here"]
+    [note] = found.notes
+    assert note.startswith(
+        "the model Wan-AI/Wan2.1-VACE-14B-diffusers is not on this machine: get it with `hf download"
+    )
+
+
+def test_results_of_other_library_versions_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = provenance()
+    config = fake_config(folder)
+    assert plan_run(Store(folder / "store"), config, FAKES).drift == {}
+    monkeypatch.setattr(plan_module, "provenance", lambda: here | {"torch": "99.0", "device": "cuda"})
+    found = plan_run(Store(folder / "store"), config, FAKES)
+    cached = sum(row.cached for row in found.stages)
+    assert found.drift == {f"torch: {here['torch']} -> 99.0": cached}
+    assert f"{cached} cached results were made with another torch: {here['torch']} -> 99.0" in plan_text(
+        found, config.execution
+    )
+
+
+def test_the_table_marks_what_is_by_formula_and_adds_it_up(tmp_path: Path) -> None:
+    config = wan_config("execution.gpus=8")
+    lines = plan_text(wan_plan(tmp_path, "execution.gpus=8"), config.execution).splitlines()
+    assert lines[0].split() == ["stage", "items", "cached", "compute", "time", "GPU-hours", "disk", "why"]
+    assert lines[3].split()[:8] == ["candidates", "90", "0", "90", "6.8", "h", "~", "54.5"]
+    assert lines[9].split() == ["total", "60.0", "h", "112.9", "and", "what", "is", "not", "known", "yet", "(?)"]
+    assert lines[10].startswith("~ by formula, at an assumed 400 TF/s per GPU")

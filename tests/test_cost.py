@@ -1,0 +1,119 @@
+"""The formulas against torch's own count of the real classes' operations, and against the figures they came with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanVACETransformer3DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ipa_core import cost
+from ipa_core.alignment.lora import lora
+from ipa_core.config import AlignmentConfig, RunConfig, load_config
+from ipa_core.cost import NETWORKS, Network, candidate_flops, gpu_hours, known_network, latent_tokens, training_flops
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SMALL = Network(layers=12, control_layers=3, dim=96, ffn_dim=256)
+FRAMES, SIDE, PROMPT = 4, 16, 32
+TOKENS = FRAMES * (SIDE // 2) ** 2
+
+
+@pytest.fixture(scope="module")
+def transformer() -> WanVACETransformer3DModel:
+    return WanVACETransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=SMALL.dim // 2,
+        ffn_dim=SMALL.ffn_dim,
+        num_layers=SMALL.layers,
+        vace_layers=[0, 4, 8],
+        text_dim=16,
+        freq_dim=16,
+        rope_max_seq_len=32,
+    )
+
+
+def counted(transformer: WanVACETransformer3DModel, backward: bool) -> int:
+    """Operations that torch counts in one pass over one sample."""
+    generator = torch.Generator().manual_seed(0)
+    # The fused attention of the CPU is not counted; the plain one has the same products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        velocity = transformer(
+            hidden_states=torch.randn(1, 16, FRAMES, SIDE, SIDE, generator=generator),
+            timestep=torch.tensor([500.0]),
+            encoder_hidden_states=torch.randn(1, PROMPT, 16, generator=generator),
+            control_hidden_states=torch.randn(1, 96, FRAMES, SIDE, SIDE, generator=generator),
+            return_dict=False,
+        )[0]
+        if backward:
+            velocity.square().mean().backward()
+    return counter.get_total_flops()
+
+
+def test_a_forward_pass_is_what_torch_counts(transformer: WanVACETransformer3DModel) -> None:
+    main, control = cost._passes(SMALL, TOKENS, PROMPT)
+    with torch.no_grad():
+        assert main.forward + control.forward == pytest.approx(counted(transformer, backward=False), rel=0.03)
+
+
+@pytest.mark.parametrize("control_branch", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_training_step_is_what_torch_counts(
+    transformer: WanVACETransformer3DModel, control_branch: bool, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "ATTENTION_BACKWARD", 2.0)  # the plain one keeps its scores
+    config = AlignmentConfig(
+        method="sft", rank=1, alpha=1, vace_blocks=control_branch, gradient_checkpointing=checkpointing
+    )
+    if checkpointing:
+        transformer.enable_gradient_checkpointing()
+    with lora(transformer, config):
+        expected = counted(transformer, backward=True)
+    transformer.disable_gradient_checkpointing()
+    assert cost._sample_flops(*cost._passes(SMALL, TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
+
+
+def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:
+    config = load_config(CONFIGS / f"wan-vace-{size}.yaml", [f"alignment.{k}={v}" for k, v in alignment.items()])
+    network = known_network(config)
+    assert network is not None
+    return network, config
+
+
+def test_one_clip_of_the_14b_is_220_petaflop() -> None:
+    assert latent_tokens(wan("14b")[1].clips) == 22 * 30 * 52
+    assert candidate_flops(*wan("14b")) == pytest.approx(220e15, rel=0.02)
+
+
+def test_the_papers_6000_candidates_take_about_915_gpu_hours() -> None:
+    assert gpu_hours(6000 * candidate_flops(*wan("14b"))) == pytest.approx(915, rel=0.02)
+
+
+def test_a_training_step_of_the_14b_is_8_35_petaflop_with_the_control_branch() -> None:
+    network, config = wan("14b", method="sft", vace_blocks=True)
+    assert training_flops(network, config) / (1000 * 8) == pytest.approx(8.35e15, rel=0.02)
+
+
+def test_the_papers_training_takes_about_58_gpu_hours() -> None:
+    assert gpu_hours(training_flops(*wan("14b", vace_blocks=True))) == pytest.approx(58, rel=0.02)
+    assert gpu_hours(training_flops(*wan("14b"))) == pytest.approx(58, rel=0.1)
+
+
+def test_the_1_3b_costs_a_fifth() -> None:
+    assert candidate_flops(*wan("1.3b")) / candidate_flops(*wan("14b")) == pytest.approx(0.2, abs=0.02)
+
+
+def test_guidance_doubles_the_passes() -> None:
+    network, config = wan("14b")
+    unguided = config.model_copy(update={"candidates": config.candidates.model_copy(update={"guidance_scale": 1.0})})
+    assert candidate_flops(network, unguided) == candidate_flops(network, config) / 2
+
+
+def test_a_model_is_known_by_its_hub_id_or_by_a_folder_of_that_name() -> None:
+    _, config = wan("1.3b")
+    model = config.candidates.model.model_copy(update={"path": "/models/Wan2.1-VACE-14B-diffusers/"})
+    local = config.model_copy(update={"candidates": config.candidates.model_copy(update={"model": model})})
+    assert known_network(local) == NETWORKS["Wan2.1-VACE-14B-diffusers"]
+    assert known_network(load_config(CONFIGS / "demo.yaml")) is None
