@@ -36,7 +36,10 @@ class Batch:
 
 
 class Crew(Protocol):
-    """Several threads may call :meth:`run` at once."""
+    """Several threads may call :meth:`run` at once; the rest is called by the thread of the run."""
+
+    def prepare(self, place: Place) -> None:
+        """Called before batches of that place."""
 
     def slots(self, place: Place) -> int:
         """Batches that are worth being under way at the same time."""
@@ -65,6 +68,9 @@ class LocalCrew:
         self._bench = Workbench(store, config, components, progress)
         self._pool = WorkerPool(store, config, components)
         self._workers = config.execution.workers
+
+    def prepare(self, place: Place) -> None:
+        """Pool and models start with the first item."""
 
     def slots(self, place: Place) -> int:
         # While the last items of one batch are computed, the next one fills the other processes.

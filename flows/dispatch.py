@@ -41,6 +41,7 @@ class Dispatcher:
         self, stage: Stage, items: list[Item], refresh: bool, on_done: OnDone
     ) -> Iterator[tuple[Batch, Answer]]:
         """Every batch with its answer, as they come in."""
+        self._crew.prepare(stage.PLACE)
         slots = self._crew.slots(stage.PLACE)
         waiting, flying = list(items), dict[Answer, Batch]()
         number, measured, seconds = 0, 0, 0.0

@@ -93,6 +93,11 @@ class PrefectCrew:
         self._lock = Lock()
         self._runners: dict[Place, TaskRunner[Any]] = {}
 
+    def prepare(self, place: Place) -> None:
+        # From here and not from a batch's thread: Ray's processes end with the thread that started them.
+        if self._cluster is not None and self._is_sent_out(place):
+            self._runner(self._cluster, place)
+
     def slots(self, place: Place) -> int:
         if self._is_handed_over(place):
             return 1

@@ -29,6 +29,8 @@ class FakeCrew:
         self.deadly: set[str] = set()
         self.before_death: Callable[[Batch], None] = lambda batch: None
 
+    def prepare(self, place: Place) -> None: ...
+
     def slots(self, place: Place) -> int:
         return self._slots
 
