@@ -5,7 +5,9 @@
 #   IPA_POOL_TYPE   process (default), kubernetes, ...: the type of the pools `cpu` and `gpu` if they are made here
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
+# In a container there is no .venv: the image is the environment.
+[ -x .venv/bin/python ] && python=.venv/bin/python || python=python
+python=${PYTHON:-$python}
 [ -n "${PREFECT_API_URL:-}" ] || {
     echo "set PREFECT_API_URL to the server's address, such as http://127.0.0.1:4200/api (\`prefect server start\`)" >&2
     exit 1

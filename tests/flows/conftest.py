@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from flows import training
 from flows.components import Components
 from flows.crew import LocalCrew
 from flows.progress import Progress
@@ -51,6 +54,25 @@ def run_fake(config: RunConfig, scope: Scope | None = None, components: Componen
     finally:
         runner.close()
     return Done(runner)
+
+
+def train_here(job: training.Job, on_step: Callable[[int, int], None]) -> None:
+    """The training as the stage starts it, but in this process: a process of its own takes ten seconds to start, and
+    test_training, the kills and the smoke test have those."""
+
+    def say(**said: Any) -> None:
+        if "step" in said:
+            on_step(said["step"], said["steps"])
+
+    job.output.mkdir(parents=True)
+    with patch.object(training, "_say", say):
+        training._train(job)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def training_here() -> Iterator[None]:
+    with patch("flows.stages.finetune.train_apart", train_here):
+        yield
 
 
 @pytest.fixture(scope="session")
