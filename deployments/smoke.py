@@ -152,8 +152,9 @@ class Site:
 
 
 def schedule_fires(site: Site) -> str:
-    """The schedule fires, its run completes; a second run is cancelled while the first is under way."""
-    when = datetime.now(UTC) + timedelta(minutes=1)
+    """The schedule fires, its run completes; a second is cancelled meanwhile; a batch's name and log name clips."""
+    # At least half a minute ahead: the server looks for new schedules every few seconds.
+    when = datetime.now(UTC) + timedelta(seconds=90)
     site.prefect(
         "deployment", "schedule", "create", RETRAIN, "--cron", f"{when.minute} {when.hour} * * *", "--timezone", "UTC"
     )
@@ -163,6 +164,10 @@ def schedule_fires(site: Site) -> str:
     done = finished(first.id)
     expect("the scheduled run", done.state.message, "completed")
     site.prefect("deployment", "schedule", "clear", RETRAIN, "-y")
+    clips = next(stage for stage in stages_of(done) if stage.name.startswith("clips"))
+    tasks = wait("the tasks of the stage clips", lambda: tasks_of(clips))
+    expect("names of its batches", [task.name for task in tasks], ["clips: batch 1 of 2", "clips: batch 2 of 2"])
+    expect("its log", "video-0000.mp4" in wait("its log", lambda: log_of(tasks[0])), True)
     return (
         f"'{done.name}' was auto-scheduled ({first.auto_scheduled}): {done.state.message}; the second: {second.state}"
     )
@@ -208,7 +213,7 @@ def refused_once(site: Site) -> str:
     roles = sorted(model["role"] for model in site.models())
     expect("roles", roles, ["challenger", "champion"])
     refused = next(model for model in site.models() if model["role"] == "challenger")
-    return f"{refused['adapter'][:12]}: {refused['reason']}"
+    return f"{refused['adapter'][:12]}: {refused['decided']['reason']}"
 
 
 def stage_deployment(site: Site) -> str:
@@ -329,6 +334,20 @@ def stages_of(run: Any) -> list[Any]:
         )
     newest = {stage.name: stage for stage in sorted(stages, key=lambda stage: stage.created)}
     return sorted(newest.values(), key=lambda stage: stage.created)
+
+
+def tasks_of(run: Any) -> list[Any]:
+    with client() as api:
+        found = api.read_task_runs(flow_run_filter=where("FlowRun", id=run.id))
+    return sorted(found, key=lambda task: task.name)
+
+
+def log_of(task: Any) -> str:
+    from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
+
+    with client() as api:
+        lines = api.read_logs(LogFilter(task_run_id=LogFilterTaskRunId(any_=[task.id])))
+    return "\n".join(line.message for line in lines)
 
 
 def where(kind: str, *, id: UUID) -> Any:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import warnings
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from flows.runs import RunSummary
+from flows.stage import StageName
 from storage.registry import Registry
-from tests.fakes import fake_config
+from tests.fakes import fake_config, write_videos
+from tests.flows.conftest import VIDEOS
+from tests.flows.servers import prefect_server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # Prefect's own dependencies warn while its server starts.
-        warnings.simplefilter("ignore")
-        from prefect.testing.utilities import prefect_test_harness
-
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
+    with prefect_server():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +30,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_COMPONENTS", "tests.fakes:FAKES")
 
 
-def run(folder: Path, **changes: object) -> tuple[str, RunSummary]:
+def run(folder: Path, last: StageName = "evaluation", **changes: object) -> tuple[str, RunSummary]:
     from flows.retrain import retrain
 
-    state = retrain(fake_config(folder, **changes), return_state=True)
+    state = retrain(fake_config(folder, **changes), last=last, return_state=True)
     summary = state.result(raise_on_failure=False)
     assert isinstance(summary, RunSummary)
     return state.type.value, summary
@@ -83,15 +82,112 @@ def test_a_run_tells_what_became_of_its_adapter_and_the_report_shows_the_champio
     assert kept["promotion"]["decision"] == "refused"
 
 
-def test_the_ui_gets_a_table_of_the_stages(folder: Path) -> None:
-    run(folder)
+def flow_runs() -> dict[str, str]:
+    """Name of each flow run and its state; of several with one name the newest."""
     from prefect.client.orchestration import get_client
 
-    async def artifacts() -> list[str | None]:
-        async with get_client() as client:
-            return [artifact.key for artifact in await client.read_artifacts()]
+    with get_client(sync_client=True) as client:
+        found = sorted(client.read_flow_runs(), key=lambda run: run.created or 0)
+    return {run.name: run.state.name for run in found if run.state}
 
-    assert "stages" in asyncio.run(artifacts())
+
+def artifacts() -> set[str]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return {str(artifact.key) for artifact in client.read_artifacts()}
+
+
+def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
+    run(folder, alignment__beta=77.0)
+    states = flow_runs()
+    assert {name: states[f"{name}, fake"] for name in ("clips", "scores", "finetune")} == {
+        "clips": "Cached",
+        "scores": "Cached",
+        "finetune": "Completed",
+    }
+
+
+def test_the_ui_shows_progress_stages_yield_pictures_and_the_report(folder: Path) -> None:
+    run(folder, alignment__beta=78.0)
+    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "report", "outcome"}
+    assert wanted - artifacts() == set()
+
+
+def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
+    from flows.stage import blob
+    from tests.flows.conftest import run_fake
+
+    run(folder)
+    done = run_fake(fake_config(folder))
+    done.store.objects.delete(blob(done.results.done("candidates")[0][1], "conditioning"))
+    _, summary = run(folder, shards__samples_per_shard=1)
+    computed = {row.name: row.computed for row in summary.stages if row.computed}
+    assert computed == {"candidates": 1, "shards": 1, "finetune": 1}
+
+
+def test_a_config_that_cannot_be_read_fails_the_run_with_its_sentence(tmp_path: Path) -> None:
+    from flows.parameters import ConfigFile
+    from flows.retrain import retrain
+
+    state = retrain(ConfigFile(path=str(tmp_path / "nowhere.yaml")), return_state=True)
+    assert (state.name, state.message) == ("Failed", f"there is no config file {tmp_path / 'nowhere.yaml'}")
+
+
+def test_the_last_run_can_be_run_again_from_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.retrain import retrain
+
+    run(folder, alignment__beta=79.0)
+    monkeypatch.setenv("IPA_HOME", str(folder / "store"))
+    state = retrain(run="last", first="finetune", last="finetune", refresh=["finetune"], return_state=True)
+    summary = state.result(raise_on_failure=False)
+    assert {row.name: row.computed for row in summary.stages if row.computed} == {"finetune": 1}
+
+
+def test_a_deployment_to_hand_over_to_that_is_missing_is_named(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", VIDEOS)
+    _, summary = run(tmp_path, execution__hand_over="retrain/nowhere")
+    assert summary.error is not None and "the server has no deployment retrain/nowhere" in summary.error
+
+
+def test_no_more_batches_hold_a_gpu_than_the_server_allows() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+
+    from flows.tasks import GPU_SLOTS, gpu_slots
+
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=1))
+    holding, most = 0, 0
+    lock = threading.Lock()
+
+    def batch() -> None:
+        nonlocal holding, most
+        with gpu_slots(1):
+            with lock:
+                holding += 1
+                most = max(most, holding)
+            time.sleep(0.3)
+            with lock:
+                holding -= 1
+
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            for batch_run in [threads.submit(batch) for _ in range(3)]:
+                batch_run.result()
+    finally:
+        with get_client(sync_client=True) as client:
+            client.delete_global_concurrency_limit_by_name(GPU_SLOTS)
+    assert most == 1
+
+
+def test_parameters_are_a_typed_form_with_help_texts() -> None:
+    from flows.retrain import retrain
+
+    schema = retrain.parameters
+    beta = schema.definitions["AlignmentConfig"]["properties"]["hand_weight"]
+    assert (beta["type"], "lambda in W" in beta["description"]) == ("number", True)
+    assert "newest" in schema.properties["run"]["description"]
 
 
 def test_retention_drops_what_was_not_kept_and_the_next_run_is_still_cached(folder: Path) -> None:
