@@ -231,7 +231,7 @@ def killed_worker(site: Site) -> str:
     attempts = len(runs_of(AGAIN))
     run = start(RETRAIN, changes=["candidates.seed=2"])
     wait("candidates", lambda: (site.folder / "store" / "actions" / "candidates").exists() and progress_in(site) > 0)
-    [process] = {state["progress"]["process"] for state in site.runs() if state["progress"]}
+    [process] = {state["progress"]["process"] for state in site.runs() if state["state"] == "running"}
     os.kill(process, signal.SIGKILL)
     expect("the killed run", finished(run).state.type.value, "CRASHED")
     wait("the automation's run", lambda: len(runs_of(AGAIN)) > attempts)
@@ -385,7 +385,7 @@ def server_answers() -> bool:
 
 def progress_in(site: Site) -> int:
     """Candidates that the run under way has made so far."""
-    stages = [state["progress"]["stage"] for state in site.runs() if state["progress"]]
+    stages = [state["progress"]["stage"] for state in site.runs() if state["state"] == "running"]
     return max((stage["done"] for stage in stages if stage and stage["stage"] == "candidates"), default=0)
 
 

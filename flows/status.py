@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from flows.progress import span
@@ -12,7 +14,7 @@ from flows.runs import RunFolder, RunProgress, StageTable, runs
 from storage import Store
 
 SILENCE = 300.0
-"""Seconds after which a run that tells nothing counts as silent: killed, or at one long item."""
+"""Seconds after which a run on another machine that tells nothing counts as silent: killed, or at one long item."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class RunState:
     config: str
     """Name of the run's config."""
     state: str
-    """`running`, `silent`, or how it ended: `completed`, `nothing_new`, `failed`."""
+    """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`."""
     stages: tuple[StageTable, ...]
     """Those that are through."""
     progress: RunProgress | None
@@ -41,7 +43,7 @@ class RunState:
             return self.error or f"{span(sum(row.seconds for row in self.stages))} in stages, {self.dropped} dropped"
         place = f"{self.progress.host}, process {self.progress.process}"
         about = self.progress.stage.sentence() if self.progress.stage else "between two stages"
-        ago = f", last heard of {span(time.time() - self.progress.at)} ago" if self.state == "silent" else ""
+        ago = "" if self.state == "running" else f", last heard of {span(time.time() - self.progress.at)} ago"
         return f"{about} ({place}{ago})"
 
 
@@ -54,9 +56,16 @@ def run_state(folder: RunFolder) -> RunState:
         dropped = len(summary["dropped"])
     else:
         stages = progress.stages if progress else ()
-        heard = progress is not None and time.time() - progress.at < SILENCE
-        state, error, outputs, dropped = "running" if heard else "silent", None, {}, 0
+        state, error, outputs, dropped = _life_of(progress), None, {}, 0
     return RunState(folder.run_id, folder.config().name, state, stages, progress, error, outputs, dropped)
+
+
+def _life_of(progress: RunProgress | None) -> str:
+    if progress is None:
+        return "silent"
+    if progress.host == socket.gethostname():
+        return "running" if Path(f"/proc/{progress.process}").exists() else "killed"
+    return "running" if time.time() - progress.at < SILENCE else "silent"
 
 
 def last_runs(store: Store, count: int) -> list[RunState]:

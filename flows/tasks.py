@@ -32,6 +32,8 @@ from storage import Store
 Work = Callable[[Batch], list[Outcome]]
 GPU_SLOTS = "gpu"
 """The server's global concurrency limit: how many GPUs there are, over all runs. Without it nothing is limited."""
+LEASE = 60.0
+"""Seconds after which the slots of a process that is gone are free again."""
 
 
 # JSON wherever Prefect keeps a result: its default would pickle.
@@ -68,13 +70,16 @@ def gpu_slots(count: int) -> Iterator[None]:
         return
     with get_client(sync_client=True) as client:
         try:
-            limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS).limit
+            limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
         except ObjectNotFound:
-            limit = 0
-    if not limit:
+            limit = None
+    if limit is None or not limit.active:
         yield
         return
-    with concurrency(GPU_SLOTS, occupy=min(count, limit)):
+    occupied = min(count, limit.limit)
+    if limit.active_slots + occupied > limit.limit:
+        get_run_logger().info("waiting for %d of the server's %d GPU slots", occupied, limit.limit)
+    with concurrency(GPU_SLOTS, occupy=occupied, lease_duration=LEASE):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def test_a_deployment_to_hand_over_to_that_is_missing_is_named(tmp_path: Path) -
     assert summary.error is not None and "the server has no deployment retrain/nowhere" in summary.error
 
 
-def test_no_more_batches_hold_a_gpu_than_the_server_allows() -> None:
+def test_no_more_batches_hold_a_gpu_than_the_server_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
@@ -158,6 +159,7 @@ def test_no_more_batches_hold_a_gpu_than_the_server_allows() -> None:
 
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=1))
+    monkeypatch.setattr("flows.tasks.get_run_logger", lambda: logging.getLogger("no run"))
     holding, most = 0, 0
     lock = threading.Lock()
 

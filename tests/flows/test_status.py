@@ -1,0 +1,63 @@
+"""What is told of runs that go on, were killed, or have ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.progress import StageProgress
+from flows.runner import Scope
+from flows.running import run_stages
+from flows.runs import RunFolder, RunProgress, StageTable
+from flows.status import SILENCE, last_runs, run_state
+from storage import Store
+from tests.fakes import FAKES, fake_config, write_videos
+
+CLIPS = StageTable("clips", items=8, cached=0, computed=8, rejected=0, failed=0, seconds=1.0)
+POSES = StageProgress("poses", cached=0, misses=8, done=2, failed=0, share=0.25, seconds_left=30.0)
+
+
+def under_way(folder: Path, **about: object) -> RunFolder:
+    run = RunFolder.new(Store(folder / "store"))
+    run.write_config(fake_config(folder))
+    run.write_progress(RunProgress((CLIPS,), POSES, None, **about))  # type: ignore[arg-type]
+    return run
+
+
+def test_a_run_under_way_tells_its_stage_and_the_time_left(tmp_path: Path) -> None:
+    state = run_state(under_way(tmp_path))
+    assert (state.state, state.stages) == ("running", (CLIPS,))
+    assert state.sentence().startswith("poses      2/8 (25 %), about 30 s left (")
+
+
+def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert run_state(under_way(tmp_path, process=gone.pid)).state == "killed"
+
+
+@pytest.mark.parametrize(("age", "state"), [(SILENCE / 2, "running"), (SILENCE * 2, "silent")])
+def test_a_run_elsewhere_that_tells_nothing_for_long_is_silent(age: float, state: str, tmp_path: Path) -> None:
+    assert run_state(under_way(tmp_path, host="elsewhere", at=time.time() - age)).state == state
+
+
+def test_a_run_that_ended_tells_how(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", 1)
+    run_stages(fake_config(tmp_path), Scope(last="poses"), FAKES)
+    write_videos(tmp_path / "videos", 2)
+    run_stages(fake_config(tmp_path), Scope(first="poses"), FAKES)
+    failed, completed = last_runs(Store(tmp_path / "store"), 2)
+    assert (completed.state, completed.progress) == ("completed", None)
+    assert failed.state == "failed" and "items of clips are not in the store" in failed.sentence()
+
+
+def test_the_newest_run_comes_first_and_no_more_than_asked_for(tmp_path: Path) -> None:
+    runs = [under_way(tmp_path) for _ in range(3)]
+    newest = max(run.run_id for run in runs)
+    assert [state.run_id for state in last_runs(Store(tmp_path / "store"), 1)] == [newest]
+    assert os.getpid() == last_runs(Store(tmp_path / "store"), 1)[0].progress.process  # type: ignore[union-attr]
