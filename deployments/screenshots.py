@@ -18,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
 
-WIDTH, HEIGHT = 1280, 860
+WIDTH, HEIGHT = 1400, 1000
 QUALITY = 70
 SHOWN = ("stages", "contact-sheet-1", "training-curve", "yield")
 

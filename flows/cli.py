@@ -106,7 +106,8 @@ def _check_weights(config: RunConfig, scope: Any) -> None:
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # On the terminal; the UI gets it all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
     from flows.retrain import retrain
