@@ -58,7 +58,7 @@ def _item(stage: str, inputs: dict[str, str], number: int) -> ItemResult:
         name: Blob(digest_bytes(f"{stage} {name} {number}".encode()), 1) for name in ("000.mp4", "000.png", "pose")
     }
     result = ActionResult(action, "done", None, record, outputs)
-    return ItemResult(Item(f"{number}.mp4", action, source=Path(f"/videos/{number}.mp4")), "cached", result)
+    return ItemResult(Item(f"{number}.mp4", action, source=f"/videos/{number}.mp4"), "cached", result)
 
 
 @pytest.fixture(scope="module")
