@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -29,9 +30,13 @@ from flows.workers import RemoteWork
 from ipa_core.config import RunConfig
 from storage import Store
 
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 Work = Callable[[Batch], list[Outcome]]
 GPU_SLOTS = "gpu"
 """The server's global concurrency limit: how many GPUs there are, over all runs. Without it nothing is limited."""
+PATIENCE = 300.0
+"""Seconds that a server may be away."""
 LEASE = 60.0
 """Seconds after which the slots of a process that is gone are free again."""
 
@@ -64,23 +69,45 @@ def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
 
 @contextmanager
 def gpu_slots(count: int) -> Iterator[None]:
-    """Hold ``count`` of the server's GPU slots, as far as there are that many."""
-    if not count:
+    """Hold ``count`` of the server's GPU slots, as far as there are that many. A server that is away for a while, to be
+    started again, costs nobody what was computed meanwhile."""
+    held = _patiently(lambda: _take_slots(count)) if count else None
+    try:
         yield
-        return
+    finally:
+        if held is not None:
+            try:
+                held.__exit__(None, None, None)
+            except httpx.HTTPError as error:
+                log.warning("the server can't take GPU slots back, they are free again in %.0f s: %s", LEASE, error)
+
+
+def _take_slots(count: int) -> AbstractContextManager[None] | None:
+    """The slots, entered; None where the server limits nothing."""
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
         except ObjectNotFound:
-            limit = None
-    if limit is None or not limit.active:
-        yield
-        return
+            return None
+    if not limit.active:
+        return None
     occupied = min(count, limit.limit)
     if limit.active_slots + occupied > limit.limit:
         get_run_logger().info("waiting for %d of the server's %d GPU slots", occupied, limit.limit)
-    with concurrency(GPU_SLOTS, occupy=occupied, lease_duration=LEASE):
-        yield
+    slots = concurrency(GPU_SLOTS, occupy=occupied, lease_duration=LEASE)
+    slots.__enter__()
+    return slots
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except httpx.ConnectError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(2)
 
 
 class PrefectCrew:
