@@ -137,6 +137,7 @@ class Ray:
     heals = True
 
     def __init__(self, execution: Execution) -> None:
+        import prefect_ray.task_runners  # noqa: F401 - it loads ray in its own way, which must come first
         from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
         self.death: tuple[type[BaseException], ...] = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
