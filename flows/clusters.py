@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from ipa_core.config import Execution
 
 
 class Cluster(Protocol):
-    death: tuple[type[BaseException], ...]
-    """What the task runner raises for a task whose process died."""
     heals: bool
-    """Whether a task runner can be used on after that."""
+    """Whether a task runner can be used on after a process of it died."""
+
+    def is_death(self, error: Exception) -> bool:
+        """Whether that is what the task runner raises for a task whose process died."""
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
         """Not started yet."""
@@ -59,10 +61,10 @@ class Processes:
     heals = False
 
     def __init__(self, execution: Execution) -> None:
-        from concurrent.futures.process import BrokenProcessPool
-
-        self.death: tuple[type[BaseException], ...] = (BrokenProcessPool,)
         self._execution = execution
+
+    def is_death(self, error: Exception) -> bool:
+        return isinstance(error, BrokenProcessPool)
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
         return ProcessPoolTaskRunner(processes_for(place, self._execution), initializer=_end_with_parent)
@@ -89,11 +91,13 @@ class Dask:
     heals = True
 
     def __init__(self, execution: Execution) -> None:
-        from distributed import KilledWorker
-
-        self.death: tuple[type[BaseException], ...] = (KilledWorker,)
         self._execution = execution
         self._local: dict[Place, Any] = {}
+
+    def is_death(self, error: Exception) -> bool:
+        from distributed import KilledWorker
+
+        return isinstance(error, KilledWorker)
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
@@ -137,11 +141,12 @@ class Ray:
     heals = True
 
     def __init__(self, execution: Execution) -> None:
-        import prefect_ray.task_runners  # noqa: F401 - it loads ray in its own way, which must come first
-        from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
-
-        self.death: tuple[type[BaseException], ...] = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
         self._execution = execution
+
+    def is_death(self, error: Exception) -> bool:
+        # By name: Prefect loads ray lazily, and its classes may exist twice.
+        deaths = {"WorkerCrashedError", "OutOfMemoryError", "NodeDiedError"}
+        return any(kind.__module__ == "ray.exceptions" and kind.__name__ in deaths for kind in type(error).__mro__)
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
         import ray

@@ -181,7 +181,9 @@ class PrefectCrew:
             future = runner.submit(compute_batch, parameters=parameters)
         try:
             outcomes: list[Outcome] = future.result()
-        except self._cluster.death as death:
+        except Exception as death:
+            if not self._cluster.is_death(death):
+                raise
             _show_crash(future.task_run_id)
             if not self._cluster.heals:
                 self._stop(batch.place, runner)
