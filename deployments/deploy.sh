@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && python=.venv/bin/python || python=python
 python=${PYTHON:-$python}
 [ -n "${PREFECT_API_URL:-}" ] || {
-    echo "set PREFECT_API_URL to the server's address, such as http://127.0.0.1:4200/api (\`prefect server start\`)" >&2
+    echo "set PREFECT_API_URL to the server's address, such as http://127.0.0.1:4200/api (\`sh deployments/server.sh\`)" >&2
     exit 1
 }
 
