@@ -213,7 +213,13 @@ class PrefectCrew:
         try:
             run = run_deployment(
                 self._execution.hand_over,
-                parameters={"config": config.model_dump(mode="json"), "first": batch.stage, "last": batch.stage},
+                parameters={
+                    "config": config.model_dump(mode="json"),
+                    # Stages' deployments name the last run where nothing else is said.
+                    "run": None,
+                    "first": batch.stage,
+                    "last": batch.stage,
+                },
                 timeout=None,
             )
         except ObjectNotFound:
