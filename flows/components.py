@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ipa_core.config import ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
 from ipa_core.pose import PoseExtractor
@@ -15,6 +16,7 @@ from ipa_core.pose import PoseExtractor
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
     from ipa_core.scoring import HandScorer
+    from ipa_core.scoring.scorer import Reward
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
@@ -34,9 +36,51 @@ def pose_extractor(config: PosesConfig) -> PoseExtractor:
 
 
 def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
-    from ipa_core.scoring import KeypointHandScorer
+    """Raises ``ConfigError`` where ``scores.model`` or ``scores.reward`` can't be used."""
+    from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 
-    return KeypointHandScorer(extractor, config)
+    try:
+        model = QualityModel.load(Path(score_files(config)["coefficients"]))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scores.model: {error}; `ipa score fit` writes such files") from None
+    fingers = None
+    if config.fingers:
+        from ipa_core.scoring.fingers import FingerInspector
+
+        fingers = FingerInspector()
+    return KeypointHandScorer(extractor, config, Opinions(model, fingers, reward(config)))
+
+
+def score_files(config: ScoresConfig) -> dict[str, str]:
+    """The files that a hand score depends on besides the pose backend's."""
+    from ipa_core.scoring.quality import PACKAGED
+
+    files = {"coefficients": config.model or str(PACKAGED)}
+    if config.fingers:
+        files["fingers"] = str(PACKAGED.with_name("fingers.safetensors"))
+    return files
+
+
+def reward(config: ScoresConfig) -> Reward | None:
+    """The second opinion that ``scores.reward`` names: ``module:attribute``, or an entry point of ``ipa.rewards``."""
+    if config.reward is None:
+        return None
+    try:
+        if ":" in config.reward:
+            module, _, attribute = config.reward.partition(":")
+            found = getattr(import_module(module), attribute)
+        else:
+            (entry,) = entry_points(group="ipa.rewards", name=config.reward)
+            found = entry.load()
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(sorted(entry.name for entry in entry_points(group="ipa.rewards"))) or "none"
+        raise ConfigError(
+            f"scores.reward: {config.reward} can't be loaded ({error}); write module:attribute or the name of an entry "
+            f"point of the group ipa.rewards (installed: {known})"
+        ) from None
+    if not callable(found):
+        raise ConfigError(f"scores.reward: {config.reward} is no function (video, driving video, pose) -> by side [T]")
+    return cast("Reward", found)
 
 
 def animation_model(
@@ -73,6 +117,7 @@ class Components:
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
     animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
     model_folder: Callable[[ModelConfig], Path] = model_folder
+    score_files: Callable[[ScoresConfig], dict[str, str]] = score_files
 
 
 def components() -> Components:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,9 @@ class RunInputs:
     def pose_weights(self) -> str:
         return self._pose_weights
 
+    def score_weights(self) -> str:
+        return self._score_weights
+
     def rounds(self) -> State:
         return self._rounds
 
@@ -74,4 +77,11 @@ class RunInputs:
             files = extractor.weights()
         finally:
             extractor.close()
+        return self._digest_of(files)
+
+    @cached_property
+    def _score_weights(self) -> str:
+        return self._digest_of(self._components.score_files(self._config.scores))
+
+    def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})

@@ -137,6 +137,9 @@ class Inputs(Protocol):
 
     def pose_weights(self) -> str: ...
 
+    def score_weights(self) -> str:
+        """What the hand score is made with besides the pose backend: coefficients, the finger network."""
+
     def rounds(self) -> State:
         """The registry of adapters as it was when this run first asked."""
 

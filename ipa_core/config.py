@@ -123,7 +123,7 @@ class CandidatesConfig(Config):
 
 
 class ScoresConfig(Config):
-    """Candidates -> hand scores. Weights of the components in the one score; see scoring.scorer."""
+    """Candidates -> hand scores; see scoring.quality for how the components become one score."""
 
     min_hand_size: Positive = 16.0
     """Pixels; smaller driving hands are unscorable (facts: landmark error 7 % of the hand at 16, 14 % at 8)."""
@@ -131,20 +131,17 @@ class ScoresConfig(Config):
     """Pixels; hands from this size up count fully, smaller ones proportionally less."""
     pck_radius: Positive = 0.2
     """In hand sizes."""
-    weight_confidence: Annotated[float, Field(ge=0)] = 0.5
-    weight_agreement: Annotated[float, Field(ge=0)] = 0.25
-    """PCK and normalised error against the driving hand."""
-    weight_stability: Annotated[float, Field(ge=0)] = 0.15
-    """Bone consistency and jitter."""
-    weight_sharpness: Annotated[float, Field(ge=0)] = 0.1
+    fingers: bool = True
+    """Look at the fingers with a small network of our own (scoring.fingers), besides the keypoints."""
+    model: str | None = None
+    """Coefficients that `ipa score fit` wrote; None takes the packaged ones."""
+    reward: str | None = None
+    """A second opinion: an entry point of the group `ipa.rewards`, or `module:attribute`; see scoring.scorer.Reward. One
+    that changes its answers must change its name: its name is in the key."""
+    reward_weight: Annotated[float, Field(ge=0)] = 2.0
+    """Of its mean, in logits per unit."""
     good_hand: Fraction = 0.5
     """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
-
-    @model_validator(mode="after")
-    def _check(self) -> ScoresConfig:
-        if self.weight_confidence + self.weight_agreement == 0:
-            raise ValueError("weight_confidence and weight_agreement can't both be 0: no other is always measured")
-        return self
 
 
 class SelectionConfig(Config):
@@ -343,6 +340,7 @@ _PATHS = (
     ("clips", "metadata"),
     ("poses", "model"),
     ("candidates", "model", "path"),
+    ("scores", "model"),
     ("evaluation", "fvd", "path"),
     ("evaluation", "fid_vid", "path"),
     ("execution", "store"),

@@ -157,6 +157,16 @@ class HandMeasures(Record):
     """Mean second difference of the points that the driving hand does not have, over the hand size, >= 0."""
     sharpness: float | None
     """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp."""
+    wrist_distance: float | None = None
+    """From the driving hand's wrist over the hand size, >= 0."""
+    palm_agreement: float | None = None
+    """Whether the palm shows the side that the driving hand's shows, in [0, 1]; 0 is a left hand for a right one."""
+    plausibility: float | None = None
+    """Share of the fingers whose joints bend as joints can, in [0, 1]."""
+    fingers: float | None = None
+    """How surely the fingers are those of the driving hand, by a network that looks at the crop, in [0, 1]."""
+    reward: float | None = None
+    """A second opinion (``scores.reward``), in [0, 1]."""
     unscorable: str | None = None
     """Why this hand is not scored in this frame (smaller than 16 pixels, out of the picture, ...)."""
 
@@ -171,6 +181,11 @@ class ScoreComponents(Record):
     bone_consistency: float | None
     jitter: float | None
     sharpness: float | None
+    wrist_distance: float | None = None
+    palm_agreement: float | None = None
+    plausibility: float | None = None
+    fingers: float | None = None
+    reward: float | None = None
 
 
 class HandScore(Record):
@@ -180,6 +195,10 @@ class HandScore(Record):
     """In [0, 1], higher is better; ``None`` exactly when ``unscorable`` says why."""
     unscorable: str | None
     components: ScoreComponents
+    worst: dict[str, float] = {}
+    """Of each component, as a utility in [0, 1], the least mean over five frames in a row of one hand."""
+    scorable: float = 0.0
+    """Share of the (frame, hand) pairs that could be scored, in [0, 1]."""
     good_frames: float | None
     """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]; ``None`` exactly
     when ``unscorable`` says why."""

@@ -104,7 +104,7 @@ def fake_config(folder: Path, **changes: object) -> RunConfig:
             "shift": 1.0,
             "guidance_scale": 1.0,
         },
-        "scores": {"min_hand_size": 2, "trusted_hand_size": 4},
+        "scores": {"min_hand_size": 2, "trusted_hand_size": 4, "fingers": False},
         "selection": {"threshold": 0.1},
         "shards": {"samples_per_shard": 2},
         "alignment": {"rank": 2, "alpha": 2, "steps": 4, "batch_size": 2, "dtype": "float32", "checkpoint_every": 2},

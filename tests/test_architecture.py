@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("clips", "pose", "generation", "scoring", "alignment", "evaluation", "synthetic")
 TORCH_ROOMS = ("models", "generation", "alignment", "evaluation", "synthetic")
-TORCH_FILES = ("pose/ultralytics.py", "pose/dwpose.py")
+TORCH_FILES = ("pose/ultralytics.py", "pose/dwpose.py", "scoring/fingers.py", "scoring/finger_training.py")
 
 
 def imports(path: Path) -> Iterator[str]:

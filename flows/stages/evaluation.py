@@ -80,13 +80,14 @@ def _clip_item(
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
-    settings["scores"] = key_config(config.scores) | {"backend": config.poses.backend}
+    settings["scores"] = key_config(config.scores, "model") | {"backend": config.poses.backend}
     bytes_of = {
         "model": inputs.model_weights(),
         "clip": clip.video,
         "reference": clip.reference,
         "pose": blob(pose, "pose"),
         "weights": inputs.pose_weights(),
+        "judge": inputs.score_weights(),
     }
     needs: tuple[str, ...] = (clip.video, clip.reference, blob(pose, "pose"))
     if lora is not None:

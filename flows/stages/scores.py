@@ -14,7 +14,7 @@ from ipa_core.video import decode_video
 from storage import Action
 
 NAME: Final = "scores"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "cpu"
 
 
@@ -23,7 +23,7 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
         tuple(
             Item(
                 name=f"{group.named.name} candidate {number}",
-                action=_action(config, group, candidate, inputs.pose_weights()),
+                action=_action(config, group, candidate, inputs),
                 parents=(group.generated.key, group.pose.key, group.named.action),
                 needs=(candidate.video, group.named.clip.video, blob(group.pose, "pose")),
             )
@@ -36,8 +36,8 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
 WAVES: Final = (items,)
 
 
-def _action(config: RunConfig, group: Group, candidate: Candidate, weights: str) -> Action:
-    settings = key_config(config.scores)
+def _action(config: RunConfig, group: Group, candidate: Candidate, inputs: Inputs) -> Action:
+    settings = key_config(config.scores, "model")
     settings["backend"] = config.poses.backend
     return Action(
         NAME,
@@ -47,7 +47,8 @@ def _action(config: RunConfig, group: Group, candidate: Candidate, weights: str)
             "candidate": candidate.video,
             "driving": group.named.clip.video,
             "pose": blob(group.pose, "pose"),
-            "weights": weights,
+            "weights": inputs.pose_weights(),
+            "judge": inputs.score_weights(),
         },
     )
 

@@ -318,7 +318,9 @@ def _painted_over(picture: Picture, mask: Picture) -> Picture:
     (top, left), (bottom, right) = np.maximum(found.min(0) - 8, 0), found.max(0) + 9
     result = picture.copy()
     view = (slice(top, bottom), slice(left, right))
-    result[view] = cv2.inpaint(np.ascontiguousarray(picture[view]), (mask[view] > 0).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    result[view] = cv2.inpaint(
+        np.ascontiguousarray(picture[view]), (mask[view] > 0).astype(np.uint8), 3, cv2.INPAINT_TELEA
+    )
     return result
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ipa_core.keypoints import HAND_BONES, HANDS
+from ipa_core.keypoints import FINGERS, HAND_BONES, HANDS
 from ipa_core.records import PoseSequence, Side
 
 Floats = NDArray[np.float64]
@@ -108,6 +108,47 @@ def jitter(points: Floats, driving: Floats) -> Floats:
         bend = np.diff(points - driving, n=2, axis=0)
         result[1:-1] = mean_of_found(np.linalg.norm(bend, axis=2), axis=1) / hand_size(driving)[1:-1]
     return result
+
+
+def wrist_distance(points: Floats, driving: Floats) -> Floats:
+    """Distance of the two hands' wrists over the hand size, ``[T]`` >= 0."""
+    return np.linalg.norm(points[:, 0] - driving[:, 0], axis=1) / hand_size(driving)
+
+
+def palm_agreement(points: Floats, driving: Floats) -> Floats:
+    """Whether both palms show the same side, ``[T]`` in [0, 1]; 0 where a right hand took the place of a left one.
+
+    1 - the difference of the signed areas of the palm's triangle (wrist, knuckles of index and little finger) over
+    the larger of the two: 2 opposite, so cut at 0. A palm seen edge-on has hardly an area and says little: it counts
+    by the area that 0.02 of the squared hand size would have.
+    """
+    ours, theirs = _palm_area(points), _palm_area(driving)
+    larger = np.maximum(np.maximum(np.abs(ours), np.abs(theirs)), 0.02 * hand_size(driving) ** 2)
+    return np.clip(1 - np.abs(ours - theirs) / larger, 0, 1)
+
+
+def _palm_area(points: Floats) -> Floats:
+    index, little = points[:, 5] - points[:, 0], points[:, 17] - points[:, 0]
+    return (index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]) / 2
+
+
+def plausibility(points: Floats) -> Floats:
+    """Share of the four long fingers whose two outer joints don't bend against each other, ``[T]`` in [0, 1].
+
+    Anatomy: both joints are hinges that bend one way, so that a finger is a flat curve without an inflection, and so is
+    its picture from any side. Up to 20 degrees each way are allowed for the detector's error.
+    """
+    bends = []
+    for finger in FINGERS[1:]:
+        bones = np.diff(points[:, list(finger)], axis=1)
+        turn = np.arctan2(
+            bones[:, :-1, 0] * bones[:, 1:, 1] - bones[:, :-1, 1] * bones[:, 1:, 0],
+            (bones[:, :-1] * bones[:, 1:]).sum(axis=2),
+        )
+        bends.append(turn)
+    middle, outer = np.moveaxis(np.stack(bends, axis=1), 2, 0)
+    against = (middle * outer < 0) & (np.minimum(np.abs(middle), np.abs(outer)) > np.radians(20))
+    return mean_of_found(np.where(np.isfinite(middle * outer), ~against, np.nan), axis=1)
 
 
 def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Floats) -> Floats:

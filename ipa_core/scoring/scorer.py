@@ -1,30 +1,19 @@
 """Hands of a candidate -> one score, with every component kept.
 
 The hands are found again in the candidate, by the extractor that found them in the driving video, and compared with
-those. Of one hand in one frame, with ``w`` of :class:`~ipa_core.config.ScoresConfig`:
+those (scoring.measures); a small network looks at the fingers (scoring.fingers); a logistic regression makes one score
+of it (scoring.quality). A hand that the driving video shows and the candidate does not is a bad hand, not a missing
+number. Means weight each hand and frame by ``min(1, size / trusted_hand_size)``: landmarks on small hands are known
+less well.
 
-=============  ==================================================================  ====================
-part           utility in [0, 1]                                                   weight
-=============  ==================================================================  ====================
-confidence     keypoint confidence                                                 ``weight_confidence``
-agreement      mean of: pck; 1 - 2 * error                                         ``weight_agreement``
-stability      mean of: bone_consistency; 1 - 2 * jitter                           ``weight_stability``
-sharpness      the smaller of sharpness and 1 / sharpness (noise is no detail)     ``weight_sharpness``
-=============  ==================================================================  ====================
-
-Utilities are cut at 0 and 1. What could not be measured drops out and the rest is weighted up. A hand that the driving
-video shows and the candidate does not has confidence 0 (or the low presence) and pck 0: a bad hand, not a missing
-number. A candidate's score is the mean over its scorable hands and frames, each weighted by
-``min(1, size / trusted_hand_size)``: landmarks on small hands are known less well.
-
-The weights follow from paired trials on real clips: confidence alone ranks a clip's own corruptions at AUROC .77, the
-combination at .97; sharpness alone misleads. Missing or doubled fingers are hardly seen by any of it. So a score ranks
-candidates of one clip; it is no grade across clips.
+A score ranks candidates of one clip; how well it tells faultless hands from spoilt ones is measured by
+benchmarks/score_validity.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,7 +22,8 @@ import numpy as np
 from ipa_core.config import ScoresConfig
 from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence, ScoreComponents, Side
-from ipa_core.scoring import measures
+from ipa_core.scoring import measures, quality
+from ipa_core.scoring.quality import QualityModel
 
 _FEWEST_POINTS = 11
 """Of 21; a driving hand with fewer is too incomplete to compare with."""
@@ -68,12 +58,38 @@ class HandScorer(Protocol):
         """Both videos uint8 RGB ``[T, H, W, 3]`` of one size; ``driving`` is the driving video's pose."""
 
 
-class KeypointHandScorer:
-    """The default :class:`HandScorer`: finds the hands of the candidate again and compares keypoints."""
+class Reward(Protocol):
+    """A second opinion on the hands of a candidate."""
 
-    def __init__(self, extractor: HandExtractor, config: ScoresConfig) -> None:
+    def __call__(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> dict[Side, np.ndarray]:
+        """Both videos uint8 RGB ``[T, H, W, 3]``. By side, ``[T]`` in [0, 1], higher is better, NaN where it can't
+        tell."""
+
+
+class FingerJudge(Protocol):
+    """See ``scoring.fingers.FingerInspector``."""
+
+    def crop(self, picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray: ...
+
+    def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What a score is made with besides keypoints; the optional ones are components where they are present."""
+
+    model: QualityModel
+    fingers: FingerJudge | None = None
+    reward: Reward | None = None
+
+
+class KeypointHandScorer:
+    """The default :class:`HandScorer`: finds the hands of the candidate again and compares."""
+
+    def __init__(self, extractor: HandExtractor, config: ScoresConfig, opinions: Opinions) -> None:
         self._extractor = extractor
         self._config = config
+        self._opinions = opinions
 
     def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
         """See :class:`HandScorer`. Raises ``ValueError`` where the three don't fit together."""
@@ -83,10 +99,39 @@ class KeypointHandScorer:
                 f"got {video.shape}, {driving_video.shape} and {len(driving)} frames"
             )
         pose = self._extractor.extract_hands(video, driving)
-        hands = [
-            hand for side in HANDS for hand in measure_hand(side, video, driving_video, pose, driving, self._config)
-        ]
-        return ScoredHands(summarise(sorted(hands, key=lambda hand: (hand.frame, hand.side)), self._config), pose)
+        reward = self._opinions.reward(video, driving_video, driving) if self._opinions.reward else {}
+        hands = []
+        for side in HANDS:
+            measured = measure_hand(side, video, driving_video, pose, driving, self._config)
+            measured = self._with_fingers(measured, video, measures.hand_points(driving, side))
+            hands += _with(
+                measured, "reward", {hand.frame: reward[side][hand.frame] for hand in measured} if reward else {}
+            )
+        hands.sort(key=lambda hand: (hand.frame, hand.side))
+        return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
+
+    def _with_fingers(
+        self, hands: list[HandMeasures], video: np.ndarray, driving: measures.Floats
+    ) -> list[HandMeasures]:
+        if self._opinions.fingers is None:
+            return hands
+        # Of the clip, not of the frame: fingers that close don't make the hand smaller.
+        frames = [hand.frame for hand in hands if hand.unscorable is None and np.isfinite(driving[hand.frame]).all()]
+        if not frames:
+            return hands
+        size = float(np.percentile(measures.hand_size(driving)[frames], 75))
+        crops = [self._opinions.fingers.crop(video[frame], driving[frame], size) for frame in frames]
+        return _with(hands, "fingers", dict(zip(frames, self._opinions.fingers(crops), strict=True)))
+
+
+def _with(hands: list[HandMeasures], name: str, values: Mapping[int, float]) -> list[HandMeasures]:
+    """The scorable hands' measure ``name`` filled in, by frame."""
+    return [
+        hand.model_copy(update={name: _number(values[hand.frame])})
+        if hand.unscorable is None and hand.frame in values
+        else hand
+        for hand in hands
+    ]
 
 
 def measure_hand(
@@ -112,6 +157,9 @@ def measure_hand(
         "jitter": measures.jitter(points, guide),
         # Where no hand was found there is none to be sharp.
         "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
+        "wrist_distance": measures.wrist_distance(points, guide),
+        "palm_agreement": measures.palm_agreement(points, guide),
+        "plausibility": measures.plausibility(points),
     }
     return [
         HandMeasures(
@@ -126,28 +174,14 @@ def measure_hand(
     ]
 
 
-def hand_score(hand: HandMeasures, config: ScoresConfig) -> float:
-    """Score of one scorable hand in one frame, in [0, 1]; the table is at the top of this file."""
-    agreement = [hand.pck, None if hand.error is None else 1 - 2 * hand.error]
-    stability = [hand.bone_consistency, None if hand.jitter is None else 1 - 2 * hand.jitter]
-    sharpness = None if hand.sharpness is None else min(hand.sharpness, 1 / max(hand.sharpness, 1e-6))
-    parts = (
-        (config.weight_confidence, [hand.confidence]),
-        (config.weight_agreement, agreement),
-        (config.weight_stability, stability),
-        (config.weight_sharpness, [sharpness]),
-    )
-    total = weights = 0.0
-    for weight, utilities in parts:
-        measured = [min(1.0, max(0.0, utility)) for utility in utilities if utility is not None]
-        if measured:
-            total += weight * sum(measured) / len(measured)
-            weights += weight
-    return min(1.0, total / weights)
+def hand_score(hand: HandMeasures, config: ScoresConfig, model: QualityModel) -> float:
+    """Score of one scorable hand in one frame, in [0, 1]: that of a clip that is like this throughout."""
+    seen = quality.utilities(hand)
+    return quality.probability(model.logit(quality.features(seen, seen)) + _second_opinion(seen.get("reward"), config))
 
 
-def summarise(hands: list[HandMeasures], config: ScoresConfig) -> HandScore:
-    """One candidate's hands -> its score. Components are means with the score's own weights by hand size."""
+def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityModel) -> HandScore:
+    """One candidate's hands -> its score. Components are means weighted by hand size."""
     scored = [hand for hand in hands if hand.unscorable is None]
     if not scored:
         return HandScore(
@@ -158,20 +192,29 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig) -> HandScore:
             hands=tuple(hands),
         )
     weights = [min(1.0, hand.size / config.trusted_hand_size) for hand in scored if hand.size is not None]
-    scores = [hand_score(hand, config) for hand in scored]
+    scores = [hand_score(hand, config, model) for hand in scored]
     components = {
         name: _number(
             measures.mean_of_found(np.array([getattr(hand, name) for hand in scored], np.float64), weights=weights)
         )
         for name in ScoreComponents.model_fields
     }
+    mean, worst = quality.means(scored, weights), quality.worst(scored)
+    logit = model.logit(quality.features(mean, worst)) + _second_opinion(mean.get("reward"), config)
     return HandScore(
-        score=round(float(np.average(scores, weights=weights)), 5),
+        score=round(quality.probability(logit), 5),
         unscorable=None,
         components=ScoreComponents(**components),
+        worst={name: round(value, 5) for name, value in worst.items()},
+        scorable=round(len(scored) / len(hands), 5),
         good_frames=sum(score >= config.good_hand for score in scores) / len(scores),
         hands=tuple(hands),
     )
+
+
+def _second_opinion(reward: float | None, config: ScoresConfig) -> float:
+    """In logits; one half is no opinion."""
+    return 0.0 if reward is None else config.reward_weight * (reward - 0.5)
 
 
 def _unscorable(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 Colour = tuple[float, float, float]
 """sRGB, each channel in [0, 1]."""
@@ -127,3 +130,35 @@ def performer_named(name: str) -> Performer:
         if performer.name == name:
             return performer
     raise KeyError(f"no performer is called {name!r}; there are {', '.join(p.name for p in PERFORMERS)}")
+
+
+def random_performer(seed: int) -> Performer:
+    """Somebody new: a function of the seed."""
+    rng = np.random.default_rng([seed, 6])
+    tone = rng.uniform()
+    skin = _between((0.94, 0.80, 0.72), (0.28, 0.18, 0.13), tone)
+    hair = _between((0.05, 0.04, 0.04), (0.70, 0.58, 0.40), rng.uniform() ** 2)
+    while True:
+        # Away from the hues of skin, or bright or dark enough not to be taken for it.
+        shirt = colorsys.hsv_to_rgb(rng.uniform(0.2, 0.9), rng.uniform(0.0, 0.8), rng.uniform(0.1, 0.95))
+        if max(abs(one - other) for one, other in zip(shirt, skin, strict=True)) > 0.2:
+            break
+    light = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.5), rng.uniform(0.3, 0.95))
+    return Performer(
+        name=f"person {seed}",
+        prompt="A person gestures with both hands.",
+        gender=rng.uniform(),
+        age=rng.uniform(0.67, 0.9),
+        muscle=rng.uniform(0.35, 0.65),
+        weight=rng.uniform(0.35, 0.65),
+        skin=skin,
+        hair=hair,
+        nape_hair=bool(rng.integers(2)),
+        shirt=shirt,
+        backdrop=(light, _between(light, (0.1, 0.1, 0.12), rng.uniform(0.1, 0.6))),
+    )
+
+
+def _between(first: Colour, last: Colour, share: float) -> Colour:
+    red, green, blue = ((1 - share) * one + share * other for one, other in zip(first, last, strict=True))
+    return red, green, blue

@@ -1,0 +1,230 @@
+"""Videos whose hands are known to be faultless, and what is made of them to fit the hand score and to judge it.
+
+Rendered people are told apart by seed, real ones by file: who is fitted on is never tested on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipa_core import keypoints as kp
+from ipa_core.config import PosesConfig, ScoresConfig
+from ipa_core.records import HandMeasures, PoseSequence, Side
+from storage.digest import digest_bytes
+
+if TYPE_CHECKING:
+    from ipa_core.pose.mediapipe import MediaPipeExtractor
+
+log = logging.getLogger(__name__)
+FRAMES = 17
+FPS = 8.0
+CLEAN_DRAWS = 3
+"""Faultless videos per subject, each with its own nuisance."""
+SIZES = (128, 160, 224)
+"""Of rendered pictures, pixels: hands of about 30 to 90."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Where a faultless video comes from. ``person`` for rendered ones: the seed of person and gesture."""
+
+    person: int | None = None
+    path: str | None = None
+    start: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"person {self.person}" if self.person is not None else f"{Path(self.path or '').stem} at {self.start}"
+
+    @property
+    def clip(self) -> str:
+        """What is resampled for intervals."""
+        if self.person is not None:
+            return str(self.person)
+        return "/".join(Path(self.path or "").parts[-3:])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One video of a subject: faultless (``kind`` None) or with a fault, and its nuisance."""
+
+    subject: Subject
+    kind: str | None
+    severity: int
+    draw: int
+
+    def key(self) -> str:
+        return digest_bytes(json.dumps([VERSION, asdict(self)], sort_keys=True).encode())[:32]
+
+
+VERSION = 1
+"""Raised when the material changes: measured trials of before are not used again."""
+
+
+def people(first: int, count: int) -> list[Subject]:
+    """Rendered people by their seeds."""
+    return [Subject(person=seed) for seed in range(first, first + count)]
+
+
+def recordings(folder: Path, windows: int) -> list[Subject]:
+    """Windows of the mp4 files below ``folder``, spread over each."""
+    from ipa_core.video import probe
+
+    found = []
+    for path in sorted(folder.rglob("*.mp4")):
+        info = probe(path)
+        count = int(info.duration * info.fps)
+        step = max(1, round(info.fps / FPS))
+        starts = np.linspace(0, max(0, count - step * FRAMES), windows).astype(int)
+        found += [Subject(path=str(path), start=int(start)) for start in starts]
+    return found
+
+
+def trials(subjects: Iterable[Subject], kinds: Sequence[str]) -> list[Trial]:
+    """Of each subject some faultless videos and one with each fault; severities go round with the seed."""
+    found = []
+    for number, subject in enumerate(subjects):
+        found += [Trial(subject, None, 0, draw) for draw in range(CLEAN_DRAWS)]
+        found += [Trial(subject, kind, 1 + (number + order) % 3, 10 + order) for order, kind in enumerate(kinds)]
+    return found
+
+
+def material(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
+    """The faultless video, uint8 ``[T, H, W, 3]``, and its pose as the extractor finds it. Raises ``ValueError`` where
+    no hand of it is found in half of the frames."""
+    if subject.person is not None:
+        from ipa_core.synthetic.performers import random_performer
+        from ipa_core.synthetic.render import render_clip
+
+        size = SIZES[subject.person % len(SIZES)]
+        clip = render_clip(random_performer(subject.person), seed=subject.person, size=size, frames=FRAMES, fps=FPS)
+        frames = clip.frames
+        pose = _extractor().extract(frames)
+    else:
+        frames, pose = _recorded(subject)
+    if not sides(pose):
+        raise ValueError(f"{subject.name}: no hand is found in half of the frames")
+    return frames, pose
+
+
+def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
+    """A window of a file, cut to what the arms reach: the rest of a large picture only costs time."""
+    from ipa_core.video import frames as decode
+    from ipa_core.video import probe
+
+    path = Path(subject.path or "")
+    step = max(1, round(probe(path).fps / FPS))
+    pictures = islice(decode(path), subject.start, subject.start + step * FRAMES, step)
+    frames = np.stack([frame.picture for frame in pictures])
+    pose = _extractor().extract(frames)
+    parts = [
+        *kp.WRISTS.values(),
+        *kp.ELBOWS.values(),
+        *range(*kp.LEFT_HAND.indices(kp.COUNT)),
+        *range(*kp.RIGHT_HAND.indices(kp.COUNT)),
+    ]
+    known = pose.keypoints[:, parts][pose.confidence[:, parts] > 0]
+    if not len(known):
+        raise ValueError(f"{subject.name}: no arm is found")
+    margin = 0.1 * pose.height
+    left, top = np.maximum(np.floor(known.min(axis=0) - margin), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(known.max(axis=0) + margin), (pose.width, pose.height)).astype(int)
+    moved = np.where(pose.confidence[..., None] > 0, pose.keypoints - (left, top), 0).astype(np.float32)
+    cut = np.ascontiguousarray(frames[:, top:bottom, left:right])
+    return cut, replace(pose, keypoints=moved, width=int(right - left), height=int(bottom - top))
+
+
+def sides(pose: PoseSequence) -> list[Side]:
+    """Hands that are there in at least half of the frames."""
+    return [side for side, part in kp.HANDS.items() if (pose.confidence[:, part] > 0).all(axis=1).mean() >= 0.5]
+
+
+def points_of(pose: PoseSequence, side: Side) -> np.ndarray:
+    from ipa_core.scoring.measures import hand_points
+
+    return hand_points(pose, side)
+
+
+def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray:
+    """The trial's video: one hand spoilt, or with odd draws both, then the nuisance."""
+    from ipa_core.scoring.corruptions import corrupt, nuisance
+
+    video = frames
+    if trial.kind is not None:
+        hands = sides(pose)
+        seed = int(trial.key()[:8], 16)
+        for side in hands if seed % 2 else [hands[seed // 2 % len(hands)]]:
+            video = corrupt(trial.kind, video, points_of(pose, side), trial.severity, seed)
+    return nuisance(video, int(trial.key()[8:16], 16))
+
+
+def measure(
+    all_trials: Sequence[Trial], cache_folder: Path, processes: int
+) -> Iterator[tuple[Trial, list[HandMeasures]]]:
+    """The measures of each trial's hands, in the order of ``all_trials``; those in the folder are not measured again.
+
+    Subjects without hands are left out, with a warning.
+    """
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    by_subject: dict[Subject, list[Trial]] = {}
+    for trial in all_trials:
+        if not (cache_folder / f"{trial.key()}.json").exists():
+            by_subject.setdefault(trial.subject, []).append(trial)
+    if by_subject:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_measure_subject, group, cache_folder) for group in by_subject.values()]
+            for number, job in enumerate(jobs, 1):
+                trouble = job.result()
+                log.info("measured %d of %d subjects%s", number, len(jobs), f"; {trouble}" if trouble else "")
+    for trial in all_trials:
+        path = cache_folder / f"{trial.key()}.json"
+        if path.exists():
+            hands = [HandMeasures.model_validate(hand) for hand in json.loads(path.read_text())]
+            if hands:
+                yield trial, hands
+
+
+def _measure_subject(group: Sequence[Trial], cache_folder: Path) -> str | None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    try:
+        frames, pose = material(group[0].subject)
+    except ValueError as error:
+        for trial in group:
+            (cache_folder / f"{trial.key()}.json").write_text("[]")
+        return str(error)
+    for trial in group:
+        hands = _scorer().score(video_of(trial, frames, pose), frames, pose).score.hands
+        path = cache_folder / f"{trial.key()}.json"
+        path.with_suffix(".part").write_text(json.dumps([hand.model_dump() for hand in hands]))
+        path.with_suffix(".part").rename(path)
+    return None
+
+
+@cache
+def _extractor() -> MediaPipeExtractor:
+    from ipa_core.pose.mediapipe import MediaPipeExtractor
+
+    return MediaPipeExtractor(PosesConfig())
+
+
+@cache
+def _scorer() -> Any:
+    from flows.components import hand_scorer
+
+    return hand_scorer(SCORES, _extractor())
+
+
+SCORES = ScoresConfig()

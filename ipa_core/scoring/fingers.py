@@ -1,0 +1,110 @@
+"""A small network that sees whether a hand has the fingers that the driving hand says it should have.
+
+Keypoint detectors draw five fingers into any hand, so erased, added and fused fingers leave their numbers alone. This
+network looks at the picture: an upright crop of the hand, and beside it a drawing of the driving hand's skeleton, one
+colour channel for the bones and one for the joints, so that it needn't count but compare. It is trained on rendered
+hands and their corruptions only (``ipa score train``); what it buys, there and on real footage, is in
+docs/score-validity.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ipa_core.keypoints import FINGERS, HAND_BONES
+
+SIZE: Final = 80
+"""Pixels of the crop."""
+SCALE: Final = 2.0
+"""Its side, in hand sizes."""
+WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
+CHANNELS: Final = 5
+
+
+def crop(picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+    """uint8 ``[SIZE, SIZE, 5]``: the RGB picture around the driving hand's 21 points, turned so that the hand points
+    up, and its bones and joints drawn. ``size``: of the hand in pixels."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    x, y = points[9] - points[0]
+    length = max(float(np.hypot(x, y)), 1e-6)
+    turn = np.array([[-y, x], [-x, -y]]) / length * SIZE / (SCALE * size)
+    matrix = np.column_stack([turn, SIZE / 2 - turn @ ((low + high) / 2)])
+    # cv2 counts from the centre of the first pixel, the keypoints from its corner.
+    centred = np.column_stack([turn, matrix[:, 2] + turn @ (0.5, 0.5) - 0.5])
+    seen = cv2.warpAffine(picture, centred, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.concatenate([seen, skeleton(points @ turn.T + matrix[:, 2])], axis=2)
+
+
+def skeleton(points: np.ndarray) -> np.ndarray:
+    """uint8 ``[SIZE, SIZE, 2]``: bones, each finger with a brightness of its own, and finger tips."""
+    places = np.round((points - 0.5) * 16).astype(np.int32)
+    bones, tips = np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+    for number, (start, end) in enumerate(HAND_BONES):
+        shade = 95 + 40 * (number // 4)
+        cv2.line(bones, places[start].tolist(), places[end].tolist(), shade, 2, cv2.LINE_AA, shift=4)
+    for number, finger in enumerate(FINGERS):
+        cv2.circle(tips, places[finger[-1]].tolist(), 3 * 16, 95 + 40 * number, -1, cv2.LINE_AA, shift=4)
+    return np.stack([bones, tips], axis=2)
+
+
+class FingerNetwork(nn.Module):
+    """Crops float32 ``[N, 5, SIZE, SIZE]`` in [0, 1] -> logits ``[N]``: is the hand whole?"""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = CHANNELS
+        for outputs in (width, 2 * width, 4 * width, 6 * width):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(outputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = outputs
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, 1)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        # Where in the crop a finger is wrong does not matter, but that it is: the largest answer counts.
+        seen = self.trunk(crops)
+        return self.head(seen.amax(dim=(2, 3)) / 2 + seen.mean(dim=(2, 3)) / 2)[:, 0]
+
+
+class FingerInspector:
+    """The trained network on one CPU thread."""
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        self._network = FingerNetwork()
+        self._network.load_state_dict(load_file(weights))
+        self._network.eval()
+
+    crop = staticmethod(crop)
+
+    @torch.inference_mode()
+    def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """Crops of :func:`crop` -> how surely each hand is whole, ``[N]`` in [0, 1]."""
+        if not len(crops):
+            return np.zeros(0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            answer: Any = torch.sigmoid(self._network(as_input(np.stack(crops))))
+        finally:
+            torch.set_num_threads(threads)
+        return np.asarray(answer.numpy(), np.float64)
+
+
+def as_input(crops: np.ndarray) -> torch.Tensor:
+    """uint8 ``[N, SIZE, SIZE, 5]`` -> float32 ``[N, 5, SIZE, SIZE]`` in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))).float() / 255
