@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,7 +36,7 @@ def train_fingers(folder: Path, weights: Path, *, subjects: int, steps: int, pro
             if number % 10 == 0:
                 left = (time.monotonic() - started) / number * (len(jobs) - number)
                 log.info("crops of %d of %d people, about %.0f s left", number, len(jobs), left)
-    files = [path for path in sorted(folder.glob("person-*.npz"))]
+    files = sorted(folder.glob("person-*.npz"))
     found = [np.load(path, allow_pickle=False) for path in files]
     crops = np.concatenate([one["crops"] for one in found])
     whole = np.concatenate([one["whole"] for one in found])
@@ -68,7 +68,7 @@ def _crops_of(subject: Subject, folder: Path) -> None:
         size = float(np.percentile(np.ptp(points[known], axis=1).max(axis=1), 75))
 
         def cuts(
-            video: np.ndarray, chosen: Sequence[int], points: np.ndarray = points, size: float = size
+            video: np.ndarray, chosen: Iterable[int], points: np.ndarray = points, size: float = size
         ) -> list[np.ndarray]:
             return [crop(video[frame], points[frame], size) for frame in chosen]
 

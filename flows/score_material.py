@@ -84,7 +84,7 @@ def recordings(folder: Path, windows: int) -> list[Subject]:
     found = []
     for path in sorted(folder.rglob("*.mp4")):
         info = probe(path)
-        count = int(info.duration * info.fps)
+        count = int((info.duration or 0.0) * info.fps)
         step = max(1, round(info.fps / FPS))
         starts = np.linspace(0, max(0, count - step * FRAMES), windows).astype(int)
         found += [Subject(path=str(path), start=int(start)) for start in starts]
@@ -128,12 +128,8 @@ def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
     pictures = islice(decode(path), subject.start, subject.start + step * FRAMES, step)
     frames = np.stack([frame.picture for frame in pictures])
     pose = _extractor().extract(frames)
-    parts = [
-        *kp.WRISTS.values(),
-        *kp.ELBOWS.values(),
-        *range(*kp.LEFT_HAND.indices(kp.COUNT)),
-        *range(*kp.RIGHT_HAND.indices(kp.COUNT)),
-    ]
+    arms = [*kp.WRISTS.values(), *kp.ELBOWS.values()]
+    parts = np.r_[arms, kp.LEFT_HAND, kp.RIGHT_HAND]
     known = pose.keypoints[:, parts][pose.confidence[:, parts] > 0]
     if not len(known):
         raise ValueError(f"{subject.name}: no arm is found")

@@ -136,8 +136,8 @@ class ScoresConfig(Config):
     model: str | None = None
     """Coefficients that `ipa score fit` wrote; None takes the packaged ones."""
     reward: str | None = None
-    """A second opinion: an entry point of the group `ipa.rewards`, or `module:attribute`; see scoring.scorer.Reward. One
-    that changes its answers must change its name: its name is in the key."""
+    """A second opinion: an entry point of the group `ipa.rewards`, or `module:attribute`; see scoring.scorer.Reward.
+    One that changes its answers must change its name: its name is in the key."""
     reward_weight: Annotated[float, Field(ge=0)] = 2.0
     """Of its mean, in logits per unit."""
     good_hand: Fraction = 0.5

@@ -1,4 +1,4 @@
-"""The ways in which generated hands fail, done to a real video: the material that the hand score is fitted and judged on.
+"""The ways in which generated hands fail, done to a real video: what the hand score is fitted and judged on.
 
 Each takes a video and the 21 points of one of its hands and spoils that hand in every frame (``transient_blur`` in five
 frames), at a severity of 1 (just visible), 2 or 3 (gross).
@@ -59,12 +59,12 @@ def corrupt(kind: str, frames: np.ndarray, points: Points, severity: int, seed: 
 
 
 def _blur(hand: Hand) -> Callable[[int], Picture]:
-    sigma = hand.size * hand.grade(0.04, 0.07, 0.12)
+    sigma = hand.size * hand.grade(0.025, 0.05, 0.09)
     return lambda frame: _blend(hand, frame, cv2.GaussianBlur(hand.frames[frame], (0, 0), sigma))
 
 
 def _transient_blur(hand: Hand) -> Callable[[int], Picture]:
-    sigma = hand.size * hand.grade(0.05, 0.08, 0.14)
+    sigma = hand.size * hand.grade(0.03, 0.06, 0.1)
     known = np.flatnonzero(np.isfinite(hand.points).all(axis=(1, 2)))
     start = known[hand.rng.integers(max(1, len(known) - COLLAPSE + 1))]
 
@@ -237,7 +237,7 @@ def _smear(hand: Hand) -> Callable[[int], Picture]:
     line = np.zeros((length, length), np.float32)
     line[length // 2] = 1
     kernel = cv2.warpAffine(line, turn, (length, length))
-    kernel /= kernel.sum()
+    kernel = kernel / kernel.sum()
 
     def change(frame: int) -> Picture:
         drawn = cv2.filter2D(hand.frames[frame], -1, kernel).astype(np.float64)
@@ -293,11 +293,11 @@ def _blend(hand: Hand, frame: int, changed: Picture) -> Picture:
     return _mixed(hand.frames[frame], changed, _soft(_hull(hand, frame, 0.1), 0.05 * hand.size))
 
 
-def _mixed(picture: Picture, changed: Picture, share: np.ndarray) -> Picture:
+def _mixed(picture: Picture, changed: np.ndarray, share: np.ndarray) -> Picture:
     return (picture + share[..., None] * (changed.astype(np.float32) - picture)).round().clip(0, 255).astype(np.uint8)
 
 
-def _soft(mask: Picture, sigma: float) -> np.ndarray:
+def _soft(mask: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), max(sigma, 0.6))
 
 

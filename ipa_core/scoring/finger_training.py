@@ -30,8 +30,8 @@ def shows(whole: np.ndarray, spoilt: np.ndarray) -> bool:
 
 
 def train(crops: np.ndarray, whole: np.ndarray, weights: Path, *, steps: int, seed: int = 0) -> None:
-    """Fit the network to crops uint8 ``[N, SIZE, SIZE, 5]`` and labels bool ``[N]``; the average of its last weights goes
-    to ``weights``. Both classes are drawn equally often."""
+    """Fit the network to crops uint8 ``[N, SIZE, SIZE, 5]`` and labels bool ``[N]``, and write it to ``weights``
+    (safetensors). Both classes are drawn equally often."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = FingerNetwork()

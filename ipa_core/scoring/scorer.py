@@ -104,9 +104,7 @@ class KeypointHandScorer:
         for side in HANDS:
             measured = measure_hand(side, video, driving_video, pose, driving, self._config)
             measured = self._with_fingers(measured, video, measures.hand_points(driving, side))
-            hands += _with(
-                measured, "reward", {hand.frame: reward[side][hand.frame] for hand in measured} if reward else {}
-            )
+            hands += _with(measured, "reward", dict(enumerate(reward.get(side, ()))))
         hands.sort(key=lambda hand: (hand.frame, hand.side))
         return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
 
