@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flows.components import hand_scorer, score_files
 from ipa_core import keypoints as kp
 from ipa_core.config import PosesConfig, ScoresConfig
 from ipa_core.records import HandMeasures, PoseSequence, Side
-from storage.digest import digest_bytes
+from storage.digest import digest_bytes, digest_file
 
 if TYPE_CHECKING:
     from ipa_core.pose.mediapipe import MediaPipeExtractor
+    from ipa_core.scoring import HandScorer
 
 log = logging.getLogger(__name__)
+VERSION = 1
+"""Raised when material or measures change: what was measured before is not used again."""
+SCORES = ScoresConfig()
 FRAMES = 17
 FPS = 8.0
 CLEAN_DRAWS = 3
@@ -65,11 +71,7 @@ class Trial:
     draw: int
 
     def key(self) -> str:
-        return digest_bytes(json.dumps([VERSION, asdict(self)], sort_keys=True).encode())[:32]
-
-
-VERSION = 1
-"""Raised when the material changes: measured trials of before are not used again."""
+        return digest_bytes(json.dumps([asdict(self)], sort_keys=True).encode())[:32]
 
 
 def people(first: int, count: int) -> list[Subject]:
@@ -165,46 +167,68 @@ def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray
     return nuisance(video, int(trial.key()[8:16], 16))
 
 
-def measure(
-    all_trials: Sequence[Trial], cache_folder: Path, processes: int
-) -> Iterator[tuple[Trial, list[HandMeasures]]]:
-    """The measures of each trial's hands, in the order of ``all_trials``; those in the folder are not measured again.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A trial's hands, and the mean handedness score over the scorable ones, for comparison."""
 
-    Subjects without hands are left out, with a warning.
-    """
-    cache_folder.mkdir(parents=True, exist_ok=True)
+    trial: Trial
+    hands: tuple[HandMeasures, ...]
+    handedness: float
+
+
+def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
+    """In the order of ``all_trials``. What lies in the folder is not measured again; subjects without hands are left
+    out, with a line in the log."""
+    folder = folder / digest_bytes(f"{VERSION} {score_files(SCORES)} {_digests()}".encode())[:16]
+    folder.mkdir(parents=True, exist_ok=True)
     by_subject: dict[Subject, list[Trial]] = {}
     for trial in all_trials:
-        if not (cache_folder / f"{trial.key()}.json").exists():
+        if not (folder / f"{trial.key()}.json").exists():
             by_subject.setdefault(trial.subject, []).append(trial)
     if by_subject:
+        started = time.monotonic()
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_measure_subject, group, cache_folder) for group in by_subject.values()]
-            for number, job in enumerate(jobs, 1):
+            jobs = [pool.submit(_measure_subject, group, folder) for group in by_subject.values()]
+            for number, job in enumerate(as_completed(jobs), 1):
                 trouble = job.result()
-                log.info("measured %d of %d subjects%s", number, len(jobs), f"; {trouble}" if trouble else "")
+                left = (time.monotonic() - started) / number * (len(jobs) - number)
+                about = f"; left out: {trouble}" if trouble else ""
+                log.info("measured %d of %d subjects, about %.0f s left%s", number, len(jobs), left, about)
+    found = []
     for trial in all_trials:
-        path = cache_folder / f"{trial.key()}.json"
-        if path.exists():
-            hands = [HandMeasures.model_validate(hand) for hand in json.loads(path.read_text())]
-            if hands:
-                yield trial, hands
+        about = json.loads((folder / f"{trial.key()}.json").read_text())
+        if about is not None:
+            hands = tuple(HandMeasures.model_validate(hand) for hand in about["hands"])
+            found.append(Measured(trial, hands, about["handedness"]))
+    return found
 
 
-def _measure_subject(group: Sequence[Trial], cache_folder: Path) -> str | None:
+def _digests() -> list[str]:
+    """Of the files that measures depend on: the coefficients come after them."""
+    return [digest_file(Path(path)) for name, path in sorted(score_files(SCORES).items()) if name != "coefficients"]
+
+
+def _measure_subject(group: Sequence[Trial], folder: Path) -> str | None:
     import cv2
 
     cv2.setNumThreads(1)
     try:
         frames, pose = material(group[0].subject)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         for trial in group:
-            (cache_folder / f"{trial.key()}.json").write_text("[]")
+            (folder / f"{trial.key()}.json").write_text("null")
         return str(error)
     for trial in group:
-        hands = _scorer().score(video_of(trial, frames, pose), frames, pose).score.hands
-        path = cache_folder / f"{trial.key()}.json"
-        path.with_suffix(".part").write_text(json.dumps([hand.model_dump() for hand in hands]))
+        video = video_of(trial, frames, pose)
+        hands = _scorer().score(video, frames, pose).score.hands
+        sure = [
+            _extractor().handedness(video[hand.frame], points_of(pose, hand.side)[hand.frame])
+            for hand in hands
+            if hand.unscorable is None
+        ]
+        about = {"hands": [hand.model_dump() for hand in hands], "handedness": float(np.mean(sure)) if sure else 0.0}
+        path = folder / f"{trial.key()}.json"
+        path.with_suffix(".part").write_text(json.dumps(about))
         path.with_suffix(".part").rename(path)
     return None
 
@@ -217,10 +241,5 @@ def _extractor() -> MediaPipeExtractor:
 
 
 @cache
-def _scorer() -> Any:
-    from flows.components import hand_scorer
-
+def _scorer() -> HandScorer:
     return hand_scorer(SCORES, _extractor())
-
-
-SCORES = ScoresConfig()

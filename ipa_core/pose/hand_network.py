@@ -84,7 +84,7 @@ class HandNetwork:
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = {output["name"]: output["index"] for output in self._interpreter.get_output_details()}
-        self._points, self._presence = outputs["Identity"], outputs["Identity_1"]
+        self._points, self._presence, self._side = outputs["Identity"], outputs["Identity_1"], outputs["Identity_2"]
 
     def hand(self, picture: np.ndarray, crop: Crop) -> Hand:
         """The hand in a crop (224 x 224) of the RGB picture ``[H, W, 3]``."""
@@ -99,6 +99,12 @@ class HandNetwork:
         """
         crop = hand_region(points).cut(picture)
         return (self._run(crop)[1] + self._run(crop[:, ::-1])[1]) / 2
+
+    def handedness(self, picture: np.ndarray, points: np.ndarray) -> float:
+        """How sure the network is, in [0.5, 1], which hand lies there: what MediaPipe calls the handedness score."""
+        self._run(hand_region(points).cut(picture))
+        right = float(self._interpreter.get_tensor(self._side).item())
+        return max(right, 1 - right)
 
     def _run(self, crop: np.ndarray) -> tuple[np.ndarray, float]:
         self._interpreter.set_tensor(self._input, crop[None].astype(np.float32) / 255)

@@ -86,6 +86,10 @@ class MediaPipeExtractor:
                     _put(pose, index, side, hand)
         return pose
 
+    def handedness(self, picture: np.ndarray, points: np.ndarray) -> float:
+        """See ``HandNetwork``; no measure of quality, but the number that is often taken for one."""
+        return self._hand_network.handedness(picture, points)
+
     def close(self) -> None:
         self._open.close()
         self._awake.clear()
