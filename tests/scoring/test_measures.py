@@ -141,3 +141,31 @@ def test_a_hand_agrees_perfectly_with_itself(points: np.ndarray) -> None:
 def test_weighted_mean_leaves_out_what_is_missing() -> None:
     assert measures.mean_of_found([1.0, np.nan, 4.0], weights=[1.0, 5.0, 2.0]) == 3.0
     assert np.isnan(measures.mean_of_found([np.nan]))
+
+
+def test_wrist_distance_is_over_the_hand_size(driving: np.ndarray) -> None:
+    np.testing.assert_allclose(measures.wrist_distance(driving + (10.0, 0.0), driving), 0.25)
+
+
+def test_palms_of_one_side_agree(driving: np.ndarray) -> None:
+    np.testing.assert_allclose(measures.palm_agreement(driving, driving), 1.0)
+
+
+def test_a_mirrored_hand_shows_the_wrong_side_of_its_palm(driving: np.ndarray) -> None:
+    centre = driving.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(measures.palm_agreement(2 * (centre * (1, 0)) + driving * (-1, 1), driving), 0.0)
+
+
+def bent(angles: tuple[float, float]) -> np.ndarray:
+    """An index finger whose two outer joints turn by these degrees in the picture; the other fingers are straight."""
+    points = open_hand(40.0, (50.0, 50.0))
+    points[5:7, 0], points[6, 1] = points[5, 0], points[5, 1] - 8
+    points[7] = points[6] + 8 * np.array([np.cos(np.radians(-90 + angles[0])), np.sin(np.radians(-90 + angles[0]))])
+    total = np.radians(-90 + sum(angles))
+    points[8] = points[7] + 8 * np.array([np.cos(total), np.sin(total)])
+    return points[None]
+
+
+@pytest.mark.parametrize(("angles", "share"), [((50, 40), 1.0), ((50, -40), 0.75), ((50, -10), 1.0)])
+def test_a_finger_that_bends_both_ways_is_not_plausible(angles: tuple[float, float], share: float) -> None:
+    np.testing.assert_allclose(measures.plausibility(bent(angles)), share)
