@@ -170,7 +170,8 @@ def report(
         lines += [
             f"## {name[0].upper()}{name[1:]}",
             "",
-            f"{len(clips)} {'files' if name == 'real clips' else 'people'}, {len(subjects)} clips, {len(found)} videos.",
+            f"{len(clips)} {'files' if name == 'real clips' else 'people'}, {len(subjects)} clips, "
+            f"{len(found)} videos.",
             "",
         ]
         if name == "real clips":

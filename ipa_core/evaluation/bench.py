@@ -103,6 +103,7 @@ METRICS: Final = (
     Metric("error", "normalised hand error", lambda result: result.score.components.error, False),
     Metric("bone_consistency", "bone consistency", lambda result: result.score.components.bone_consistency),
     Metric("jitter", "hand jitter", lambda result: result.score.components.jitter, False),
+    Metric("fingers", "fingers (network)", lambda result: result.score.components.fingers),
     Metric("psnr_hand", "PSNR-Hand (dB)", lambda result: result.metrics.psnr_hand),
     Metric("ssim_hand", "SSIM-Hand", lambda result: result.metrics.ssim_hand),
     Metric("psnr", "PSNR (dB)", lambda result: result.metrics.psnr),

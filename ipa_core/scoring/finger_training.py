@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ipa_core.scoring.fingers import FingerNetwork, as_input
 
 log = logging.getLogger(__name__)
-BATCH: Final = 128
+BATCH: Final = 96
 LEARNING_RATE: Final = 2e-3
 _LEAST_CHANGED = 0.012
 """Share of the crop's pixels that a fault must have changed visibly; a folded finger that was erased shows nothing."""

@@ -58,7 +58,7 @@ def skeleton(points: np.ndarray) -> np.ndarray:
 class FingerNetwork(nn.Module):
     """Crops float32 ``[N, 5, SIZE, SIZE]`` in [0, 1] -> logits ``[N]``: is the hand whole?"""
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = CHANNELS

@@ -144,7 +144,7 @@ def test_weighted_mean_leaves_out_what_is_missing() -> None:
 
 
 def test_wrist_distance_is_over_the_hand_size(driving: np.ndarray) -> None:
-    np.testing.assert_allclose(measures.wrist_distance(driving + (10.0, 0.0), driving), 0.25)
+    np.testing.assert_allclose(measures.wrist_distance(driving + np.array([10.0, 0.0]), driving), 0.25)
 
 
 def test_palms_of_one_side_agree(driving: np.ndarray) -> None:
