@@ -79,16 +79,16 @@ def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     for cells in (5, 13, 40):
         pattern = torch.randn(count, 3, cells, cells, generator=generator)
         pattern = F.interpolate(pattern, (side, side), mode="bicubic", align_corners=False)
-        picture = picture + draw(0, 0.05, count, 1, 1, 1) * pattern
+        picture = picture + draw(0, 0.025, count, 1, 1, 1) * pattern
     grey = picture.mean(1, keepdim=True)
-    picture = grey + draw(0.3, 1.3, count, 1, 1, 1) * (picture - grey)
+    picture = grey + draw(0.5, 1.3, count, 1, 1, 1) * (picture - grey)
     centre = picture.mean((2, 3), keepdim=True)
     picture = centre + draw(0.6, 1.5, count, 1, 1, 1) * (picture - centre)
-    picture = picture * draw(0.8, 1.2, count, 3, 1, 1) + draw(-0.12, 0.12, count, 1, 1, 1)
+    picture = picture * draw(0.85, 1.15, count, 3, 1, 1) + draw(-0.08, 0.08, count, 1, 1, 1)
     # Smaller and back: small hands, soft decoders.
     small = int(draw(28, side, 1).item())
     soft = F.interpolate(F.interpolate(picture, (small, small), mode="area"), (side, side), mode="bilinear")
     keep = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
     picture = keep * picture + (1 - keep) * soft
-    picture = picture + draw(0, 0.04, count, 1, 1, 1) * torch.randn(picture.shape, generator=generator)
+    picture = picture + draw(0, 0.025, count, 1, 1, 1) * torch.randn(picture.shape, generator=generator)
     return torch.cat([picture.clamp(0, 1), drawn], 1)

@@ -21,9 +21,9 @@ from torch import nn
 
 from ipa_core.keypoints import FINGERS, HAND_BONES
 
-SIZE: Final = 80
+SIZE: Final = 64
 """Pixels of the crop."""
-SCALE: Final = 2.0
+SCALE: Final = 1.6
 """Its side, in hand sizes."""
 WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
 CHANNELS: Final = 5
@@ -73,12 +73,12 @@ class FingerNetwork(nn.Module):
             ]
             inputs = outputs
         self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(inputs, 1)
+        self.head = nn.Linear(2 * inputs, 1)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        # Where in the crop a finger is wrong does not matter, but that it is: the largest answer counts.
+        # Where in the crop a finger is wrong does not matter, but that it is.
         seen = self.trunk(crops)
-        return self.head(seen.amax(dim=(2, 3)) / 2 + seen.mean(dim=(2, 3)) / 2)[:, 0]
+        return self.head(torch.cat([seen.amax(dim=(2, 3)), seen.mean(dim=(2, 3))], dim=1))[:, 0]
 
 
 class FingerInspector:
