@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli_models import models_app
+from flows.cli_review import review_app
 from flows.stage import STAGE_NAMES, RunStopped, StageName
 from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 app.add_typer(store_app, name="store")
 app.add_typer(models_app, name="models")
+app.add_typer(review_app, name="review")
 
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
