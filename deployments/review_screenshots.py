@@ -22,7 +22,7 @@ from flows.store import open_store
 
 PATIENCE = 30.0
 """Seconds until a page has to be there."""
-_READY = """
+READY = """
 const films = [...document.querySelectorAll("video")];
 return !document.body.classList.contains("busy") && document.body.dataset.shown !== undefined
   && films.every((film) => film.readyState >= 3) && [...document.images].every((image) => image.complete);
@@ -49,7 +49,7 @@ def main() -> None:
         for name, place in pages.items():
             browser.get("about:blank")
             browser.get(address(listening) + place)
-            wait_for(browser, _READY)
+            wait_for(browser, READY)
             browser.execute_script(_STILL)
             time.sleep(1)
             save(browser, options.output / f"{name}.jpg")
