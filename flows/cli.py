@@ -247,6 +247,28 @@ def status(
         _print_outputs(found[0].outputs)
 
 
+@app.command("yield")
+def yield_(
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write a chart of the four cases (SVG).", show_default=False)
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """What came of the candidates, run by run: good ones, kept ones, and the pairs that DPO would have had."""
+    from flows.store import open_store
+    from flows.yields import run_yields, yield_table
+
+    found = run_yields(open_store())
+    if plot is not None:
+        from ipa_core.evaluation.charts import yield_picture
+
+        if not found:
+            raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
+        plot.write_bytes(yield_picture(found))
+        print(f"chart: {plot}", file=sys.stderr)
+    print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
+
+
 @app.command()
 def serve() -> None:
     """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""

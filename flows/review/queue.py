@@ -72,8 +72,7 @@ def open_queue(store: Store, run_id: str | None) -> Queue:
     the store. Raises :class:`ConfigError`."""
     for folder in [RunFolder(store, run_id)] if run_id else runs(store):
         items = folder.items()
-        key = next((key for (stage, _), key in items.items() if stage == selection.NAME), None)
-        selected = store.actions.get(selection.NAME, key) if key else None
+        selected = selection.selected(items, store)
         if selected is not None:
             return _queue(store, folder, items, selected)
     what = f"run {run_id} has not come" if run_id else f"no run of the store at {store.address} has come"

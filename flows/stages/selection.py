@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -87,6 +88,12 @@ def nothing_left(config: RunConfig, results: Results) -> str | None:
         f"selection.margin {config.selection.margin}; lower them, generate more candidates per clip, or accept some by "
         "hand (`ipa review`)"
     )
+
+
+def selected(items: Mapping[tuple[str, str], str], store: Store) -> ActionResult | None:
+    """The selection among a run's items (see RunFolder.items); None where the run did not come to it."""
+    key = next((key for (stage, _), key in items.items() if stage == NAME), None)
+    return store.actions.get(NAME, key) if key else None
 
 
 def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:
