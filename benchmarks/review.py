@@ -125,7 +125,8 @@ class Browser:
             self.get(f"video/{video}")
         for pose in (one["pose"], one["found"]):
             self.get(f"pose/{pose}")
-        self.get(f"picture/{one['video']}/hands.jpg")
+        for name in ("hands", "driving-hands"):
+            self.get(f"picture/{one['video']}/{name}.jpg")
 
 
 def measure(address: str) -> dict[str, Any]:

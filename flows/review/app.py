@@ -18,7 +18,7 @@ from flows.review.pictures import NAMES, Pictures, points_of
 from flows.review.queue import Reviewable
 from flows.review.session import Session
 from ipa_core.config import ConfigError
-from ipa_core.records import PoseSequence, Verdict
+from ipa_core.records import PoseSequence, Rejected, Verdict
 from storage import StoreError
 
 HOST: Final = "127.0.0.1"
@@ -92,7 +92,8 @@ def review_app(session: Session) -> FastAPI:
     queue, pictures = session.queue, Pictures(session.store)
 
     @app.exception_handler(StoreError)
-    def store_error(request: Request, error: StoreError) -> Response:
+    @app.exception_handler(Rejected)
+    def one_sentence(request: Request, error: StoreError | Rejected) -> Response:
         return JSONResponse({"detail": str(error)}, 404)
 
     @app.get("/{name}")
@@ -197,10 +198,12 @@ def details(session: Session, index: int) -> dict[str, Any]:
 
 def listen(port: int) -> socket.socket:
     """A socket on loopback; port 0 takes a free one. Raises :class:`ConfigError`."""
-    found = socket.socket()
+    # The protocol by its name: asyncio switches off Nagle's waiting (40 ms per answer) only where it is told so.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((HOST, port))
+        found.listen()  # From now on a browser waits instead of being refused.
     except OSError as error:
         found.close()
         raise ConfigError(f"can't listen on {HOST}:{port} ({error.strerror}); name another with --port") from None

@@ -1,7 +1,7 @@
 "use strict";
 // One candidate is shown at a time; the list beside it holds only the rows that are seen and asks for them in pages.
 
-const ROW = 56, PAGE = 100, AROUND = 6;
+const ROW = 56, PAGE = 100, AROUND = 6, HANDS = ["hands", "driving-hands"];
 const $ = (id) => document.getElementById(id);
 const state = { run: null, shown: null, busy: false, undo: [], pages: new Map(), drawn: new Map(), skeleton: true };
 
@@ -108,7 +108,7 @@ async function show(index) {
   drawVerdict();
   $("candidate").src = `video/${one.video}`;
   $("driving").src = `video/${one.driving}`;
-  $("hands").src = `picture/${one.video}/hands.jpg`;
+  for (const name of HANDS) $(name).src = `picture/${one.video}/${name}.jpg`;
   drawComponents(one);
   drawClip(one);
   scrollTo(index);
@@ -124,7 +124,7 @@ async function show(index) {
 async function ahead(index) {
   try {
     const one = await ask(`api/candidates/${index}`);
-    new Image().src = `picture/${one.video}/hands.jpg`;
+    for (const name of HANDS) new Image().src = `picture/${one.video}/${name}.jpg`;
     await fetch(`video/${one.video}`);
   } catch { /* Said when it is shown. */ }
 }

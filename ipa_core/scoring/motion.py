@@ -69,16 +69,16 @@ def _row(pose: PoseSequence) -> np.ndarray:
 
 def _distances(row: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Of one motion ``[4, P]`` from each of ``[N, 4, P]``, over the points that both know: ``[N]``."""
-    known, x, y, _ = row
-    # Sums over the shared points, each [N]: how many, of this motion's coordinates, of the other's, of the products.
-    shared, sum_x, sum_y, square = (taken[:, 0] @ row.T).T
-    other_x, other_y, other_square = (taken[:, 1:] @ known).T
-    product = taken[:, 1] @ x + taken[:, 2] @ y
+    # Sums over the shared points of every product of two rows: [N, 4 of the other's, 4 of this one's].
+    sums = (taken.reshape(-1, row.shape[1]) @ row.T).reshape(-1, 4, 4)
+    shared, sum_x, sum_y, square = sums[:, 0].T
+    _, other_x, other_y, other_square = sums[:, :, 0].T
+    product = sums[:, 1, 1] + sums[:, 2, 2]
     count = np.maximum(shared, 1)
     spread = square - (sum_x**2 + sum_y**2) / count
     other_spread = other_square - (other_x**2 + other_y**2) / count
     together = product - (sum_x * other_x + sum_y * other_y) / count
-    either = known.sum() + taken[:, 0].sum(1) - shared
+    either = row[0].sum() + taken[:, 0].sum(1) - shared
     comparable = (shared >= LEAST_SHARED * either) & (spread > _NO_SIZE) & (other_spread > _NO_SIZE)
     likeness = together / np.sqrt(np.where(comparable, spread * other_spread, 1.0))
     return np.where(comparable, np.sqrt(np.maximum(0.0, 2 - 2 * likeness)), np.inf)

@@ -159,7 +159,8 @@ def test_a_session_goes_on_where_the_last_one_stopped(folder: Path) -> None:
 def test_pictures_are_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, one = Store(folder / "store"), queue_of(folder).candidates[0]
     made = {name: Pictures(store).get(one, name) for name in NAMES}
-    monkeypatch.setattr(Pictures, "_make", None)
+    monkeypatch.setattr("flows.review.pictures.decode_video", None)
+    monkeypatch.setattr("flows.review.pictures.frames", None)
     assert {name: Pictures(store).get(one, name) for name in NAMES} == made
     assert all(picture.startswith(b"\xff\xd8") for picture in made.values())
 

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.review.app import refusal, review_app
+from flows.review.pictures import NAMES
 from flows.review.queue import Queue
 from flows.review.session import Session
 from storage import Store
@@ -109,7 +110,7 @@ def test_what_a_candidate_shows_is_served(page: TestClient) -> None:
         assert page.get(f"/video/{digest}").headers["content-type"] == "video/mp4"
     assert page.get(f"/video/{about['video']}", headers={"range": "bytes=0-9"}).status_code == 206
     assert len(page.get(f"/pose/{about['pose']}").json()["frames"]) == 5
-    for name in ("hands.jpg", "small.jpg"):
+    for name in NAMES:
         assert page.get(f"/picture/{about['video']}/{name}").headers["content-type"] == "image/jpeg"
 
 
