@@ -141,6 +141,7 @@ def measure(address: str) -> dict[str, Any]:
     count = json.loads(browser.get("api/run"))["candidates"]
     far = [seconds(lambda at=at: browser.page(at)) for at in range(count // 2, count, count // 2 // FAR)][:FAR]
     chromium = measure_chromium(address, count - 5)
+    browser = Browser(address)  # The server closes connections that rest for some seconds.
     rows = json.loads(browser.get(f"api/candidates?offset={count - DECISIONS}&limit={DECISIONS}"))
     # Each accept is taken back: the next call measures the same.
     said = [{"candidate": row["video"], "verdict": word} for row in rows for word in ("accept", None)]

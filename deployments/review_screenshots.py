@@ -14,12 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deployments.screenshots import QUALITY, chromium
+from deployments.screenshots import chromium
 from flows.review.app import address, listen, serve
 from flows.review.queue import open_queue
 from flows.review.session import Session
 from flows.store import open_store
 
+QUALITY = 55
 PATIENCE = 30.0
 """Seconds until a page has to be there."""
 READY = """
