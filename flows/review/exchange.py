@@ -27,19 +27,11 @@ from storage.reviews import Review, Reviews
 Format = TypeVar("Format")
 VERDICTS: Final[tuple[Verdict, ...]] = ("accept", "reject")
 NAME: Final = "verdict"
-"""Of the choices in Label Studio's labelling config."""
+"""Of the choices in Label Studio's labelling config (see docs/curation.md)."""
 VIDEO: Final = "video"
+"""Of what they are about."""
 VIDEOS: Final = "videos"
-LABELLING_CONFIG: Final = f"""\
-<View>
-  <Video name="{VIDEO}" value="$video"/>
-  <Header value="$reason"/>
-  <Choices name="{NAME}" toName="{VIDEO}" choice="single" required="true">
-    <Choice value="accept"/>
-    <Choice value="reject"/>
-  </Choices>
-</View>
-"""
+"""Folder of the videos below the root of Label Studio's local storage."""
 
 
 @dataclass(frozen=True)
