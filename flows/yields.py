@@ -20,7 +20,7 @@ def run_yields(store: Store) -> list[RunYield]:
     """Of every run that came to its selection, oldest first."""
     found = []
     for folder in runs(store):
-        result = selection.selected(folder.items(), store)
+        result = selection.selected(folder, store)
         if result is not None:
             report = YieldReport.model_validate(result.record["report"])
             found.append(RunYield(run=folder.run_id, config=folder.config().name, report=report))

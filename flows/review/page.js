@@ -240,7 +240,7 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !state.shown) return;
   const sibling = /^[1-9]$/.test(event.key) && state.shown.clip[event.key - 1];
-  const work = sibling ? () => show(sibling.index) : KEYS[event.key];
+  const work = sibling ? () => show(sibling.index) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!work) return;
   event.preventDefault();
   alone(work);

@@ -71,21 +71,22 @@ def open_queue(store: Store, run_id: str | None) -> Queue:
     """Of a run, or of the last one whose selection has run. Needs neither the videos nor the model of the run, only
     the store. Raises :class:`ConfigError`."""
     for folder in [RunFolder(store, run_id)] if run_id else runs(store):
-        items = folder.items()
-        selected = selection.selected(items, store)
+        selected = selection.selected(folder, store)
         if selected is not None:
-            return _queue(store, folder, items, selected)
+            return _queue(store, folder, selected)
     what = f"run {run_id} has not come" if run_id else f"no run of the store at {store.address} has come"
     raise ConfigError(f"{what} to its selection; `ipa run CONFIG --to selection` does that, `ipa status` lists runs")
 
 
-def _queue(store: Store, folder: RunFolder, items: dict[tuple[str, str], str], selected: ActionResult) -> Queue:
+def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
     config = folder.config()
-    scores = _scores(store, items)
+    scores = _scores(store, folder)
     decisions = {(one.clip_id, one.seed): one for one in selection.decisions(selected, store)}
     found = []
     for scored in selection.scored_table(selected.action, store):
         candidate = scored.candidate
+        if (candidate.video, scored.pose) not in scores:
+            raise ConfigError(f"the scores of run {folder.run_id} were computed again since; run its config once more")
         name, result = scores[candidate.video, scored.pose]
         found.append(
             Reviewable(
@@ -106,9 +107,9 @@ def _queue(store: Store, folder: RunFolder, items: dict[tuple[str, str], str], s
     return Queue(folder.run_id, config.name, threshold, tuple(found), places)
 
 
-def _scores(store: Store, items: dict[tuple[str, str], str]) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:
+def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:
     """Name and result of each score, by the candidate's video and the pose that was found in it."""
-    names = {key: name for (stage, name), key in items.items() if stage == "scores"}
+    names = folder.names("scores")
     results = store.actions.lookup("scores", names)
     return {
         (result.action.inputs["candidate"], blob(result, "pose")): (names[key], result)

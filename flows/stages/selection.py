@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from pydantic import TypeAdapter
 
+from flows.runs import RunFolder
 from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
 from flows.stages.scores import scored_candidates
 from flows.workbench import Workbench
@@ -90,10 +90,9 @@ def nothing_left(config: RunConfig, results: Results) -> str | None:
     )
 
 
-def selected(items: Mapping[tuple[str, str], str], store: Store) -> ActionResult | None:
-    """The selection among a run's items (see RunFolder.items); None where the run did not come to it."""
-    key = next((key for (stage, _), key in items.items() if stage == NAME), None)
-    return store.actions.get(NAME, key) if key else None
+def selected(folder: RunFolder, store: Store) -> ActionResult | None:
+    """The selection of a run; None where it did not come to it."""
+    return next(iter(store.actions.lookup(NAME, folder.names(NAME)).values()), None)
 
 
 def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:

@@ -147,6 +147,15 @@ def test_the_last_run_with_a_selection_is_taken(folder: Path) -> None:
     assert open_queue(Store(folder / "store"), None).run_id == queue.run_id
 
 
+def test_scores_that_are_gone_are_said(folder: Path) -> None:
+    queue = queue_of(folder)
+    store = Store(folder / "store")
+    for key in list(store.actions.keys("scores")):
+        store.actions.forget("scores", key)
+    with pytest.raises(ConfigError, match=f"the scores of run {queue.run_id} were computed again since"):
+        open_queue(store, None)
+
+
 def test_a_session_goes_on_where_the_last_one_stopped(folder: Path) -> None:
     store, queue = Store(folder / "store"), queue_of(folder)
     first = Session(store, queue, "anna")
