@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from flows.plan import plan_run
+from flows.reporting import drop_unkept
 from flows.review.exchange import export_reviews, import_reviews, write_videos
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
 from flows.review.session import Session
 from flows.runner import Scope
+from flows.running import run_stages
 from flows.runs import RunFolder
 from flows.stages.selection import decisions, preferred_samples
 from ipa_core.config import ConfigError
@@ -121,6 +123,21 @@ def test_an_unscorable_candidate_that_was_accepted_is_a_sample_without_a_score(f
     samples = preferred_samples(fake_config(folder), done.results, places)
     assert len(samples) == len(places)
     assert [sample.score is None for sample in samples].count(True) == 1
+
+
+def test_accepting_a_candidate_whose_latents_were_dropped_makes_them_again(folder: Path) -> None:
+    config = fake_config(folder, execution__retention="kept")
+    done = rerun(folder)
+    drop_unkept(done.store, config, done.results)
+    one = next(one for one in open_queue(done.store, None).candidates if not one.decision.kept)
+    assert not done.store.objects.has(one.candidate.latents)
+    say(folder, one.candidate.video, "accept")
+    summary = run_stages(config, Scope(last="shards"), FAKES)
+    assert {row.name: row.computed for row in summary.stages if row.computed} == {
+        "candidates": 1,
+        "selection": 1,
+        "shards": 1,
+    }
 
 
 def test_the_queue_begins_at_the_threshold(folder: Path) -> None:

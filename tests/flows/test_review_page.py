@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ from storage.reviews import Reviews, verdicts
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import Done, run_fake
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/usr/bin/chromedriver").exists(), reason="needs chromium and chromium-driver"),
+]
 SELECTED = Scope(last="selection")
 DECISIONS = 20
 _AT_REST = "return document.body.dataset.shown !== undefined && !document.body.classList.contains('busy')"
