@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli_models import models_app
+from flows.cli_review import review_app
 from flows.cli_score import score_app
 from flows.stage import STAGE_NAMES, RunStopped, StageName
 from ipa_core.config import ConfigError, RunConfig, load_config
@@ -29,6 +30,7 @@ store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 app.add_typer(store_app, name="store")
 app.add_typer(models_app, name="models")
 app.add_typer(score_app, name="score")
+app.add_typer(review_app, name="review")
 
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -245,6 +247,28 @@ def status(
             _print_stages(state.stages)
     if run_id:
         _print_outputs(found[0].outputs)
+
+
+@app.command("yield")
+def yield_(
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write a chart of the four cases (SVG).", show_default=False)
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """What came of the candidates, run by run: good ones, kept ones, and the pairs that DPO would have had."""
+    from flows.store import open_store
+    from flows.yields import run_yields, yield_table
+
+    found = run_yields(open_store())
+    if plot is not None:
+        from ipa_core.evaluation.charts import yield_picture
+
+        if not found:
+            raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
+        plot.write_bytes(yield_picture(found))
+        print(f"chart: {plot}", file=sys.stderr)
+    print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
 
 
 @app.command()

@@ -66,7 +66,7 @@ def models(
 def promote(adapter: Adapter, reason: Reason) -> None:
     """Make an adapter champion by hand."""
     registry = _registry()
-    event = registry.promote(registry.state().find(adapter), _who(), _given(reason), _now())
+    event = registry.promote(registry.state().find(adapter), login_name(), _given(reason), _now())
     print(f"{event.adapter[:12]} is champion, before: {_name(event.against)}")
 
 
@@ -85,7 +85,7 @@ def rollback(
         found = ", ".join(one[:12] for one in state.champions)
         raise ConfigError(f"name the champion to roll back: {found}" if found else "there is no champion to roll back")
     chosen = state.find(champion) if champion else state.champions[0]
-    event = registry.roll_back(chosen, _who(), _given(reason), _now())
+    event = registry.roll_back(chosen, login_name(), _given(reason), _now())
     print(f"{event.adapter[:12]} is rolled back, champion: {_name(event.against)}")
 
 
@@ -153,7 +153,8 @@ def _given(reason: str) -> str:
     return reason.strip()
 
 
-def _who() -> str:
+def login_name() -> str:
+    """Who decides, where nobody else is named."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -1,4 +1,4 @@
-"""Digests of what lies outside the store, and the registry, each read once per run."""
+"""Digests of what lies outside the store, the registry and the reviews, each read once per run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from flows.components import Components
 from ipa_core.clips import Video, is_url, local_file, version_of
 from ipa_core.config import RunConfig
+from ipa_core.records import Verdict
 from storage import Store
 from storage.digest import digest_bytes, digest_config, digest_file
 from storage.registry import Registry, State
+from storage.reviews import Reviews, verdicts
 
 _DOWNLOADS = 8
 """Videos behind URLs that are read at once."""
@@ -59,12 +61,19 @@ class RunInputs:
     def rounds(self) -> State:
         return self._rounds
 
+    def verdicts(self) -> Mapping[str, Verdict]:
+        return self._verdicts
+
     def put(self, data: bytes) -> str:
         return self.store.objects.put(data) if self._keep else digest_bytes(data)
 
     @cached_property
     def _rounds(self) -> State:
         return Registry(self.store.address).state()
+
+    @cached_property
+    def _verdicts(self) -> Mapping[str, Verdict]:
+        return verdicts(Reviews(self.store.address).standing())
 
     @cached_property
     def _model_weights(self) -> str:

@@ -196,6 +196,7 @@ _INPUT_WORDS = {
     "people": "pose weights changed",
     "video": "the video's bytes changed",
     "lora": "the LoRA changed",
+    "verdicts": "decisions by hand changed",
 }
 
 

@@ -161,8 +161,15 @@ class RunFolder:
 
     def items(self) -> dict[tuple[str, str], str]:
         """Key by (stage, name)."""
+        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
+
+    def names(self, stage: StageName) -> dict[str, str]:
+        """Name by key of a stage's items; two of them may have one name."""
+        return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
+
+    def _item_rows(self) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
-        return {} if data is None else {(row["stage"], row["name"]): row["key"] for row in table_rows(data)}
+        return [] if data is None else table_rows(data)
 
     def write_summary(self, summary: RunSummary) -> None:
         self.write_json("run.json", summary.to_json())

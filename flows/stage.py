@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ipa_core.config import Config, RunConfig
+from ipa_core.records import Verdict
 from storage import Action, ActionResult, Blob, Store
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Stage(Protocol):
 
 class Inputs(Protocol):
     """What a run reads besides its stages' results: digests of what lies outside the store, each computed once per run,
-    the registry, and the store for small tables."""
+    the registry, what people decided, and the store for small tables."""
 
     store: Store
 
@@ -142,6 +143,9 @@ class Inputs(Protocol):
 
     def rounds(self) -> State:
         """The registry of adapters as it was when this run first asked."""
+
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """What people decided about candidates, by the digest of their video, as it was when this run first asked."""
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store, so that it can be an input of one action."""

@@ -145,14 +145,21 @@ class ScoresConfig(Config):
 
 
 class SelectionConfig(Config):
-    """Hand scores -> preferred samples."""
+    """Hand scores -> preferred samples. What people decide by hand (`ipa review`) comes before all of it."""
 
     threshold: Fraction = 0.5
     """Least score of a kept candidate."""
     margin: Annotated[float, Field(ge=0)] = 0.0
-    """How far a kept candidate must lie above the mean of its clip's candidates; 0 asks for no comparison."""
+    """How far a kept candidate must lie above the median of its clip's candidates; 0 asks for no comparison."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """A kept candidate must be among the best share of all candidates of the run by score; 1 asks for no comparison."""
     per_clip: PositiveInt = 1
     """Kept per clip at most, best first."""
+    per_motion: PositiveInt | None = None
+    """Kept per source video at most, over all its clips; None asks for no limit."""
+    min_pose_distance: Annotated[float, Field(ge=0)] = 0.0
+    """Least distance of a kept clip's driving motion from those of better kept clips, in body sizes whatever the place
+    and size of the person (see scoring.motion); 0 asks for no comparison."""
 
 
 class ShardsConfig(Config):

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 Digest = str
 Split = Literal["train", "held_out"]
 Side = Literal["left", "right"]
+Verdict = Literal["accept", "reject"]
+"""What a person said of a candidate."""
 ConfidenceSource = Literal["presence", "model"]
 """Where a hand point's confidence comes from: ``presence`` is one number per hand and frame (MediaPipe), ``model``
 is the network's own confidence of each point (DWPose)."""
@@ -277,7 +279,8 @@ class PreferenceSample(Record):
     """Of the sample in its shard; no dots: ``<clip_id>-<seed, 16 hex digits>``."""
     clip_id: str
     seed: int
-    score: float
+    score: float | None
+    """``None``: unscorable, and accepted by hand."""
     prompt: str
     video: Digest
     latents: Digest

@@ -1,4 +1,4 @@
-"""Hand scores -> preferred samples. One item: all candidates of the run are judged together."""
+"""Hand scores and what people decided -> preferred samples. One item: all candidates of the run are judged together."""
 
 from __future__ import annotations
 
@@ -6,40 +6,71 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from flows.runs import RunFolder
 from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
 from flows.stages.scores import scored_candidates
 from flows.workbench import Workbench
 from ipa_core.config import RunConfig
-from ipa_core.records import Decision, PreferenceSample, ScoredCandidate, YieldReport
+from ipa_core.records import (
+    Decision,
+    Digest,
+    PoseSequence,
+    PreferenceSample,
+    ScoredCandidate,
+    Verdict,
+    YieldReport,
+)
 from ipa_core.scoring import select
 from storage import Action, ActionResult, Store
 
 NAME: Final = "selection"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "here"
 _SCORED = TypeAdapter(tuple[ScoredCandidate, ...])
 _DECISIONS = TypeAdapter(tuple[Decision, ...])
+_VERDICTS = TypeAdapter(dict[Digest, Verdict])
+_DRIVING = TypeAdapter(dict[str, Digest])
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    scored = [(candidate, key) for _, _, candidate, key in scored_candidates(config, results)]
+    found = scored_candidates(config, results)
     # By content: renamed videos come in another order, but are no other selection.
-    scored.sort(key=lambda entry: (entry[0].candidate.clip_id, entry[0].candidate.seed))
-    if not scored:
+    found.sort(key=lambda entry: (entry[2].candidate.clip_id, entry[2].candidate.seed))
+    if not found:
         return StageItems(())
-    table = inputs.put(_SCORED.dump_json(tuple(candidate for candidate, _ in scored)))
-    action = Action(NAME, VERSION, key_config(config.selection), {"scores": table})
-    return StageItems((Item("all candidates", action, parents=tuple(key for _, key in scored), needs=(table,)),))
+    tables = {"scores": inputs.put(_SCORED.dump_json(tuple(scored for _, _, scored, _ in found)))}
+    videos = {scored.candidate.video for _, _, scored, _ in found}
+    # Who decided and when is kept with the review: the same decisions by somebody else are the same selection.
+    verdicts = {video: verdict for video, verdict in sorted(inputs.verdicts().items()) if video in videos}
+    if verdicts:
+        tables["verdicts"] = inputs.put(_VERDICTS.dump_json(verdicts))
+    needs = list(tables.values())
+    if config.selection.min_pose_distance:
+        driving = {scored.candidate.clip_id: blob(group.pose, "pose") for group, _, scored, _ in found}
+        tables["driving"] = inputs.put(_DRIVING.dump_json(driving))
+        needs += [tables["driving"], *driving.values()]
+    action = Action(NAME, VERSION, key_config(config.selection), tables)
+    parents = tuple(key for _, _, _, key in found)
+    return StageItems((Item("all candidates", action, parents=parents, needs=tuple(needs)),))
 
 
 WAVES: Final = (items,)
 
 
 def compute(item: Item, bench: Workbench) -> Output:
-    scored = _SCORED.validate_json(bench.store.objects.get(item.action.inputs["scores"]))
-    selection = select(scored, bench.config.selection)
+    inputs, objects = item.action.inputs, bench.store.objects
+    scored = scored_table(item.action, bench.store)
+    verdicts = _VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {}
+    driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
+    poses = {clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()}
+    selection = select(scored, bench.config.selection, verdicts, poses)
     record = {"report": selection.report.model_dump(), "best_score": selection.best_score}
     return Output(record, {"decisions.json": _DECISIONS.dump_json(selection.decisions)})
+
+
+def scored_table(action: Action, store: Store) -> tuple[ScoredCandidate, ...]:
+    """What a selection decided about, without the measures of single frames."""
+    return _SCORED.validate_json(store.objects.get(action.inputs["scores"]))
 
 
 def nothing_left(config: RunConfig, results: Results) -> str | None:
@@ -54,8 +85,14 @@ def nothing_left(config: RunConfig, results: Results) -> str | None:
     return (
         f"none of {report.candidates} candidates was kept: the best score is "
         f"{'unknown' if best is None else f'{best:.3f}'}, selection.threshold is {config.selection.threshold} and "
-        f"selection.margin {config.selection.margin}; lower them, or generate more candidates per clip"
+        f"selection.margin {config.selection.margin}; lower them, generate more candidates per clip, or accept some by "
+        "hand (`ipa review`)"
     )
+
+
+def selected(folder: RunFolder, store: Store) -> ActionResult | None:
+    """The selection of a run; None where it did not come to it."""
+    return next(iter(store.actions.lookup(NAME, folder.names(NAME)).values()), None)
 
 
 def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:
@@ -79,5 +116,5 @@ def preferred_samples(config: RunConfig, results: Results, kept: set[tuple[str, 
             score_action=score_key,
         )
         for group, _, scored, score_key in scored_candidates(config, results)
-        if scored.score.score is not None and (scored.candidate.clip_id, scored.candidate.seed) in kept
+        if (scored.candidate.clip_id, scored.candidate.seed) in kept
     ]

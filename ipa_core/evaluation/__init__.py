@@ -1,7 +1,7 @@
 """Base against aligned model on held-out clips, and the report. torch only where a feature extractor is loaded."""
 
 from ipa_core.evaluation.bench import ClipResult, Comparison, compare
-from ipa_core.evaluation.charts import Curve, curve_picture
+from ipa_core.evaluation.charts import Curve, RunYield, curve_picture, yield_picture
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
 from ipa_core.evaluation.promotion import judge
@@ -26,6 +26,7 @@ __all__ = [
     "FeatureExtractor",
     "NamedDigest",
     "ReportData",
+    "RunYield",
     "Sheet",
     "Shot",
     "VideoMetrics",
@@ -40,4 +41,5 @@ __all__ = [
     "sheets_to_show",
     "strips_to_show",
     "video_metrics",
+    "yield_picture",
 ]

@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from ipa_core.records import Record
+from ipa_core.records import Record, YieldReport
 
 WIDTH: Final = 420
 HEIGHT: Final = 160
@@ -99,6 +99,80 @@ def changes_svg(differences: Sequence[float]) -> Markup:
         '<text x="{left}" y="{below}">largest gain</text>'
         '<text class="end" x="{right}" y="{below}">largest loss</text></svg>'
     ).format(**_frame(), bars=bars, zero=zero, at_zero=zero + 4, reach=f"{reach:.3f}")
+
+
+class RunYield(Record):
+    """What came of the candidates of one run."""
+
+    run: str
+    config: str
+    """Name of the run's config."""
+    report: YieldReport
+
+
+_CASES: Final = (
+    ("strict", "#2563eb", "strict_pairs"),
+    ("both good", "#16a34a", "both_good_pairs"),
+    ("mixed", "#d4d4cf", "mixed_pairs"),
+    ("both bad", "#dc2626", "both_bad_pairs"),
+)
+"""The four cases from the bottom up: what they are called, their colour, their field."""
+
+
+def yield_picture(runs: Sequence[RunYield]) -> bytes:
+    """SVG: a bar per run with the shares of the four cases among its pairs of candidates; a run without pairs has
+    none. Raises ``ValueError`` without a run."""
+    if not runs:
+        raise ValueError("a chart of no run")
+    room = (RIGHT - LEFT) / len(runs)
+    bars = Markup("").join(
+        _case_bars(entry.report, LEFT + place * room, room * 0.8, entry.run) for place, entry in enumerate(runs)
+    )
+    legend = Markup("").join(
+        Markup(
+            '<rect x="{x}" y="4" width="9" height="9" fill="{color}"/><text x="{beside}" y="13">{name}</text>'
+        ).format(x=LEFT + 88 * place, color=color, beside=LEFT + 88 * place + 13, name=name)
+        for place, (name, color, _) in enumerate(_CASES)
+    )
+    picture = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{double}" viewBox="0 0 {width} {height}" role="img" '
+        'aria-label="cases of the candidate pairs, run by run">{style}{bars}{legend}'
+        '<line x1="{left}" x2="{right}" y1="{base}" y2="{base}"/>'
+        '<text class="end" x="{beside}" y="{at_top}">100 %</text><text class="end" x="{beside}" y="{at_base}">0</text>'
+        '<text x="{left}" y="{below}">{first}</text><text class="end" x="{right}" y="{below}">{last}</text></svg>'
+    ).format(
+        **_frame(),
+        double=2 * WIDTH,
+        style=Markup(_ALONE),
+        bars=bars,
+        legend=legend,
+        first=runs[0].run,
+        last=runs[-1].run if len(runs) > 1 else "",
+    )
+    return picture.encode()
+
+
+def _case_bars(report: YieldReport, x: float, wide: float, run: str) -> Markup:
+    counts = [(color, name, getattr(report, field)) for name, color, field in _CASES]
+    total = sum(count for _, _, count in counts)
+    parts, below = [], 0
+    for color, name, count in counts:
+        if count:
+            top = _between(BASE, TOP, below + count, 0, total)
+            parts.append(
+                Markup(
+                    '<rect x="{x}" y="{y}" width="{wide}" height="{high}" fill="{color}"><title>{title}</title></rect>'
+                ).format(
+                    x=f"{x:.2f}",
+                    y=f"{top:.2f}",
+                    wide=f"{wide:.2f}",
+                    high=f"{_between(BASE, TOP, below, 0, total) - top:.2f}",
+                    color=color,
+                    title=f"{run}: {count} of {total} pairs {name}",
+                )
+            )
+        below += count
+    return Markup("").join(parts)
 
 
 def averaged(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -135,8 +135,8 @@ def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> l
 
 
 def count_by_reason(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """Reasons that differ only in their numbers are one; most frequent first."""
-    alike = Counter(re.sub(r"[-+]?\d+(\.\d+)?", "…", reason) for reason in reasons)
+    """Reasons that differ only in their numbers, or in the clip that they name, are one; most frequent first."""
+    alike = Counter(re.sub(r"\b[0-9a-f]{16}-\d{3}\b|[-+]?\d+(\.\d+)?", "…", reason) for reason in reasons)
     return sorted(alike.items(), key=lambda item: (-item[1], item[0]))
 
 

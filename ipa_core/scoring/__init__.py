@@ -1,7 +1,17 @@
-"""Candidates -> hand scores -> good samples. Knows no torch."""
+"""Candidates -> hand scores -> good samples. torch is loaded for the finger network only."""
 
+from ipa_core.scoring.motion import pose_distance
 from ipa_core.scoring.quality import QualityModel
 from ipa_core.scoring.scorer import HandScorer, KeypointHandScorer, Opinions, Reward, ScoredHands
 from ipa_core.scoring.selection import select
 
-__all__ = ["HandScorer", "KeypointHandScorer", "Opinions", "QualityModel", "Reward", "ScoredHands", "select"]
+__all__ = [
+    "HandScorer",
+    "KeypointHandScorer",
+    "Opinions",
+    "QualityModel",
+    "Reward",
+    "ScoredHands",
+    "pose_distance",
+    "select",
+]

@@ -6,16 +6,29 @@ within a video, and the strict pair of one wholly good and one wholly bad video.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from math import comb
+from statistics import median
 
 from ipa_core.config import SelectionConfig
-from ipa_core.records import Decision, ScoredCandidate, Selection, YieldReport
+from ipa_core.records import Decision, Digest, PoseSequence, ScoredCandidate, Selection, Verdict, YieldReport
+from ipa_core.scoring.motion import Motions
 
 
-def select(scored: Sequence[ScoredCandidate], config: SelectionConfig) -> Selection:
+def select(
+    scored: Sequence[ScoredCandidate],
+    config: SelectionConfig,
+    verdicts: Mapping[Digest, Verdict] | None = None,
+    driving: Mapping[str, PoseSequence] | None = None,
+) -> Selection:
     """Decide about every candidate; decisions come ordered by clip and seed, whatever the order of ``scored``.
+
+    ``verdicts``: what people decided, by the candidate's video; it stands, whatever score and limits say, and what is
+    accepted counts towards the limits of the others. ``driving``: pose sequence of each clip, by its id; wanted with
+    ``min_pose_distance`` only. It is the driving motion that is compared, of different clips: candidates of one clip
+    share it (``per_clip`` limits those), and what a generated video shows beside it is the generator's error.
 
     Keeping nothing is a result, not an error: ``best_score`` tells how far the best one was. Raises ``ValueError``
     where two candidates share clip and seed.
@@ -25,7 +38,7 @@ def select(scored: Sequence[ScoredCandidate], config: SelectionConfig) -> Select
     for earlier, later in pairwise(ordered):
         if _place(earlier) == _place(later):
             raise ValueError(f"two candidates of clip {_place(later)[0]} have the seed {_place(later)[1]}")
-    decisions = tuple(decision for candidates in clips for decision in _decide(candidates, config))
+    decisions = _Judge(clips, config, verdicts or {}, driving or {}).decisions()
     return Selection(
         decisions=decisions,
         report=count_yield(clips, kept=sum(decision.kept for decision in decisions)),
@@ -68,34 +81,101 @@ def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldR
     )
 
 
-def _decide(candidates: Sequence[ScoredCandidate], config: SelectionConfig) -> list[Decision]:
-    """Decisions about one clip's candidates, ordered by seed; equal scores go by the lower seed."""
-    scores = _scores(candidates)
-    best_first = sorted(candidates, key=lambda item: (-(item.score.score or 0.0), item.candidate.seed))
-    decisions, kept = [], 0
-    for item in best_first:
-        score = item.score.score
-        if score is None:
-            keep, reason = False, f"unscorable: {item.score.unscorable}"
+class _Judge:
+    """Decides best first, so that a limit is filled by the best; equal scores go by clip and seed."""
+
+    def __init__(
+        self,
+        clips: Sequence[Sequence[ScoredCandidate]],
+        config: SelectionConfig,
+        verdicts: Mapping[Digest, Verdict],
+        driving: Mapping[str, PoseSequence],
+    ) -> None:
+        self._config = config
+        self._verdicts = verdicts
+        self._driving = driving
+        self._best_first = sorted((item for candidates in clips for item in candidates), key=_best_first)
+        self._medians = {
+            candidates[0].candidate.clip_id: median(scores) for candidates in clips if (scores := _scores(candidates))
+        }
+        self._ranks = max(1, int(config.share * len(self._best_first)))
+        self._of_clip: Counter[str] = Counter()
+        self._of_source: Counter[str] = Counter()
+        self._motions = Motions()
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """Ordered by clip and seed."""
+        # What people accepted takes its place before anything else is measured against it.
+        for item in self._best_first:
+            if self._verdict(item) == "accept":
+                self._take(item)
+        found = [self._decision(rank, item) for rank, item in enumerate(self._best_first)]
+        return tuple(sorted(found, key=lambda decision: (decision.clip_id, decision.seed)))
+
+    def _verdict(self, item: ScoredCandidate) -> Verdict | None:
+        return self._verdicts.get(item.candidate.video)
+
+    def _decision(self, rank: int, item: ScoredCandidate) -> Decision:
+        candidate, score, verdict = item.candidate, item.score.score, self._verdict(item)
+        if verdict is not None:
+            kept, reason = verdict == "accept", f"{verdict}ed by hand, {_score_text(item)}"
         else:
-            keep, reason = _judge(score, sum(scores) / len(scores), kept, config)
-        kept += keep
-        decisions.append(
-            Decision(clip_id=item.candidate.clip_id, seed=item.candidate.seed, score=score, kept=keep, reason=reason)
-        )
-    return sorted(decisions, key=lambda decision: decision.seed)
+            objection = self._objection(rank, item)
+            kept, reason = objection is None, objection or self._place_text(item)
+            if kept:
+                self._take(item)
+        return Decision(clip_id=candidate.clip_id, seed=candidate.seed, score=score, kept=kept, reason=reason)
+
+    def _objection(self, rank: int, item: ScoredCandidate) -> str | None:
+        """Why not to keep a candidate; ``rank`` counts from 0."""
+        config, clip, score = self._config, item.candidate.clip_id, item.score.score
+        if score is None:
+            return _score_text(item)
+        text, lead = _score_text(item), self._lead(item)
+        if score < config.threshold:
+            return f"{text} is below the threshold {config.threshold:.3f}"
+        if config.margin and lead < config.margin:
+            return f"{text} is {lead:+.3f} from the clip's median; the margin asks for {config.margin:+.3f}"
+        if rank >= self._ranks:
+            return f"{text} is number {rank + 1} of all candidates; share {config.share:g} takes {self._ranks}"
+        if self._of_clip[clip] >= config.per_clip:
+            return f"{text} would do, but per_clip is {config.per_clip} and the clip has {self._of_clip[clip]} already"
+        taken = self._of_source[_source(clip)]
+        if config.per_motion is not None and taken >= config.per_motion:
+            return f"{text} would do, but per_motion is {config.per_motion} and the source video has {taken} already"
+        if config.min_pose_distance and not self._of_clip[clip]:
+            nearest = self._motions.nearest(self._driving[clip])
+            if nearest is not None and nearest[0] < config.min_pose_distance:
+                return (
+                    f"{text} would do, but its motion is {nearest[0]:.3f} body sizes from that of clip {nearest[1]}; "
+                    f"min_pose_distance asks for {config.min_pose_distance:.3f}"
+                )
+        return None
+
+    def _take(self, item: ScoredCandidate) -> None:
+        clip = item.candidate.clip_id
+        if self._config.min_pose_distance and not self._of_clip[clip]:
+            self._motions.add(clip, self._driving[clip])
+        self._of_clip[clip] += 1
+        self._of_source[_source(clip)] += 1
+
+    def _lead(self, item: ScoredCandidate) -> float:
+        assert item.score.score is not None
+        return round(item.score.score - self._medians[item.candidate.clip_id], 6)
+
+    def _place_text(self, item: ScoredCandidate) -> str:
+        number = self._of_clip[item.candidate.clip_id] + 1
+        return f"{_score_text(item)}, {self._lead(item):+.3f} from the clip's median, number {number} of the clip"
 
 
-def _judge(score: float, mean: float, better_kept: int, config: SelectionConfig) -> tuple[bool, str]:
-    """Whether to keep a candidate of this score, and why; ``better_kept`` of its clip are kept already."""
-    lead = round(score - mean, 6)
-    if score < config.threshold:
-        return False, f"score {score:.3f} is below the threshold {config.threshold:.3f}"
-    if config.margin and lead < config.margin:
-        return False, f"score {score:.3f} is {lead:+.3f} from the clip's mean; the margin asks for {config.margin:+.3f}"
-    if better_kept == config.per_clip:
-        return False, f"score {score:.3f} would do, but per_clip is {config.per_clip} and the clip has better ones"
-    return True, f"score {score:.3f}, {lead:+.3f} from the clip's mean, number {better_kept + 1} of the clip"
+def _score_text(item: ScoredCandidate) -> str:
+    score = item.score.score
+    return f"unscorable: {item.score.unscorable}" if score is None else f"score {score:.3f}"
+
+
+def _source(clip_id: str) -> str:
+    """The source video that a clip was cut from, by its digest's beginning (see records.Clip)."""
+    return clip_id.rpartition("-")[0] or clip_id
 
 
 def _scores(candidates: Iterable[ScoredCandidate]) -> list[float]:
@@ -104,3 +184,9 @@ def _scores(candidates: Iterable[ScoredCandidate]) -> list[float]:
 
 def _place(item: ScoredCandidate) -> tuple[str, int]:
     return item.candidate.clip_id, item.candidate.seed
+
+
+def _best_first(item: ScoredCandidate) -> tuple[float, str, int]:
+    """Unscorable ones last."""
+    score = item.score.score
+    return (1.0 if score is None else -score, *_place(item))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import re
 
-from ipa_core.evaluation.charts import MOST_POINTS, Curve, averaged, changes_svg, curve_svg
+from ipa_core.evaluation.charts import MOST_POINTS, Curve, RunYield, averaged, changes_svg, curve_svg, yield_picture
+from ipa_core.records import YieldReport
 
 
 def test_a_curve_reaches_from_its_lowest_to_its_highest_value() -> None:
@@ -36,3 +37,24 @@ def test_gains_stand_above_zero_and_losses_below() -> None:
 
 def test_no_change_at_all_can_be_drawn() -> None:
     assert "largest gain" in changes_svg([0.0, 0.0])
+
+
+def pairs(run: str, **counts: int) -> RunYield:
+    fields = dict.fromkeys(YieldReport.model_fields, 0) | counts
+    return RunYield(run=run, config="demo", report=YieldReport(**fields))
+
+
+def test_the_cases_of_a_run_fill_its_bar() -> None:
+    drawing = yield_picture([pairs("one", strict_pairs=1, both_good_pairs=3)]).decode()
+    heights = [float(height) for height in re.findall(r'height="([\d.]+)" fill="[^"]+"><title>', drawing)]
+    assert heights == [29.0, 87.0]  # of 116
+    assert "one: 1 of 4 pairs strict" in drawing
+
+
+def test_a_run_without_pairs_has_no_bar() -> None:
+    drawing = yield_picture([pairs("one"), pairs("two", mixed_pairs=2)]).decode()
+    assert drawing.count("<title>") == 1
+
+
+def test_names_of_runs_are_escaped() -> None:
+    assert "<script>" not in yield_picture([pairs("<script>", mixed_pairs=1)]).decode()

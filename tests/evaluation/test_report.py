@@ -164,6 +164,11 @@ def test_reasons_that_differ_in_numbers_are_one() -> None:
     assert count_by_reason(reasons) == [("score … is below …", 2), ("unscorable", 1)]
 
 
+def test_reasons_that_name_clips_are_counted_together() -> None:
+    reasons = [f"its motion is 0.0{number} from that of clip 3fa91bc0de{number}45678-00{number}" for number in (1, 2)]
+    assert count_by_reason(reasons) == [("its motion is … from that of clip …", 2)]
+
+
 def test_sheets_reach_from_the_largest_gain_to_the_largest_loss() -> None:
     base = [result(f"{number:02d}", 0, "base", 0.5) for number in range(40)]
     aligned = [result(f"{number:02d}", 0, "aligned", 0.5 + (number - 20) / 100) for number in range(40)]

@@ -10,9 +10,13 @@ from uuid import uuid4
 
 import fsspec
 import pytest
+from fastapi.testclient import TestClient
 
 from flows.inputs import RunInputs
 from flows.plan import plan_run
+from flows.review.app import review_app
+from flows.review.queue import open_queue
+from flows.review.session import Session
 from flows.runner import Scope
 from flows.running import run_stages
 from flows.runs import RunFolder, RunSummary, last_items, runs
@@ -22,6 +26,7 @@ from flows.store import open_store
 from ipa_core.config import RunConfig
 from storage import Store
 from storage.digest import digest_bytes
+from storage.reviews import Reviews
 from tests.fakes import FAKES, fake_config, write_video
 from tests.flows.conftest import VIDEOS, Done, run_fake
 from tests.flows.test_cli import call
@@ -207,3 +212,14 @@ def test_runs_are_listed_newest_first(bucket: str) -> None:
         RunFolder(store, name).write_json("run.json", {"status": "completed"})
     assert [run.run_id[4:8] for run in runs(store)] == ["0301", "0201", "0101"]
     assert last_items(store) == {}
+
+
+def test_candidates_are_reviewed_in_a_bucket(own: str) -> None:
+    store = Store(f"{own}/store")
+    queue = open_queue(store, None)
+    one = queue.candidates[0]
+    with TestClient(review_app(Session(store, queue, "anna")), "http://127.0.0.1:8765") as page:
+        for place in (f"video/{one.candidate.video}", f"picture/{one.candidate.video}/hands.jpg"):
+            assert page.get(f"/{place}").status_code == 200
+        page.post("/api/reviews", json={"candidate": one.candidate.video, "verdict": "reject"})
+    assert Reviews(store.address).standing()[one.candidate.video].by == "anna"

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipa_core.config import SelectionConfig
-from ipa_core.records import Candidate, HandScore, ScoreComponents, ScoredCandidate
+from ipa_core.records import Candidate, HandScore, PoseSequence, ScoreComponents, ScoredCandidate, Verdict
 from ipa_core.scoring import select
 
 NOTHING = ScoreComponents(**dict.fromkeys(ScoreComponents.model_fields))
@@ -15,7 +16,7 @@ NOTHING = ScoreComponents(**dict.fromkeys(ScoreComponents.model_fields))
 
 def candidate(clip: str, seed: int, score: float | None, good_frames: float | None = 1.0) -> ScoredCandidate:
     return ScoredCandidate(
-        candidate=Candidate(clip_id=clip, seed=seed, video="0a", latents="0b", conditioning="0c"),
+        candidate=Candidate(clip_id=clip, seed=seed, video=f"{clip} {seed}", latents="0b", conditioning="0c"),
         score=HandScore(
             score=score,
             unscorable="no hand can be scored" if score is None else None,
@@ -27,8 +28,13 @@ def candidate(clip: str, seed: int, score: float | None, good_frames: float | No
     )
 
 
-def kept(scored: list[ScoredCandidate], **config: float) -> list[tuple[str, int]]:
-    decisions = select(scored, SelectionConfig(**config)).decisions
+def kept(
+    scored: list[ScoredCandidate],
+    verdicts: dict[str, Verdict] | None = None,
+    driving: dict[str, PoseSequence] | None = None,
+    **config: float,
+) -> list[tuple[str, int]]:
+    decisions = select(scored, SelectionConfig(**config), verdicts, driving).decisions
     return [(decision.clip_id, decision.seed) for decision in decisions if decision.kept]
 
 
@@ -49,12 +55,12 @@ def test_the_threshold_itself_is_enough() -> None:
     assert kept([candidate("a", 0, 0.5)], threshold=0.5) == [("a", 0)]
 
 
-def test_a_margin_asks_for_a_lead_over_the_clips_mean() -> None:
+def test_a_margin_asks_for_a_lead_over_the_clips_median() -> None:
     scored = [candidate("a", 0, 0.70), candidate("a", 1, 0.60), candidate("b", 0, 0.9), candidate("b", 1, 0.6)]
     assert kept(scored, margin=0.1, per_clip=2) == [("b", 0)]
 
 
-def test_without_a_margin_the_mean_does_not_matter() -> None:
+def test_without_a_margin_the_median_does_not_matter() -> None:
     assert kept([candidate("a", 0, 0.7), candidate("a", 1, 0.6)], per_clip=2) == [("a", 0), ("a", 1)]
 
 
@@ -62,15 +68,94 @@ def test_each_reason_names_its_numbers() -> None:
     scored = [candidate("a", 0, 0.41), candidate("a", 1, 0.8), candidate("a", 2, 0.7), candidate("a", 3, None)]
     assert reasons(scored) == [
         "score 0.410 is below the threshold 0.500",
-        "score 0.800, +0.163 from the clip's mean, number 1 of the clip",
-        "score 0.700 would do, but per_clip is 1 and the clip has better ones",
+        "score 0.800, +0.100 from the clip's median, number 1 of the clip",
+        "score 0.700 would do, but per_clip is 1 and the clip has 1 already",
         "unscorable: no hand can be scored",
     ]
 
 
 def test_the_margins_reason() -> None:
     scored = [candidate("a", 0, 0.7), candidate("a", 1, 0.6)]
-    assert reasons(scored, margin=0.1)[0] == "score 0.700 is +0.050 from the clip's mean; the margin asks for +0.100"
+    assert reasons(scored, margin=0.1)[0] == "score 0.700 is +0.050 from the clip's median; the margin asks for +0.100"
+
+
+def test_the_median_is_not_moved_by_one_bad_candidate() -> None:
+    scored = [candidate("a", 0, 0.80), candidate("a", 1, 0.75), candidate("a", 2, 0.05)]
+    assert kept(scored, margin=0.1) == []  # 0.27 above the mean, 0.05 above the median
+
+
+def test_a_share_takes_the_best_of_all_clips() -> None:
+    scored = [candidate("a", 0, 0.9), candidate("a", 1, 0.8), candidate("b", 0, 0.7), candidate("c", 0, 0.6)]
+    assert kept(scored, share=0.5, per_clip=2) == [("a", 0), ("a", 1)]
+
+
+def test_a_small_share_of_few_is_one() -> None:
+    assert kept([candidate("a", 0, 0.9), candidate("b", 0, 0.8)], share=0.01) == [("a", 0)]
+
+
+def test_per_motion_counts_over_the_clips_of_a_source_video() -> None:
+    scored = [candidate("aa-000", 0, 0.7), candidate("aa-001", 0, 0.9), candidate("bb-000", 0, 0.6)]
+    assert kept(scored, per_motion=1) == [("aa-001", 0), ("bb-000", 0)]
+
+
+def pose(number: int, shift: float = 0.0) -> PoseSequence:
+    points = np.random.default_rng(number).normal(50, 10, (5, 133, 2)).astype(np.float32) + np.float32(shift)
+    return PoseSequence(points, np.ones((5, 133), np.float32), 100, 100, "model", "test")
+
+
+def test_of_two_clips_with_one_motion_the_better_is_kept() -> None:
+    scored = [candidate("a", 0, 0.7), candidate("b", 0, 0.9), candidate("c", 0, 0.6)]
+    driving = {"a": pose(1), "b": pose(1, shift=7.0), "c": pose(2)}
+    assert kept(scored, driving=driving, min_pose_distance=0.1) == [("b", 0), ("c", 0)]
+
+
+def test_candidates_of_one_clip_are_no_duplicates_of_each_other() -> None:
+    scored = [candidate("a", 0, 0.7), candidate("a", 1, 0.9)]
+    assert kept(scored, driving={"a": pose(1)}, min_pose_distance=0.1, per_clip=2) == [("a", 0), ("a", 1)]
+
+
+def test_the_reasons_of_the_limits_name_their_numbers() -> None:
+    scored = [
+        candidate("aa-0", 0, 0.9),
+        candidate("aa-1", 0, 0.8),
+        candidate("bb-0", 0, 0.7),
+        candidate("cc-0", 0, 0.6),
+    ]
+    driving = {"aa-0": pose(1), "aa-1": pose(2), "bb-0": pose(1), "cc-0": pose(3)}
+    config = SelectionConfig(per_motion=1, min_pose_distance=0.1, share=0.75)
+    assert [decision.reason for decision in select(scored, config, {}, driving).decisions][1:] == [
+        "score 0.800 would do, but per_motion is 1 and the source video has 1 already",
+        "score 0.700 would do, but its motion is 0.000 body sizes from that of clip aa-0; "
+        "min_pose_distance asks for 0.100",
+        "score 0.600 is number 4 of all candidates; share 0.75 takes 3",
+    ]
+
+
+def test_accepted_by_hand_overrides_the_threshold() -> None:
+    assert kept([candidate("a", 0, 0.1)], {"a 0": "accept"}) == [("a", 0)]
+
+
+def test_accepted_by_hand_overrides_the_limits_and_counts_towards_them() -> None:
+    scored = [candidate("a", 0, 0.9), candidate("a", 1, 0.6), candidate("a", 2, 0.55)]
+    assert kept(scored, {"a 1": "accept", "a 2": "accept"}) == [("a", 1), ("a", 2)]
+
+
+def test_an_unscorable_candidate_can_be_accepted_by_hand() -> None:
+    assert kept([candidate("a", 0, None)], {"a 0": "accept"}) == [("a", 0)]
+
+
+def test_rejected_by_hand_makes_room_for_the_next_best() -> None:
+    assert kept([candidate("a", 0, 0.9), candidate("a", 1, 0.6)], {"a 0": "reject"}) == [("a", 1)]
+
+
+def test_the_reason_says_that_a_person_decided() -> None:
+    verdicts: dict[str, Verdict] = {"a 0": "accept", "a 1": "reject", "a 2": "accept"}
+    scored = [candidate("a", 0, 0.1), candidate("a", 1, 0.9), candidate("a", 2, None)]
+    assert [decision.reason for decision in select(scored, SelectionConfig(), verdicts).decisions] == [
+        "accepted by hand, score 0.100",
+        "rejected by hand, score 0.900",
+        "accepted by hand, unscorable: no hand can be scored",
+    ]
 
 
 def test_nothing_kept_tells_the_best_score() -> None:
@@ -134,6 +219,46 @@ def test_what_is_kept_meets_the_config(data: st.DataObject, places: list[tuple[s
         sum(item.score.score is not None for item in scored if item.candidate.clip_id == clip) for clip in "abc"
     ]
     assert pairs == sum(count * (count - 1) // 2 for count in scorable)
+
+
+LIMITS = st.fixed_dictionaries(
+    {
+        "threshold": st.sampled_from([0.0, 0.3]),
+        "margin": st.sampled_from([0.0, 0.1]),
+        "share": st.sampled_from([0.2, 0.5, 1.0]),
+        "per_clip": st.integers(1, 3),
+        "per_motion": st.none() | st.integers(1, 3),
+        "min_pose_distance": st.sampled_from([0.0, 0.5]),
+    }
+)
+DRIVING = {clip: pose(number) for clip, number in (("a", 1), ("b", 1), ("c", 2))}
+
+
+@patient
+@given(data=st.data(), places=places, limits=LIMITS, order=st.randoms(use_true_random=False))
+def test_limits_and_verdicts_hold_together_in_any_order(
+    data: st.DataObject, places: list[tuple[str, int]], limits: dict[str, float], order: random.Random
+) -> None:
+    scored = [candidate(clip, seed, data.draw(scores)) for clip, seed in places]
+    said = {item.candidate.video: data.draw(st.sampled_from([None, None, "accept", "reject"])) for item in scored}
+    verdicts: dict[str, Verdict] = {video: verdict for video, verdict in said.items() if verdict}
+    config = SelectionConfig.model_validate(limits)
+    shuffled = scored.copy()
+    order.shuffle(shuffled)
+    selection = select(shuffled, config, verdicts, DRIVING)
+    assert selection == select(scored, config, verdicts, DRIVING)
+    for decision in selection.decisions:
+        verdict = verdicts.get(f"{decision.clip_id} {decision.seed}")
+        assert verdict is None or decision.kept == (verdict == "accept")
+    by_rule = [
+        decision
+        for decision in selection.decisions
+        if decision.kept and f"{decision.clip_id} {decision.seed}" not in verdicts
+    ]
+    assert len(by_rule) <= max(1, int(config.share * len(scored)))
+    assert all(sum(one.clip_id == clip for one in by_rule) <= config.per_clip for clip in "abc")
+    if config.min_pose_distance:
+        assert not {"a", "b"} <= {decision.clip_id for decision in by_rule}
 
 
 def test_golden_selection() -> None:

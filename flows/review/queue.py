@@ -1,0 +1,133 @@
+"""The candidates of a run as they are gone through: those near the threshold first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from flows.runs import RunFolder, runs
+from flows.stage import blob
+from flows.stages import selection
+from ipa_core.config import ConfigError
+from ipa_core.records import Candidate, Decision, HandScore
+from storage import ActionResult, Store
+
+
+@dataclass(frozen=True)
+class Reviewable:
+    """One candidate with all that its page shows; names of blobs are digests."""
+
+    name: str
+    """For people: `dance.mp4 #002 candidate 1`."""
+    candidate: Candidate
+    score: HandScore
+    """Without single frames."""
+    decision: Decision
+    """Of the run's selection."""
+    driving: str
+    """The clip's video."""
+    pose: str
+    """Of the driving video."""
+    found: str | None
+    """The pose found in the candidate."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The candidates of a run that selection decided about."""
+
+    run_id: str
+    config: str
+    """Name of the run's config."""
+    threshold: float
+    candidates: tuple[Reviewable, ...]
+    """By the distance of their score from the threshold, unscorable ones last; the same for every call."""
+    places: dict[str, int] = field(default_factory=dict)
+    """Index of the first candidate with a video's digest."""
+
+    def clip(self, one: Reviewable) -> list[int]:
+        """Indices of all candidates of a candidate's clip, by their names."""
+        return self._clips[one.candidate.clip_id]
+
+    @cached_property
+    def _clips(self) -> dict[str, list[int]]:
+        clips: dict[str, list[int]] = {}
+        for index in sorted(range(len(self.candidates)), key=lambda index: self.candidates[index].name):
+            clips.setdefault(self.candidates[index].candidate.clip_id, []).append(index)
+        return clips
+
+    @cached_property
+    def videos(self) -> frozenset[str]:
+        """All videos that the page shows."""
+        return frozenset(digest for one in self.candidates for digest in (one.candidate.video, one.driving))
+
+    @cached_property
+    def poses(self) -> frozenset[str]:
+        return frozenset(digest for one in self.candidates for digest in (one.pose, one.found) if digest)
+
+
+def open_queue(store: Store, run_id: str | None) -> Queue:
+    """Of a run, or of the last one whose selection has run. Needs neither the videos nor the model of the run, only
+    the store. Raises :class:`ConfigError`."""
+    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
+        selected = selection.selected(folder, store)
+        if selected is not None:
+            return _queue(store, folder, selected)
+    what = f"run {run_id} has not come" if run_id else f"no run of the store at {store.address} has come"
+    raise ConfigError(f"{what} to its selection; `ipa run CONFIG --to selection` does that, `ipa status` lists runs")
+
+
+def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
+    config = folder.config()
+    scores = _scores(store, folder)
+    decisions = {(one.clip_id, one.seed): one for one in selection.decisions(selected, store)}
+    found = []
+    for scored in selection.scored_table(selected.action, store):
+        candidate = scored.candidate
+        if (candidate.video, scored.pose) not in scores:
+            raise ConfigError(f"the scores of run {folder.run_id} were computed again since; run its config once more")
+        name, result = scores[candidate.video, scored.pose]
+        found.append(
+            Reviewable(
+                name=name,
+                candidate=candidate,
+                score=scored.score,
+                decision=decisions[candidate.clip_id, candidate.seed],
+                driving=result.action.inputs["driving"],
+                pose=result.action.inputs["pose"],
+                found=scored.pose,
+            )
+        )
+    threshold = config.selection.threshold
+    found.sort(key=lambda one: _urgency(one, threshold))
+    places: dict[str, int] = {}
+    for index, one in enumerate(found):
+        places.setdefault(one.candidate.video, index)
+    return Queue(folder.run_id, config.name, threshold, tuple(found), places)
+
+
+def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:
+    """Name and result of each score, by the candidate's video and the pose that was found in it."""
+    names = folder.names("scores")
+    results = store.actions.lookup("scores", names)
+    return {
+        (result.action.inputs["candidate"], blob(result, "pose")): (names[key], result)
+        for key, result in results.items()
+        if result.outcome == "done"
+    }
+
+
+def _urgency(one: Reviewable, threshold: float) -> tuple[bool, float, str, int]:
+    score = one.score.score
+    distance = 0.0 if score is None else abs(score - threshold)
+    return score is None, distance, one.candidate.clip_id, one.candidate.seed
+
+
+def waiting(queue: Queue, decided: set[str], after: int = -1) -> Iterator[int]:
+    """Indices of the candidates that nobody has decided about, from ``after`` on and then from the start."""
+    count = len(queue.candidates)
+    for step in range(1, count + 1):
+        index = (after + step) % count
+        if queue.candidates[index].candidate.video not in decided:
+            yield index

@@ -1,0 +1,146 @@
+"""The review page in a headless Chromium (Debian: chromium, chromium-driver): by keyboard, as a person would."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.review_screenshots import wait_for
+from deployments.screenshots import chromium
+from flows.review.app import address, listen, serve
+from flows.review.queue import Queue, open_queue
+from flows.review.session import Session
+from flows.runner import Scope
+from flows.runs import RunFolder
+from flows.stages.selection import decisions
+from ipa_core.config import RunConfig
+from storage import Store
+from storage.reviews import Reviews, verdicts
+from tests.fakes import fake_config, write_videos
+from tests.flows.conftest import Done, run_fake
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/usr/bin/chromedriver").exists(), reason="needs chromium and chromium-driver"),
+]
+SELECTED = Scope(last="selection")
+DECISIONS = 20
+_AT_REST = "return document.body.dataset.shown !== undefined && !document.body.classList.contains('busy')"
+
+
+class Page:
+    """What a person sees and presses."""
+
+    def __init__(self, browser: Any, place: str) -> None:
+        self._browser = browser
+        browser.get(place)
+        wait_for(browser, _AT_REST)
+
+    def press(self, key: str) -> None:
+        self._browser.find_element("tag name", "body").send_keys(key)
+        wait_for(self._browser, _AT_REST)
+
+    def shown(self) -> int:
+        return int(self._browser.execute_script("return document.body.dataset.shown"))
+
+    def text(self, name: str) -> str:
+        return str(self._browser.find_element("id", name).text)
+
+    def reload(self) -> None:
+        self._browser.refresh()
+        wait_for(self._browser, _AT_REST)
+        wait_for(self._browser, "return document.querySelectorAll('.row').length > 0")
+
+    def errors(self) -> list[Any]:
+        return [line for line in self._browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("run")
+    write_videos(folder / "videos", 14)
+    return fake_config(folder, candidates__per_clip=3, selection__threshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = chromium()
+    yield found
+    found.quit()
+
+
+def run(config: RunConfig) -> Done:
+    done = run_fake(config, SELECTED)
+    folder = RunFolder.new(done.store)
+    folder.write_config(config)
+    folder.write_items(done.results)
+    return done
+
+
+def opened(config: RunConfig) -> tuple[Store, Queue, str]:
+    assert config.execution.store is not None
+    store = Store(config.execution.store)
+    queue, listening = open_queue(store, None), listen(0)
+    threading.Thread(target=serve, args=(Session(store, queue, "anna"), listening), daemon=True).start()
+    return store, queue, address(listening)
+
+
+def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_run(
+    config: RunConfig, browser: Any
+) -> None:
+    run(config)
+    store, queue, place = opened(config)
+    page = Page(browser, place)
+    for number in range(DECISIONS):
+        assert page.shown() == number
+        page.press("a" if number % 2 else "r")
+    page.reload()
+
+    expected = {
+        one.candidate.video: "accept" if number % 2 else "reject"
+        for number, one in enumerate(queue.candidates[:DECISIONS])
+    }
+    assert verdicts(Reviews(store.address).standing()) == expected
+    assert page.text("progress").startswith(f"20 of {len(queue.candidates)} decided: 10 accepted, 10 rejected")
+    assert page.shown() == DECISIONS  # It goes on with the first undecided one.
+    assert page.errors() == []
+
+    done = run(config)
+    assert done.computed() == {"selection": 1}
+    selected = done.results.one("selection")
+    assert selected is not None
+    videos = {(one.candidate.clip_id, one.candidate.seed): one.candidate.video for one in queue.candidates}
+    by_hand = [line for line in decisions(selected[1], store) if videos[line.clip_id, line.seed] in expected]
+    assert len(by_hand) == DECISIONS
+    for line in by_hand:
+        verdict = expected[videos[line.clip_id, line.seed]]
+        assert (line.kept, line.reason.split(",")[0]) == (verdict == "accept", f"{verdict}ed by hand")
+
+
+def test_undo_goes_back_to_the_candidate_and_takes_its_decision_back(config: RunConfig, browser: Any) -> None:
+    run(config)
+    store, _, place = opened(config)
+    before = len(verdicts(Reviews(store.address).standing()))
+    page = Page(browser, place)
+    at = page.shown()
+    page.press("a")
+    assert len(verdicts(Reviews(store.address).standing())) == before + 1
+    page.press("u")
+    assert (page.shown(), page.text("verdict")) == (at, "not decided by hand")
+    assert len(verdicts(Reviews(store.address).standing())) == before
+
+
+def test_next_previous_and_siblings(config: RunConfig, browser: Any) -> None:
+    run(config)
+    _, queue, place = opened(config)
+    page = Page(browser, f"{place}#5")
+    page.press("\ue014")  # arrow right
+    assert page.shown() == 6
+    page.press("\ue012")  # arrow left
+    assert page.shown() == 5
+    page.press("2")
+    assert page.shown() == queue.clip(queue.candidates[5])[1]

@@ -1,0 +1,111 @@
+"""Reviews are kept whole, each of them, and the latest stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipa_core.records import Verdict
+from storage import StoreError
+from storage.digest import digest_bytes
+from storage.reviews import Review, Reviews, verdicts
+
+DANCE, WAVE = digest_bytes(b"dance"), digest_bytes(b"wave")
+
+
+def said(verdict: Verdict | None, second: int = 0, candidate: str = DANCE, by: str = "anna") -> Review:
+    return Review(candidate=candidate, verdict=verdict, by=by, at=f"2026-01-01T00:00:{second:02d}.000000+00:00")
+
+
+def test_what_was_said_is_there_for_the_next_process(tmp_path: Path) -> None:
+    Reviews(tmp_path).add(said("accept"))
+    assert Reviews(tmp_path).standing() == {DANCE: said("accept")}
+
+
+def test_an_open_one_sees_what_others_add(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path)
+    assert reviews.standing() == {}
+    Reviews(tmp_path).add(said("reject"))
+    assert reviews.standing() == {DANCE: said("reject")}
+
+
+def test_the_latest_stands_and_the_earlier_ones_are_kept(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path)
+    for number, verdict in enumerate(("accept", "reject", "accept")):
+        reviews.add(said(verdict, number))
+    assert reviews.standing()[DANCE] == said("accept", 2)
+    assert [review.verdict for review in reviews.history(DANCE)] == ["accept", "reject", "accept"]
+
+
+def test_one_made_earlier_does_not_replace_when_it_is_added_later(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path)
+    reviews.add(said("accept", 5))
+    reviews.add(said("reject", 1))
+    assert reviews.standing()[DANCE].verdict == "accept"
+
+
+def test_of_one_time_the_one_added_later_stands(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path)
+    reviews.add(said("accept"))
+    reviews.add(said("reject"))
+    assert reviews.standing()[DANCE].verdict == "reject"
+
+
+def test_one_taken_back_is_no_verdict(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path)
+    reviews.add(said("accept", 0))
+    reviews.add(said(None, 1))
+    reviews.add(said("reject", 0, WAVE))
+    assert verdicts(reviews.standing()) == {WAVE: "reject"}
+
+
+def test_two_who_decide_at_once_are_both_kept(tmp_path: Path) -> None:
+    one, other = Reviews(tmp_path), Reviews(tmp_path)
+    one.history(DANCE), other.history(DANCE)
+    one.add(said("accept", 0, by="anna"))
+    other.add(said("reject", 1, by="ben"))
+    assert [review.by for review in Reviews(tmp_path).history(DANCE)] == ["anna", "ben"]
+
+
+def test_a_damaged_one_is_named(tmp_path: Path) -> None:
+    Reviews(tmp_path).add(said("accept"))
+    [path] = (tmp_path / "reviews").rglob("*.json")
+    path.write_bytes(path.read_bytes().replace(b"accept", b"reject"))
+    with pytest.raises(StoreError, match=f"reviews/{DANCE[:2]}/{DANCE}-000001.json is damaged"):
+        Reviews(tmp_path).standing()
+
+
+def test_a_candidate_is_told_by_its_digest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="64 lower-case hex digits, got 'dance'"):
+        Reviews(tmp_path).add(said("accept", candidate="dance"))
+
+
+def test_reviews_lie_in_buckets_too(bucket: str) -> None:
+    Reviews(bucket).add(said("accept", 0))
+    Reviews(bucket).add(said("reject", 1))
+    assert Reviews(bucket).standing() == {DANCE: said("reject", 1)}
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from([DANCE, WAVE]), st.sampled_from(["accept", "reject", None]), st.integers(0, 5)),
+    max_size=8,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(events=EVENTS)
+def test_the_standing_one_is_the_last_of_the_latest(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, Verdict | None, int]]
+) -> None:
+    reviews = Reviews(tmp_path_factory.mktemp("store"))
+    for candidate, verdict, second in events:
+        reviews.add(said(verdict, second, candidate))
+    expected = {candidate: said(verdict, second, candidate) for candidate, verdict, second in sorted(events, key=_time)}
+    assert reviews.standing() == expected
+
+
+def _time(event: tuple[str, Verdict | None, int]) -> int:
+    return event[2]
