@@ -58,13 +58,23 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
     files = {"coefficients": config.model or str(PACKAGED)}
     if config.fingers:
         files["fingers"] = str(PACKAGED.with_name("fingers.safetensors"))
+    if config.reward == "dwpose":
+        files |= pose_extractor(_second_backend(config)).weights()
     return files
 
 
+def _second_backend(config: ScoresConfig) -> PosesConfig:
+    return PosesConfig(backend="dwpose", model=config.reward_model)
+
+
 def reward(config: ScoresConfig) -> Reward | None:
-    """The second opinion that ``scores.reward`` names: ``module:attribute``, or an entry point of ``ipa.rewards``."""
+    """The second opinion that ``scores.reward`` names. Raises ``ConfigError`` where it can't be loaded."""
     if config.reward is None:
         return None
+    if config.reward == "dwpose":
+        from ipa_core.scoring import ConfidenceReward
+
+        return ConfidenceReward(pose_extractor(_second_backend(config)))
     try:
         if ":" in config.reward:
             module, _, attribute = config.reward.partition(":")

@@ -136,8 +136,11 @@ class ScoresConfig(Config):
     model: str | None = None
     """Coefficients that `ipa score fit` wrote; None takes the packaged ones."""
     reward: str | None = None
-    """A second opinion: an entry point of the group `ipa.rewards`, or `module:attribute`; see scoring.scorer.Reward.
-    One that changes its answers must change its name: its name is in the key."""
+    """A second opinion. `dwpose`: that pose backend's confidence of the hand points; otherwise an entry point of the
+    group `ipa.rewards`, or `module:attribute` (see scoring.scorer.Reward), which must change its name when it changes
+    its answers: the name is in the key."""
+    reward_model: str | None = None
+    """The model folder of `dwpose`, as poses.model would name it."""
     reward_weight: Annotated[float, Field(ge=0)] = 2.0
     """Of its mean, in logits per unit."""
     good_hand: Fraction = 0.5
@@ -348,6 +351,7 @@ _PATHS = (
     ("poses", "model"),
     ("candidates", "model", "path"),
     ("scores", "model"),
+    ("scores", "reward_model"),
     ("evaluation", "fvd", "path"),
     ("evaluation", "fid_vid", "path"),
     ("execution", "store"),

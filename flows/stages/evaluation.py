@@ -80,7 +80,7 @@ def _clip_item(
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
-    settings["scores"] = key_config(config.scores, "model") | {"backend": config.poses.backend}
+    settings["scores"] = key_config(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
     bytes_of = {
         "model": inputs.model_weights(),
         "clip": clip.video,

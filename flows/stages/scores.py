@@ -37,7 +37,7 @@ WAVES: Final = (items,)
 
 
 def _action(config: RunConfig, group: Group, candidate: Candidate, inputs: Inputs) -> Action:
-    settings = key_config(config.scores, "model")
+    settings = key_config(config.scores, "model", "reward_model")
     settings["backend"] = config.poses.backend
     return Action(
         NAME,

@@ -2,10 +2,11 @@
 
 from ipa_core.scoring.motion import pose_distance
 from ipa_core.scoring.quality import QualityModel
-from ipa_core.scoring.scorer import HandScorer, KeypointHandScorer, Opinions, Reward, ScoredHands
+from ipa_core.scoring.scorer import ConfidenceReward, HandScorer, KeypointHandScorer, Opinions, Reward, ScoredHands
 from ipa_core.scoring.selection import select
 
 __all__ = [
+    "ConfidenceReward",
     "HandScorer",
     "KeypointHandScorer",
     "Opinions",

@@ -66,6 +66,17 @@ class Reward(Protocol):
         tell."""
 
 
+class ConfidenceReward:
+    """A :class:`Reward`: how surely another pose backend finds the hand's points, mean over the 21."""
+
+    def __init__(self, extractor: HandExtractor) -> None:
+        self._extractor = extractor
+
+    def __call__(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> dict[Side, np.ndarray]:
+        confidence = self._extractor.extract_hands(video, driving).confidence
+        return {side: confidence[:, part].mean(axis=1).clip(0, 1) for side, part in HANDS.items()}
+
+
 class FingerJudge(Protocol):
     """See ``scoring.fingers.FingerInspector``."""
 
