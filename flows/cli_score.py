@@ -66,4 +66,4 @@ def _prepare() -> None:
     for module in ("anny", "numba"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError("rendering people needs the extra [synthetic]: pip install 'ipa-pipeline[synthetic]'")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
