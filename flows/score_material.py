@@ -22,7 +22,7 @@ import numpy as np
 from flows.components import hand_scorer, score_files
 from ipa_core import keypoints as kp
 from ipa_core.config import PosesConfig, ScoresConfig
-from ipa_core.records import HandMeasures, PoseSequence, Side
+from ipa_core.records import HandMeasures, PoseSequence, Rejected, Side
 from storage.digest import digest_bytes, digest_file
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _measure_subject(group: Sequence[Trial], folder: Path) -> str | None:
     cv2.setNumThreads(1)
     try:
         frames, pose = material(group[0].subject)
-    except (ValueError, RuntimeError) as error:
+    except (Rejected, ValueError, RuntimeError) as error:
         for trial in group:
             (folder / f"{trial.key()}.json").write_text("null")
         return str(error)
