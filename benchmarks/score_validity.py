@@ -235,7 +235,7 @@ def _class_row(found: Sequence[Measured], model: QualityModel, low: float, high:
     span = f"{low}-{high}" if high < 1000 else f"{low} and more"
     if not len(clean) or not len(spoilt):
         return f"| {span} | {len(mine)} | | |"
-    middle, least, most = (quality.probability(float(np.percentile(clean, at))) for at in (50, 10, 90))
+    middle, least, most = (quality.score_of(float(np.percentile(clean, at))) for at in (50, 10, 90))
     return f"| {span} | {len(mine)} | {auroc(clean, spoilt):.2f} | {middle:.2f} ({least:.2f}-{most:.2f}) |"
 
 

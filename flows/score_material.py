@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ipa_core.scoring import HandScorer
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Raised when material or measures change: what was measured before is not used again."""
 SCORES = ScoresConfig()
 FRAMES = 17
@@ -179,7 +179,7 @@ class Measured:
 def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
     """In the order of ``all_trials``. What lies in the folder is not measured again; subjects without hands are left
     out, with a line in the log."""
-    folder = folder / digest_bytes(f"{VERSION} {score_files(SCORES)} {_digests()}".encode())[:16]
+    folder = folder / digest_bytes(f"{VERSION} {_digests()}".encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
     by_subject: dict[Subject, list[Trial]] = {}
     for trial in all_trials:

@@ -166,7 +166,7 @@ class HandMeasures(Record):
     plausibility: float | None = None
     """Share of the fingers whose joints bend as joints can, in [0, 1]."""
     fingers: float | None = None
-    """How surely the fingers are those of the driving hand, by a network that looks at the crop, in [0, 1]."""
+    """How surely the fingers are as whole as the driving hand's, by a network that looks at both crops, in [0, 1]."""
     reward: float | None = None
     """A second opinion (``scores.reward``), in [0, 1]."""
     unscorable: str | None = None

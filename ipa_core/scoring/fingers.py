@@ -93,13 +93,13 @@ class FingerInspector:
 
     @torch.inference_mode()
     def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """Crops of :func:`crop` -> how surely each hand is whole, ``[N]`` in [0, 1]."""
+        """Crops of :func:`crop` -> how surely each hand is whole, ``[N]`` in logits."""
         if not len(crops):
             return np.zeros(0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            answer: Any = torch.sigmoid(self._network(as_input(np.stack(crops))))
+            answer: Any = self._network(as_input(np.stack(crops)))
         finally:
             torch.set_num_threads(threads)
         return np.asarray(answer.numpy(), np.float64)

@@ -25,6 +25,10 @@ PACKAGED: Final = Path(__file__).with_name("quality.json")
 WINDOW: Final = 5
 """Frames in a row whose mean is the worst of a hand."""
 
+SOFTNESS: Final = 3.0
+"""Of the score's curve: 1 would be the probability that a video is none of the spoilt ones of the fit, and would
+squeeze what a middling model generates into the lowest percent."""
+
 UTILITIES: Final[dict[str, Callable[[float], float]]] = {
     "confidence": lambda value: value,
     "pck": lambda value: value,
@@ -90,7 +94,7 @@ def features(mean: Mapping[str, float], least: Mapping[str, float]) -> dict[str,
 
 
 class QualityModel(BaseModel):
-    """``score = 1 / (1 + exp(-(bias + sum(weights * features))))``."""
+    """``score = 1 / (1 + exp(-(bias + sum(weights * features)) / SOFTNESS))``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -121,8 +125,9 @@ class QualityModel(BaseModel):
         return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
 
 
-def probability(logit: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+def score_of(logit: float) -> float:
+    """In [0, 1]; 0.5 lies between faultless and spoilt."""
+    return float(1 / (1 + np.exp(-np.clip(logit / SOFTNESS, -30, 30))))
 
 
 def fit(

@@ -32,6 +32,9 @@ _LEAST_INSIDE = 0.75
 _LEAST_CONFIDENCE = 0.1
 """Below, a hand of the candidate is not found: a hand network puts its points somewhere also where nothing is."""
 
+_AS_WHOLE = 2.0
+"""Logits that a hand just like the driving video's gets in the measure `fingers`: 0.88."""
+
 NOT_FOUND = "not found in the driving video"
 OUT_OF_PICTURE = "out of the picture"
 
@@ -114,13 +117,13 @@ class KeypointHandScorer:
         hands = []
         for side in HANDS:
             measured = measure_hand(side, video, driving_video, pose, driving, self._config)
-            measured = self._with_fingers(measured, video, measures.hand_points(driving, side))
+            measured = self._with_fingers(measured, video, driving_video, measures.hand_points(driving, side))
             hands += _with(measured, "reward", dict(enumerate(reward.get(side, ()))))
         hands.sort(key=lambda hand: (hand.frame, hand.side))
         return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
 
     def _with_fingers(
-        self, hands: list[HandMeasures], video: np.ndarray, driving: measures.Floats
+        self, hands: list[HandMeasures], video: np.ndarray, driving_video: np.ndarray, driving: measures.Floats
     ) -> list[HandMeasures]:
         if self._opinions.fingers is None:
             return hands
@@ -129,8 +132,14 @@ class KeypointHandScorer:
         if not frames:
             return hands
         size = float(np.percentile(measures.hand_size(driving)[frames], 75))
-        crops = [self._opinions.fingers.crop(video[frame], driving[frame], size) for frame in frames]
-        return _with(hands, "fingers", dict(zip(frames, self._opinions.fingers(crops), strict=True)))
+        judge = self._opinions.fingers
+        ours, theirs = (
+            judge([judge.crop(pictures[frame], driving[frame], size) for frame in frames])
+            for pictures in (video, driving_video)
+        )
+        # The driving hand is whole, whatever the network thinks of footage unlike its own: it is the yardstick.
+        values = 1 / (1 + np.exp(np.clip(theirs - ours - _AS_WHOLE, -30, 30)))
+        return _with(hands, "fingers", dict(zip(frames, values, strict=True)))
 
 
 def _with(hands: list[HandMeasures], name: str, values: Mapping[int, float]) -> list[HandMeasures]:
@@ -186,7 +195,7 @@ def measure_hand(
 def hand_score(hand: HandMeasures, config: ScoresConfig, model: QualityModel) -> float:
     """Score of one scorable hand in one frame, in [0, 1]: that of a clip that is like this throughout."""
     seen = quality.utilities(hand)
-    return quality.probability(model.logit(quality.features(seen, seen)) + _second_opinion(seen.get("reward"), config))
+    return quality.score_of(model.logit(quality.features(seen, seen)) + _second_opinion(seen.get("reward"), config))
 
 
 def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityModel) -> HandScore:
@@ -211,7 +220,7 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
     mean, worst = quality.means(scored, weights), quality.worst(scored)
     logit = model.logit(quality.features(mean, worst)) + _second_opinion(mean.get("reward"), config)
     return HandScore(
-        score=round(quality.probability(logit), 5),
+        score=round(quality.score_of(logit), 5),
         unscorable=None,
         components=ScoreComponents(**components),
         worst={name: round(value, 5) for name, value in worst.items()},

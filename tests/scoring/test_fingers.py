@@ -39,11 +39,11 @@ def test_a_skeleton_outside_of_the_crop_draws_nothing() -> None:
     assert not skeleton(np.full((21, 2), 10.0 * SIZE)).any()
 
 
-def test_the_packaged_network_answers_shares() -> None:
+def test_the_packaged_network_answers_each_crop() -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 5), np.uint8)
     answer = FingerInspector()(list(crops))
     assert answer.shape == (3,)
-    assert ((answer >= 0) & (answer <= 1)).all()
+    assert np.isfinite(answer).all()
 
 
 def test_no_crops_give_no_answers() -> None:
@@ -67,4 +67,4 @@ def test_training_learns_a_fault_that_is_plain_to_see(tmp_path: Path) -> None:
     crops[whole, 20:60, 20:60, :3] += 150
     train(crops, whole, tmp_path / "weights.safetensors", steps=60)
     answer = FingerInspector(tmp_path / "weights.safetensors")(list(crops))
-    assert ((answer > 0.5) == whole).mean() > 0.95
+    assert ((answer > 0) == whole).mean() > 0.95

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_core.records import HandMeasures
-from ipa_core.scoring.quality import FEATURES, QualityModel, fit, means, probability, utilities, worst
+from ipa_core.scoring.quality import FEATURES, QualityModel, fit, means, score_of, utilities, worst
 
 NAMES = ("mean confidence", "worst error", "worst fingers")
 SHARES = st.dictionaries(st.sampled_from(FEATURES), st.floats(0, 1))
@@ -47,7 +47,7 @@ def test_the_packaged_model_was_fitted_with_the_packaged_finger_network() -> Non
 
 def test_a_fit_tells_its_data_apart() -> None:
     model = fit(samples(0.4, 1), samples(0.0, 2), recipe={}, names=NAMES)
-    clean, spoilt = ([probability(model.logit(one)) for one in samples(shift, 3)] for shift in (0.4, 0.0))
+    clean, spoilt = ([score_of(model.logit(one)) for one in samples(shift, 3)] for shift in (0.4, 0.0))
     assert np.mean(clean) > 0.5 > np.mean(spoilt)
 
 

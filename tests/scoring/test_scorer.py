@@ -64,7 +64,7 @@ def test_a_missing_hand_is_a_bad_hand_not_an_unscorable_one() -> None:
     result = score(without("left", pose_of(DRIVING)))
     left = [hand for hand in result.hands if hand.side == "left"]
     assert [hand.unscorable for hand in left] == [None] * FRAMES
-    assert max(hand_score(hand, CONFIG, MODEL) for hand in left) < 0.02
+    assert max(hand_score(hand, CONFIG, MODEL) for hand in left) < 0.05
     assert result.good_frames == 0.5
 
 
@@ -186,7 +186,7 @@ def test_a_score_survives_json() -> None:
 def test_golden_score() -> None:
     """When this fails because scores changed on purpose, the version of the stage `scores` goes up as well."""
     result = score(shaken(3))
-    assert result.score == pytest.approx(0.8459, abs=2e-5)
+    assert result.score == pytest.approx(0.63821, abs=2e-5)
     assert result.components.model_dump(exclude_none=True) == pytest.approx(
         {
             "confidence": 0.9,
