@@ -214,8 +214,8 @@ def report(
         "",
         "- The aim on the real clips is missed narrowly, and erased or added fingers are hardly told there: the finger "
         "network has seen rendered hands only, and real ones of 30 to 80 pixels in motion are softer than those.",
-        "- One choice was made after a look at these same test sets: the finger network's answer counts relative to its "
-        "answer on the driving hand. Its own answer, as first built, gave AUROC 0.95 and wins 0.97 (rendered), 0.78 "
+        "- One choice was made after a look at these same test sets: the finger network's answer counts relative to its"
+        " answer on the driving hand. Its own answer, as first built, gave AUROC 0.95 and wins 0.97 (rendered), 0.78 "
         "and 0.82 (real). Nothing else was changed afterwards.",
         "- Faultless videos here show the driving person. Where the reference image shows somebody else, the finger "
         "measure compares the hands of two people; that is not tested here.",
