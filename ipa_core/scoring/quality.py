@@ -75,7 +75,7 @@ def worst(hands: Sequence[HandMeasures]) -> dict[str, float]:
     """The least mean of each utility over WINDOW frames of one hand that follow each other among the scorable ones;
     over all there are, where they are fewer."""
     found: dict[str, float] = {}
-    for side in {hand.side for hand in hands}:
+    for side in sorted({hand.side for hand in hands}):
         table = _table(sorted((hand for hand in hands if hand.side == side), key=lambda hand: hand.frame))
         for i, name in enumerate(UTILITIES):
             values = table[:, i][np.isfinite(table[:, i])]

@@ -223,7 +223,8 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
         score=round(quality.score_of(logit), 5),
         unscorable=None,
         components=ScoreComponents(**components),
-        worst={name: round(value, 5) for name, value in worst.items()},
+        # In the order in which a record comes back from the store: tables of records are told by their bytes.
+        worst={name: round(worst[name], 5) for name in sorted(worst)},
         scorable=round(len(scored) / len(hands), 5),
         good_frames=sum(score >= config.good_hand for score in scores) / len(scores),
         hands=tuple(hands),

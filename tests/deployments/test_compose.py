@@ -54,7 +54,7 @@ def test_every_volume_is_declared_and_used() -> None:
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
     # A folder of the host begins with a variable.
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith("$")}
-    assert named == set(TREE["volumes"]) == {"database", "store", "models"}
+    assert named == set(TREE["volumes"]) == {"database", "leases", "store", "models"}
 
 
 def test_every_variable_is_explained_in_the_example_and_the_required_ones_ask_for_it() -> None:
