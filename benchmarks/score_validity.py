@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--fitted", type=int, default=40, help="rendered people of the fit")
     parser.add_argument("--tested", type=int, default=24, help="rendered people to test on")
     parser.add_argument("--recordings", action="store_true", help="also the clips of the package pose2sim")
-    parser.add_argument("--windows", type=int, default=2, help="per recording")
+    parser.add_argument("--windows", type=int, default=2, help="per recording, as far as it is long enough")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, help="write the tables as Markdown")
     parser.add_argument("--json", action="store_true")
@@ -176,7 +176,7 @@ def report(
         ]
         if name == "real clips":
             lines += [
-                f"{len(clips)} files show fewer people than that: several cameras film the same scene. So the "
+                f"{len(clips)} files show two scenes, each filmed by several cameras: fewer people than files, so the "
                 "intervals are too narrow, and say nothing about people who look otherwise.",
                 "",
             ]

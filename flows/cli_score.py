@@ -56,10 +56,10 @@ def train(
     """Train the finger network on crops of rendered people. `ipa score fit` must follow."""
     _prepare()
     from flows.score_fingers import train_fingers
-    from ipa_core.scoring.fingers import WEIGHTS
+    from ipa_core.scoring.quality import FINGER_WEIGHTS
 
-    train_fingers(folder / "crops", output or WEIGHTS, subjects=people, steps=steps, processes=processes)
-    print(output or WEIGHTS)
+    train_fingers(folder / "crops", output or FINGER_WEIGHTS, subjects=people, steps=steps, processes=processes)
+    print(output or FINGER_WEIGHTS)
 
 
 def _prepare() -> None:

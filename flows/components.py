@@ -53,11 +53,11 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
     """The files that a hand score depends on besides the pose backend's."""
-    from ipa_core.scoring.quality import PACKAGED
+    from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
     if config.fingers:
-        files["fingers"] = str(PACKAGED.with_name("fingers.safetensors"))
+        files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":
         files |= pose_extractor(_second_backend(config)).weights()
     return files

@@ -197,6 +197,7 @@ _INPUT_WORDS = {
     "video": "the video's bytes changed",
     "lora": "the LoRA changed",
     "verdicts": "decisions by hand changed",
+    "judge": "the hand score's coefficients or network changed",
 }
 
 

@@ -30,7 +30,7 @@ def fit_score(folder: Path, output: Path, *, count: int, processes: int) -> Qual
 
 def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = None) -> QualityModel:
     """``without``: a kind of corruption that is kept from the fit."""
-    from ipa_core.scoring.fingers import WEIGHTS
+    from ipa_core.scoring.quality import FINGER_WEIGHTS
 
     clean = [features_of(one.hands) for one in measured if one.trial.kind is None]
     spoilt = [features_of(one.hands) for one in measured if one.trial.kind not in (None, without)]
@@ -40,7 +40,7 @@ def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = No
         "clean": len(clean),
         "corrupted": len(spoilt),
         "kinds": sorted({one.trial.kind for one in measured if one.trial.kind not in (None, without)}),
-        "fingers": digest_file(WEIGHTS),
+        "fingers": digest_file(FINGER_WEIGHTS),
         "versions": provenance(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -47,6 +47,8 @@ class Subject:
 
     person: int | None = None
     path: str | None = None
+    digest: str | None = None
+    """Of the file: what is drawn at random follows from it and not from where the file lies."""
     start: int = 0
 
     @property
@@ -58,7 +60,7 @@ class Subject:
         """What is resampled for intervals."""
         if self.person is not None:
             return str(self.person)
-        return "/".join(Path(self.path or "").parts[-3:])
+        return self.digest or ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Trial:
     draw: int
 
     def key(self) -> str:
-        return digest_bytes(json.dumps([asdict(self)], sort_keys=True).encode())[:32]
+        about = asdict(self)
+        about["subject"] = {"person": self.subject.person, "path": self.subject.digest, "start": self.subject.start}
+        return digest_bytes(json.dumps([about], sort_keys=True).encode())[:32]
 
 
 def people(first: int, count: int) -> list[Subject]:
@@ -80,16 +84,18 @@ def people(first: int, count: int) -> list[Subject]:
 
 
 def recordings(folder: Path, windows: int) -> list[Subject]:
-    """Windows of the mp4 files below ``folder``, spread over each."""
+    """Windows of the mp4 files below ``folder``, spread over each; of files with the same bytes one is taken."""
     from ipa_core.video import probe
 
+    files = {digest_file(path): path for path in sorted(folder.rglob("*.mp4"), reverse=True)}
     found = []
-    for path in sorted(folder.rglob("*.mp4")):
+    for digest, path in sorted(files.items()):
         info = probe(path)
         count = int((info.duration or 0.0) * info.fps)
-        step = max(1, round(info.fps / FPS))
-        starts = np.linspace(0, max(0, count - step * FRAMES), windows).astype(int)
-        found += [Subject(path=str(path), start=int(start)) for start in starts]
+        # Recordings shorter than one window give one, at the start.
+        last = max(0, count - round(info.fps / FPS) * FRAMES)
+        starts = sorted(set(np.linspace(0, last, windows).astype(int).tolist()))
+        found += [Subject(path=str(path), digest=digest, start=start) for start in starts]
     return found
 
 

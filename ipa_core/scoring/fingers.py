@@ -9,6 +9,7 @@ docs/score-validity.md.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +21,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ipa_core.keypoints import FINGERS, HAND_BONES
+from ipa_core.scoring.quality import FINGER_WEIGHTS
 
 SIZE: Final = 64
 """Pixels of the crop."""
 SCALE: Final = 1.6
 """Its side, in hand sizes."""
-WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
 CHANNELS: Final = 5
+_ONE_THREAD: Final = threading.Lock()
 
 
 def crop(picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
@@ -84,7 +86,7 @@ class FingerNetwork(nn.Module):
 class FingerInspector:
     """The trained network on one CPU thread."""
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
+    def __init__(self, weights: Path = FINGER_WEIGHTS) -> None:
         self._network = FingerNetwork()
         self._network.load_state_dict(load_file(weights))
         self._network.eval()
@@ -96,12 +98,14 @@ class FingerInspector:
         """Crops of :func:`crop` -> how surely each hand is whole, ``[N]`` in logits."""
         if not len(crops):
             return np.zeros(0)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            answer: Any = self._network(as_input(np.stack(crops)))
-        finally:
-            torch.set_num_threads(threads)
+        # The number is the whole process's: two threads that set it at once would leave it at 1 for the video model.
+        with _ONE_THREAD:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                answer: Any = self._network(as_input(np.stack(crops)))
+            finally:
+                torch.set_num_threads(threads)
         return np.asarray(answer.numpy(), np.float64)
 
 

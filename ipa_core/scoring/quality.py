@@ -22,6 +22,8 @@ from ipa_core.records import HandMeasures
 
 Floats = NDArray[np.float64]
 PACKAGED: Final = Path(__file__).with_name("quality.json")
+FINGER_WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
+"""Of the network in scoring.fingers; named here because that module loads torch."""
 WINDOW: Final = 5
 """Frames in a row whose mean is the worst of a hand."""
 

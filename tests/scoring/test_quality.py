@@ -39,10 +39,10 @@ def test_the_packaged_model_says_how_it_was_fitted() -> None:
 
 
 def test_the_packaged_model_was_fitted_with_the_packaged_finger_network() -> None:
-    from ipa_core.scoring.fingers import WEIGHTS
+    from ipa_core.scoring.quality import FINGER_WEIGHTS
     from storage.digest import digest_file
 
-    assert QualityModel.load().recipe["fingers"] == digest_file(WEIGHTS)
+    assert QualityModel.load().recipe["fingers"] == digest_file(FINGER_WEIGHTS)
 
 
 def test_a_fit_tells_its_data_apart() -> None:
