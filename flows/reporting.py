@@ -124,7 +124,14 @@ class _Gatherer:
                 strip = candidate_strip(decode_video(self._read(scored.candidate.video)), pose)
             name = f"{group.named.name}, candidate {number}"
             lines.append(
-                CandidateLine(clip=name, decision=decisions[place], components=scored.score.components, strip=strip)
+                CandidateLine(
+                    clip=name,
+                    decision=decisions[place],
+                    components=scored.score.components,
+                    worst=scored.score.worst,
+                    scorable=scored.score.scorable,
+                    strip=strip,
+                )
             )
         return tuple(lines)
 

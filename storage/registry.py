@@ -7,18 +7,17 @@ of its number is: of two runs that end at once, the second reads what the first 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from ipa_core.records import Digest, Record, Ruling
-from storage.digest import digest_bytes, json_bytes
 from storage.folders import StoreError, open_folder
+from storage.sealed import seal, unseal
 
 Role = Literal["champion", "challenger", "former"]
 """``former``: was champion, until another took over or it was rolled back."""
@@ -211,7 +210,7 @@ class Registry:
             event = decide(state)
             if event is None:
                 return None
-            if self._folder.write(f"registry/{_name(len(state.events) + 1)}", _seal(event), replace=False):
+            if self._folder.write(f"registry/{_name(len(state.events) + 1)}", seal("event", event), replace=False):
                 return event
 
     def promote(self, adapter: Digest, by: str, reason: str, at: str) -> Decided:
@@ -255,16 +254,8 @@ def _name(number: int) -> str:
     return f"{number:06d}.json"
 
 
-def _seal(event: Event) -> bytes:
-    about = event.model_dump(mode="json")
-    return json_bytes({"event": about, "blake3": digest_bytes(json_bytes(about))})
-
-
 def _open(name: str, data: bytes) -> Event:
     try:
-        sealed = json.loads(data)
-        if digest_bytes(json_bytes(sealed["event"])) == sealed["blake3"]:
-            return _EVENT.validate_python(sealed["event"])
-    except (ValueError, KeyError, TypeError, ValidationError):
-        pass  # Said below, in one sentence.
-    raise StoreError(f"registry/{name} is damaged; bring it back from a copy")
+        return _EVENT.validate_python(unseal("event", data))
+    except ValueError:  # pydantic's too
+        raise StoreError(f"registry/{name} is damaged; bring it back from a copy") from None

@@ -7,16 +7,14 @@ the latest time stands: one that is imported later, but was made earlier, does n
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ipa_core.records import Digest, Record, Verdict
-from storage.digest import digest_bytes, is_digest, json_bytes
+from storage.digest import is_digest
 from storage.folders import StoreError, open_folder
+from storage.sealed import seal, unseal
 
 _NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-(\d{6})\.json")
 
@@ -62,7 +60,7 @@ class Reviews:
         """Keep a review, durably. Raises ``ValueError`` where its candidate is no digest, and :class:`StoreError`."""
         if not is_digest(review.candidate):
             raise ValueError(f"a candidate is told by 64 lower-case hex digits, got {review.candidate!r}")
-        data = _seal(review)
+        data = seal("review", review)
         number = len(self.history(review.candidate)) + 1
         while not self._folder.write(f"reviews/{_name(review.candidate, number)}", data, replace=False):
             number += 1
@@ -82,16 +80,8 @@ def _name(candidate: Digest, number: int) -> str:
     return f"{candidate[:2]}/{candidate}-{number:06d}.json"
 
 
-def _seal(review: Review) -> bytes:
-    about = review.model_dump(mode="json")
-    return json_bytes({"review": about, "blake3": digest_bytes(json_bytes(about))})
-
-
 def _open(name: str, data: bytes) -> Review:
     try:
-        sealed = json.loads(data)
-        if digest_bytes(json_bytes(sealed["review"])) == sealed["blake3"]:
-            return Review.model_validate(sealed["review"])
-    except (ValueError, KeyError, TypeError, ValidationError):
-        pass  # Said below, in one sentence.
-    raise StoreError(f"reviews/{name} is damaged; bring it back from a copy, or remove it")
+        return Review.model_validate(unseal("review", data))
+    except ValueError:  # pydantic's too
+        raise StoreError(f"reviews/{name} is damaged; bring it back from a copy, or remove it") from None

@@ -189,6 +189,8 @@ def details(session: Session, index: int) -> dict[str, Any]:
         "reason": one.decision.reason,
         "components": one.score.components.model_dump(),
         "good_frames": one.score.good_frames,
+        "scorable": one.score.scorable,
+        "worst": one.score.worst,
         "driving": one.driving,
         "pose": one.pose,
         "found": one.found,

@@ -137,7 +137,12 @@ function drawVerdict() {
 }
 
 function drawComponents(one) {
-  const rows = [["score", one.score], ["good frames", one.good_frames], ...Object.entries(one.components), ["seed", one.seed]];
+  const rows = [
+    ["score", one.score], ["good frames", one.good_frames], ["scorable", one.scorable],
+    ...Object.entries(one.components),
+    ...Object.entries(one.worst).map(([name, value]) => [`worst ${name}`, value]),
+    ["seed", one.seed],
+  ];
   $("components").replaceChildren(...rows.map(([name, value]) => {
     const row = element("tr");
     const text = typeof value === "number" ? value.toFixed(3) : value ?? "–";

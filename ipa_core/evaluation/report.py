@@ -44,6 +44,10 @@ class CandidateLine(Record):
     """The name that people know."""
     decision: Decision
     components: ScoreComponents
+    worst: dict[str, float]
+    """As in records.HandScore."""
+    scorable: float
+    """As in records.HandScore."""
     strip: bytes | None = None
     """JPEG of ``sheets.candidate_strip``."""
 

@@ -73,6 +73,8 @@ def candidate_line(number: int, kept: bool, strip: bytes | None = None, clip: st
         clip=clip,
         decision=Decision(clip_id=f"{number:04d}", seed=number, score=score, kept=kept, reason=reason),
         components=components(),
+        worst={"fingers": 0.25, "pck": 0.75},
+        scorable=0.9,
         strip=strip,
     )
 

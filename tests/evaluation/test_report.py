@@ -185,3 +185,8 @@ def test_strips_are_half_kept_half_not() -> None:
     chosen = {clip for clip, _ in strips_to_show(decisions)}
     assert len(chosen) == STRIP_LIMIT
     assert {"099", "050", "049", "000"} <= chosen
+
+
+def test_a_candidate_shows_what_was_lowest_in_its_worst_frames() -> None:
+    page = render_report(report_data(candidates=(candidate_line(0, kept=True),)))
+    assert "fingers 0.250, pck 0.750" in page
