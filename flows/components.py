@@ -52,19 +52,24 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """The files that a hand score depends on besides the pose backend's."""
+    """The files that a hand score depends on besides the pose backend's. Raises ``ConfigError`` where one is missing."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
+    if not Path(files["coefficients"]).is_file():
+        raise ConfigError(f"scores.model: there is no file {config.model}; `ipa score fit --output FILE` writes one")
     if config.fingers:
         files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":
-        files |= pose_extractor(_second_backend(config)).weights()
+        files |= _second_backend(config).weights()
     return files
 
 
-def _second_backend(config: ScoresConfig) -> PosesConfig:
-    return PosesConfig(backend="dwpose", model=config.reward_model)
+def _second_backend(config: ScoresConfig) -> PoseExtractor:
+    try:
+        return pose_extractor(PosesConfig(backend="dwpose", model=config.reward_model))
+    except RuntimeError as error:
+        raise ConfigError(f"scores.reward_model, the folder for scores.reward: {error}") from None
 
 
 def reward(config: ScoresConfig) -> Reward | None:
@@ -74,7 +79,7 @@ def reward(config: ScoresConfig) -> Reward | None:
     if config.reward == "dwpose":
         from ipa_core.scoring import ConfidenceReward
 
-        return ConfidenceReward(pose_extractor(_second_backend(config)))
+        return ConfidenceReward(_second_backend(config))
     try:
         if ":" in config.reward:
             module, _, attribute = config.reward.partition(":")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.components import reward
+from flows.components import reward, score_files
 from ipa_core.config import ConfigError, ScoresConfig
 from ipa_core.keypoints import HANDS
 from ipa_core.records import PoseSequence
@@ -41,3 +41,13 @@ def test_another_backend_s_confidence_is_a_reward() -> None:
     video = video_of(hands)
     found = ConfidenceReward(KnownHands(pose_of(hands, confidence=0.7)))(video, video, pose_of(hands))
     np.testing.assert_allclose(found["left"], np.full(FRAMES, 0.7), rtol=1e-6)
+
+
+def test_missing_coefficients_are_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no file /nowhere.json"):
+        score_files(ScoresConfig(model="/nowhere.json"))
+
+
+def test_a_second_backend_without_its_models_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="reward_model"):
+        score_files(ScoresConfig(reward="dwpose"))
