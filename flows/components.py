@@ -52,7 +52,7 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """The files that a hand score depends on besides the pose backend's. Raises ``ConfigError`` where one is missing."""
+    """The files that a hand score depends on besides the pose backend's. Raises ``ConfigError`` where one lacks."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
