@@ -99,12 +99,15 @@ def recordings(folder: Path, windows: int) -> list[Subject]:
     return found
 
 
-def trials(subjects: Iterable[Subject], kinds: Sequence[str]) -> list[Trial]:
-    """Of each subject some faultless videos and one with each fault; severities go round with the seed."""
+def trials(subjects: Iterable[Subject], kinds: Sequence[str], *, all_severities: bool = False) -> list[Trial]:
+    """Of each subject some faultless videos and one with each fault, its severity going round with the subjects; or,
+    where subjects are few, one of each severity."""
     found = []
     for number, subject in enumerate(subjects):
         found += [Trial(subject, None, 0, draw) for draw in range(CLEAN_DRAWS)]
-        found += [Trial(subject, kind, 1 + (number + order) % 3, 10 + order) for order, kind in enumerate(kinds)]
+        for order, kind in enumerate(kinds):
+            severities = (1, 2, 3) if all_severities else (1 + (number + order) % 3,)
+            found += [Trial(subject, kind, severity, 10 + order) for severity in severities]
     return found
 
 
