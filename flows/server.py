@@ -39,10 +39,23 @@ def prefect_server() -> Iterator[int | None]:
         address = f"http://127.0.0.1:{port}/api"
         _wait_for(address, child)
         with temporary_settings({PREFECT_API_URL: address}):
-            yield child.pid
+            try:
+                yield child.pid
+            finally:
+                _send_what_waits()
     finally:
         child.terminate()
         child.communicate()
+
+
+def _send_what_waits() -> None:
+    """Logs and events are sent in batches from the background. Left waiting, they would be tried again and again at the
+    process's end, with the server gone: more than a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=10)
 
 
 def _free_port() -> int:

@@ -45,3 +45,27 @@ def test_it_ends_with_a_killed_run(tmp_path: Path) -> None:
     while servers(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert servers(str(tmp_path)) == []
+
+
+RUN = """
+from prefect import flow, get_run_logger
+from flows.server import prefect_server
+
+@flow
+def talk():
+    get_run_logger().info("the last words of a run")
+
+with prefect_server():
+    talk()
+"""
+
+
+@pytest.mark.slow
+def test_it_ends_after_the_run_s_last_words_have_reached_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    (tmp_path / "run.py").write_text(RUN)
+    command = [sys.executable, str(tmp_path / "run.py")]
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Error logging to API" not in done.stderr
