@@ -128,7 +128,14 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
         path = Path(folder) / "video.mp4"
         options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no version of the writer inside
         with av.open(str(path), "w", format="mp4", options=options) as container:
-            settings = {"preset": "medium", "crf": str(crf), "flags": "+bitexact"}
+            # Without cpu-independent, x264 takes other algorithms on other processors, and some of those for AVX-512
+            # read memory that nobody wrote (mbtree with B-frames): now and then other bytes for the same pictures.
+            settings = {
+                "preset": "medium",
+                "crf": str(crf),
+                "flags": "+bitexact",
+                "x264-params": "cpu-independent=1",
+            }
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=settings)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             coder = stream.codec_context

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel, Conditioning
 
 NAME: Final = "candidates"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "gpu"
 
 

@@ -20,7 +20,7 @@ from storage import Action
 from storage.digest import digest_file
 
 NAME: Final = "clips"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "cpu"
 _NOT_IN_KEY = ("sources", "metadata", "prompt", "held_out")
 

@@ -24,7 +24,7 @@ from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
 NAME: Final = "evaluation"
-VERSION: Final = 2
+VERSION: Final = 3
 PLACE: Final = "gpu"
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 

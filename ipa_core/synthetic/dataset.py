@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import safetensors.numpy
 
 from ipa_core.synthetic.performers import PERFORMERS
+from ipa_core.video import encode_video
 
 SHARD_CLIPS = 60
 Progress = Callable[[str, float], None]
@@ -65,7 +65,9 @@ def render_clips(
         performer = PERFORMERS[index % len(PERFORMERS)]
         clip = render_clip(performer, seed=clip_seed(seed, index), size=size, frames=frames, fps=fps)
         path = output / f"{performer.name}-{seed:02d}-{index:03d}.mp4"
-        _write_mp4(path, clip.frames, fps)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(encode_video(clip.frames, fps, crf=18))
+        partial.replace(path)
         paths.append(path)
         rows.append((path.name, performer.prompt, performer.name))
         if progress:
@@ -133,18 +135,4 @@ def _write_shard(path: Path, indices: range, seed: int, size: int, frames: int, 
         },
         partial,
     )
-    partial.replace(path)
-
-
-def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """H.264 with fixed settings and one thread: the same frames give the same bytes."""
-    partial = path.with_suffix(".partial")
-    with av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18", "preset": "slow"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
     partial.replace(path)
