@@ -35,7 +35,7 @@ class FakeModel:
                 vace_in_channels=2 * CHANNELS + 64,
             )
         self.device, self.dtype = torch.device("cpu"), torch.float32
-        self._shift = 0.0 if lora is None else blake3.blake3(lora).digest()[0] / 255
+        self._shift = 0.0 if lora is None else (1 + blake3.blake3(lora).digest()[0]) / 256
 
     def encode_conditioning(
         self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None

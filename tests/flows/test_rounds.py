@@ -25,8 +25,8 @@ from ipa_core.records import HandScore, PoseSequence, ScoreComponents
 from ipa_core.scoring.scorer import ScoredHands
 from storage.digest import digest_file
 from storage.registry import Registered, Registry, State
-from tests.fakes import fake_config, fake_extractor, fake_model, fake_model_folder, write_video, write_videos
-from tests.flows.conftest import VIDEOS, Done, run_fake
+from tests.fakes import fake_config, fake_extractor, fake_model, fake_model_folder, write_video
+from tests.flows.conftest import Done, run_fake
 
 AT = "2026-01-01T00:00:00+00:00"
 
@@ -74,11 +74,26 @@ def play(folder: Path, run: str, **changes: object) -> Round:
     return Round(done, promotion)
 
 
+def write_parted_videos(folder: Path) -> None:
+    """Three videos that are held out at a share of 0.4, two more at 0.7, three never: who is follows from the bytes."""
+    wanted = {("held_out", "held_out"): 3, ("train", "held_out"): 2, ("train", "train"): 3}
+    for number in count():
+        path = folder / f"video-{number:04d}.mp4"
+        write_video(path, number)
+        digest = digest_file(path)
+        sides = split_of(digest, 0.4), split_of(digest, 0.7)
+        wanted[sides] -= 1
+        if wanted[sides] < 0:
+            path.unlink()
+        if max(wanted.values()) <= 0:
+            return
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after its first round, whose adapter is champion. Not to be changed: take `first`."""
     folder = tmp_path_factory.mktemp("first round")
-    write_videos(folder / "videos", VIDEOS)
+    write_parted_videos(folder / "videos")
     assert play(folder, "run 1").promotion.decision == "promoted"
     return folder
 
@@ -203,7 +218,7 @@ def test_an_overtaken_adapter_gets_its_decision_when_the_old_incumbent_is_back(f
 
 def add_training_video(folder: Path) -> None:
     path = folder / "videos" / "new.mp4"
-    for number in count(VIDEOS):
+    for number in count(1000):  # Far from those of the first round.
         write_video(path, number)
         if split_of(digest_file(path), 0.4) == "train":
             return
