@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from ipa_core.alignment.log import StepLog, TensorBoardLog
     from ipa_core.alignment.loss import FlowIPALoss, flow_ipa_loss
     from ipa_core.alignment.processes import Processes, launched
+    from ipa_core.alignment.reference import ReferenceErrors, ReferenceTable, epochs_of_run, reference_errors
     from ipa_core.alignment.trainer import TrainedLoRA, train
 
 _HOMES = {
     "CheckpointSlot": "checkpoint",
     "FlowIPALoss": "loss",
     "Processes": "processes",
+    "ReferenceErrors": "reference",
+    "ReferenceTable": "reference",
     "ShardSamples": "data",
     "StepLog": "log",
     "TensorBoardLog": "log",
     "TrainedLoRA": "trainer",
     "TrainingSample": "data",
+    "epochs_of_run": "reference",
     "flow_ipa_loss": "loss",
     "flow_target": "flow",
     "halo_error": "halo",
     "interpolate": "flow",
     "launched": "processes",
     "model_card": "card",
+    "reference_errors": "reference",
     "train": "trainer",
 }
 
@@ -42,17 +47,21 @@ __all__ = [
     "CheckpointSlot",
     "FlowIPALoss",
     "Processes",
+    "ReferenceErrors",
+    "ReferenceTable",
     "ShardSamples",
     "StepLog",
     "TensorBoardLog",
     "TrainedLoRA",
     "TrainingSample",
+    "epochs_of_run",
     "flow_ipa_loss",
     "flow_target",
     "halo_error",
     "interpolate",
     "launched",
     "model_card",
+    "reference_errors",
     "train",
 ]
 

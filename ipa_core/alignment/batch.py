@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ipa_core.alignment.draws import draw
 from ipa_core.alignment.flow import flow_target, interpolate, shift_timesteps
-from ipa_core.alignment.halo import halo_error
+from ipa_core.alignment.halo import SquaredError, halo_error, squared_error
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
 from ipa_core.records import Digest
@@ -75,17 +75,22 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
 
 def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     """The HALO error e ``[B]`` of the model as it stands, float32: e_theta with the adapter on, e_ref with it off."""
+    target = flow_target(batch.clean, batch.noise)
+    prediction = _prediction(model, batch, config)
+    frames = batch.reference_frames
+    return halo_error(prediction, target, batch.hand_mask, config.hand_weight, frames, config.reduction)
+
+
+def velocity_squared_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> SquaredError:
+    """What :func:`velocity_error` is made from, for any hand weight."""
+    target = flow_target(batch.clean, batch.noise)
+    return squared_error(_prediction(model, batch, config), target, batch.hand_mask, batch.reference_frames)
+
+
+def _prediction(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     noisy = interpolate(batch.clean, batch.noise, batch.t)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        prediction = model.velocity(noisy, batch.t, batch.control, batch.prompt_embeds)
-    return halo_error(
-        prediction,
-        flow_target(batch.clean, batch.noise),
-        batch.hand_mask,
-        config.hand_weight,
-        batch.reference_frames,
-        config.reduction,
-    )
+        return model.velocity(noisy, batch.t, batch.control, batch.prompt_embeds)
 
 
 def _shapes(example: Example) -> str:

@@ -1,7 +1,7 @@
 """The training loop: preferred samples and an animation model -> an aligned LoRA.
 
-Per step: the reference error with the adapter off and without gradient, then the model's error with it on, the
-Flow-IPA loss, AdamW on the LoRA alone.
+Per step: the reference error with the adapter off and without gradient, or out of a table; the model's error with the
+adapter on, the Flow-IPA loss, AdamW on the LoRA alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ipa_core.alignment.log import StepLog
 from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_parameters, lora_to_bytes
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
-from ipa_core.alignment.reference import reference_error
+from ipa_core.alignment.reference import ReferenceTable, reference_error
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
 from ipa_core.records import Digest
@@ -64,18 +64,20 @@ def train(
     checkpoints: CheckpointSlot,
     on_step: Callable[[StepLog], None],
     processes: Processes = _ALONE,
+    references: ReferenceTable | None = None,
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
     frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
+    ``references``: errors of the reference computed ahead; without them each step computes its own.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
     float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
 
     Raises:
         ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
-            the processes can't share evenly.
+            the processes can't share evenly; a draw that ``references`` lacks.
         FloatingPointError: the loss or its gradient is not finite.
     """
     if not samples.digests:
@@ -108,7 +110,11 @@ def train(
                 part = chosen[first : first + part_size]
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
-                parts.append(_learn(model, batch, config))
+                known = None
+                if references is not None and config.method == "ipa":
+                    places = [(samples.digests[visit.index], visit.epoch) for visit in part]
+                    known = references.error(places, config).to(model.device)
+                parts.append(_learn(model, batch, config, known))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
             history.append(_log(means, step, config, grad_norm, time.monotonic() - started))
@@ -133,14 +139,15 @@ class _Part:
     weight: Tensor | None = None
 
 
-def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> _Part:
-    """Add a part's share of the gradient of the batch's mean loss. The reference runs first: gradient checkpointing
-    computes the model's layers again in the backward pass, with the adapter as it is then."""
+def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: Tensor | None) -> _Part:
+    """Add a part's share of the gradient of the batch's mean loss; ``known`` is e_ref, where it was computed ahead.
+    Else the reference runs first: gradient checkpointing computes the model's layers again in the backward pass, with
+    the adapter as it is then."""
     if config.method == "sft":
         error = velocity_error(model, batch, config)
         (error.mean() / config.accumulation).backward()
         return _Part(loss=error.detach(), model_error=error.detach())
-    reference = reference_error(model, batch, config)
+    reference = reference_error(model, batch, config) if known is None else known
     error = velocity_error(model, batch, config)
     result = flow_ipa_loss(error, reference, batch.t, config.beta)
     (result.loss / config.accumulation).backward()

@@ -12,12 +12,14 @@ from ipa_core.config import Config, ConfigError, Fraction, Positive, PositiveInt
 
 
 class TrainingSetConfig(Config):
-    """The rendered clips. Clip i shows performer i modulo 6."""
+    """The rendered clips. Clip i shows person i // clips_per_person, somebody drawn from the seed."""
 
-    clips: PositiveInt = 2340
+    clips: PositiveInt = 4800
+    clips_per_person: PositiveInt = 2
+    """With two the reference image can come from another clip than the one to be animated."""
     seed: int = 1
     held_out_clips: PositiveInt = 120
-    """Other motions of the same performers, for the report."""
+    """Other people and motions, for the report."""
     held_out_seed: int = 7
     size: PositiveInt = 96
     """Pixels of the square picture; a multiple of 8."""
@@ -71,7 +73,7 @@ class FlowModelConfig(Config):
 class FlowTrainingConfig(Config):
     """Flow matching from scratch."""
 
-    steps: PositiveInt = 4600
+    steps: PositiveInt = 14000
     batch_size: PositiveInt = 4
     learning_rate: Positive = 1.2e-3
     warmup_steps: PositiveInt = 60

@@ -21,13 +21,13 @@ class EncodedSet:
     """N clips, in half precision.
 
     clean: ``[N, z, T, h, w]``. controls: ``[N, 2, z, T, h, w]``, once with the palms only, once with all fingers or no
-    hands. hands: ``[N, T, h, w]``, share of hand pixels per latent. performer: int64 ``[N]``.
+    hands. hands: ``[N, T, h, w]``, share of hand pixels per latent. person: int64 ``[N]``.
     """
 
     clean: Tensor
     controls: Tensor
     hands: Tensor
-    performer: Tensor
+    person: Tensor
 
 
 def encode_shards(
@@ -77,5 +77,5 @@ def _encode(
         "clean": codec.encode(to_video(clips.frames)).half().contiguous(),
         "controls": torch.stack(controls).contiguous(),
         "hands": torch.from_numpy(hand_share(clips.hand_mask)).half(),
-        "performer": torch.from_numpy(clips.performer),
+        "person": torch.from_numpy(clips.person),
     }

@@ -24,7 +24,7 @@ from ipa_core.synthetic.codec import PATCH, LinearCodec
 from ipa_core.synthetic.config import FlowTrainingConfig
 from ipa_core.synthetic.dataset import Progress
 from ipa_core.synthetic.encoded import EncodedSet
-from ipa_core.synthetic.performers import PERFORMERS
+from ipa_core.synthetic.performers import PROMPT
 
 PROMPT_LENGTH = 512
 """WanVACEPipeline's `max_sequence_length`; shorter prompts are padded with zeros that attention sees."""
@@ -32,10 +32,10 @@ PROMPT_LENGTH = 512
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Embeddings of the performers' sentences and, last, of the empty prompt.
+    """Embeddings of the sentence that all clips have and of the empty one.
 
-    embeddings: ``[P + 1, L, D]``, each followed by one padding token that stands for all of them. bias: ``[P + 1, L]``,
-    added to the attention logits: log of how many tokens a token stands for.
+    embeddings: ``[2, L, D]``, each followed by one padding token that stands for all of them. bias: ``[2, L]``, added
+    to the attention logits: log of how many tokens a token stands for.
     """
 
     embeddings: Tensor
@@ -55,9 +55,8 @@ class Batch:
 
 def embed_prompts(tokenizer: ByT5Tokenizer, text_encoder: UMT5EncoderModel) -> Prompts:
     """What ``WanVACEPipeline.encode_prompt`` gives, with its hundreds of equal padding tokens folded into one."""
-    sentences = [*(performer.prompt for performer in PERFORMERS), ""]
     encoded = []
-    for sentence in sentences:
+    for sentence in (PROMPT, ""):
         tokens = tokenizer(sentence, return_tensors="pt")
         with torch.no_grad():
             encoded.append(text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0])
@@ -103,17 +102,16 @@ class TrainingBatches:
 
     def __init__(self, clips: EncodedSet, codec: LinearCodec, config: FlowTrainingConfig, seed: int) -> None:
         self._clips, self._codec, self._config, self._seed = clips, codec, config, seed
-        performer = clips.performer.numpy()
-        self._of_performer = [np.flatnonzero(performer == index) for index in range(len(PERFORMERS))]
+        person = clips.person.numpy()
+        self._of_person = {index: np.flatnonzero(person == index) for index in np.unique(person).tolist()}
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
         clean, controls, hands, prompts = [], [], [], []
         for _ in range(self._config.batch_size):
             clip = int(rng.integers(len(self._clips.clean)))
-            performer = int(self._clips.performer[clip])
             same = rng.uniform() < self._config.same_clip_reference
-            source = clip if same else int(rng.choice(self._of_performer[performer]))
+            source = clip if same else int(rng.choice(self._of_person[int(self._clips.person[clip])]))
             reference = self._clips.clean[source][:, [int(rng.integers(self._clips.clean.shape[2]))]]
             variant = 0 if rng.uniform() < self._config.palm_share else 1
             # Gestures also run backwards. Mirror images would need a mirrored light, so there are none.
@@ -121,7 +119,7 @@ class TrainingBatches:
             clean.append(torch.cat([reference, self._clips.clean[clip].flip(axes)], dim=1))
             controls.append(self._clips.controls[clip, variant].flip(axes))
             hands.append(self._clips.hands[clip][None].flip(axes))
-            prompts.append(len(PERFORMERS) if rng.uniform() < self._config.prompt_dropout else performer)
+            prompts.append(int(rng.uniform() < self._config.prompt_dropout))
         latents, hand = torch.stack(clean).float(), torch.stack(hands).float()
         weight = torch.cat([torch.full_like(hand[:, :, :1], 0.2), 1 + self._config.hand_weight * hand], dim=2)
         conditioning = vace_conditioning(torch.stack(controls).float(), latents[:, :, :1], self._codec)

@@ -1,4 +1,5 @@
-"""The six fixed people of the small model's world: build, colours, and the sentence that names them."""
+"""People as they are rendered: build, colours, a sentence. Six fixed ones play in the demo; the small model is trained
+on strangers, each drawn from a seed."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 """sRGB, each channel in [0, 1]."""
+PROMPT: Final = "A person gestures with both hands."
+"""Of everybody who is drawn from a seed: what they look like is told by the reference image alone."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def random_performer(seed: int) -> Performer:
     light = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.5), rng.uniform(0.3, 0.95))
     return Performer(
         name=f"person {seed}",
-        prompt="A person gestures with both hands.",
+        prompt=PROMPT,
         gender=rng.uniform(),
         age=rng.uniform(0.67, 0.9),
         muscle=rng.uniform(0.35, 0.65),

@@ -7,6 +7,7 @@ goes on where it was, and a changed config recomputes what it changes.
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from ipa_core.synthetic.codec import LinearCodec, build_autoencoder, finetune_decoder, fit_linear_codec
 from ipa_core.synthetic.config import PretrainConfig
 from ipa_core.synthetic.control import draw_control
-from ipa_core.synthetic.dataset import SHARD_CLIPS, Progress, RenderedSet, load_shards, render_shards
+from ipa_core.synthetic.dataset import SHARD_CLIPS, Progress, RenderedSet, Shooting, load_shards, render_shards
 from ipa_core.synthetic.encoded import encode_shards
 from ipa_core.synthetic.flow import TrainingBatches, embed_prompts, train_flow
 from ipa_core.synthetic.pipeline import assemble, build_text_encoder, build_transformer, save_compact
@@ -52,13 +53,7 @@ def pretrain(
     started = time.monotonic()
     data = config.data
     shards = render_shards(
-        workdir / "clips",
-        data.clips,
-        seed=data.seed,
-        size=data.size,
-        frames=data.frames,
-        fps=data.fps,
-        progress=progress,
+        workdir / "clips", data.clips, shooting(config, data.seed), processes=os.cpu_count() or 1, progress=progress
     )
     pictures = load_shards(shards[: -(-config.codec.clips // SHARD_CLIPS)])
     codec = linear_codec(config, workdir, pictures)
@@ -93,6 +88,11 @@ def pretrain(
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
         seconds=time.monotonic() - started,
     )
+
+
+def shooting(config: PretrainConfig, seed: int) -> Shooting:
+    data = config.data
+    return Shooting(seed, data.size, data.frames, data.fps, data.clips_per_person)
 
 
 def _workers(config: PretrainConfig, device: str) -> int:

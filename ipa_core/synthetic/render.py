@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -84,13 +85,9 @@ def backdrop(performer: Performer, size: int) -> np.ndarray:
     return np.ascontiguousarray(first * (1 - share) + last * share)
 
 
-_dressed_bodies: dict[str, DressedBody] = {}
-
-
+@lru_cache(maxsize=16)
 def _dressed(model: BodyModel, performer: Performer) -> DressedBody:
-    if performer.name not in _dressed_bodies:
-        _dressed_bodies[performer.name] = model.dress(performer)
-    return _dressed_bodies[performer.name]
+    return model.dress(performer)
 
 
 def _camera_position(model: BodyModel, body: DressedBody) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""How good a small base model is on motions it has not seen: ``python -m ipa_core.synthetic.report models/demo``."""
+"""How good a small base model is on people and motions it has not seen.
+
+``python -m ipa_core.synthetic.report models/demo``
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from ipa_core import keypoints as kp
 from ipa_core.synthetic.config import PretrainConfig
 from ipa_core.synthetic.control import HandDetail, as_detected, draw_control
 from ipa_core.synthetic.dataset import RenderedSet, load_shards, render_shards
-from ipa_core.synthetic.performers import PERFORMERS
+from ipa_core.synthetic.performers import PROMPT
+from ipa_core.synthetic.pretrain import shooting
 
 STEPS = 12
 JITTER = PretrainConfig().training.jitter
@@ -31,7 +35,8 @@ HAND_CROP = 1.9
 class ModelReport:
     """Means over clips and seeds.
 
-    psnr, hand_psnr: dB against the rendered truth, over all pixels and over those of the true hand mask. hands_found:
+    psnr, body_psnr, hand_psnr: dB against the rendered truth, over all pixels, those outside the true hand mask, and
+    those in it. hands_found:
     share of the hands (of every second frame) that MediaPipe finds; true_hands_found: the same on the rendered truth.
     clips_mixed: share of the clips whose seeds differ by at least a quarter in hands found.
     """
@@ -40,6 +45,7 @@ class ModelReport:
     seeds: int
     hand_detail: HandDetail
     psnr: float
+    body_psnr: float
     hand_psnr: float
     hands_found: float
     true_hands_found: float
@@ -97,7 +103,7 @@ def generate(pipeline: Any, clips: RenderedSet, index: int, seed: int, hand_deta
     points, sure = as_detected(clips.keypoints[index], clips.confidence[index], rng, JITTER)
     control = draw_control(points, sure, size, hand_detail)
     video = pipeline(
-        prompt=PERFORMERS[int(clips.performer[index])].prompt,
+        prompt=PROMPT,
         video=[Image.fromarray(picture) for picture in control],
         reference_images=Image.fromarray(clips.frames[index, frames // 2]),
         height=size,
@@ -114,7 +120,7 @@ def measure(
     pipeline: Any, held_out: RenderedSet, *, clips: int, seeds: int, hand_detail: HandDetail = "palm"
 ) -> tuple[ModelReport, np.ndarray]:
     """The report, and all generated videos ``[clips, seeds, T, H, W, 3]``."""
-    errors, hand_errors, found, truth, videos = [], [], [], [], []
+    errors, body_errors, hand_errors, found, truth, videos = [], [], [], [], [], []
     with HandFinder() as finder:
         for index in range(clips):
             true = held_out.frames[index]
@@ -123,6 +129,7 @@ def measure(
                 video = generate(pipeline, held_out, index, 1000 * index + seed, hand_detail)
                 squared = (video.astype(np.float32) - true) ** 2
                 errors.append(_psnr(squared))
+                body_errors.append(_psnr(squared[~held_out.hand_mask[index]]))
                 hand_errors.append(_psnr(squared[held_out.hand_mask[index]]))
                 found.append(finder.share(video, held_out.keypoints[index]))
                 videos.append(video)
@@ -132,6 +139,7 @@ def measure(
         seeds=seeds,
         hand_detail=hand_detail,
         psnr=float(np.mean(errors)),
+        body_psnr=float(np.mean(body_errors)),
         hand_psnr=float(np.mean(hand_errors)),
         hands_found=float(by_clip.mean()),
         true_hands_found=float(np.mean(truth)),
@@ -141,13 +149,9 @@ def measure(
 
 
 def held_out_clips(config: PretrainConfig, folder: Path) -> RenderedSet:
-    """The held-out motions of a config, rendered into ``folder`` where they are missing."""
+    """The held-out people and motions of a config, rendered into ``folder`` where they are missing."""
     data = config.data
-    return load_shards(
-        render_shards(
-            folder, data.held_out_clips, seed=data.held_out_seed, size=data.size, frames=data.frames, fps=data.fps
-        )
-    )
+    return load_shards(render_shards(folder, data.held_out_clips, shooting(config, data.held_out_seed)))
 
 
 def _psnr(squared: np.ndarray) -> float:

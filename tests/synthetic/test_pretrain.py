@@ -20,7 +20,7 @@ from ipa_core.synthetic.config import (
     load_pretrain_config,
 )
 from ipa_core.synthetic.dataset import RenderedSet
-from ipa_core.synthetic.pretrain import pretrain
+from ipa_core.synthetic.pretrain import pretrain, shooting
 
 CONFIG = PretrainConfig(
     data=TrainingSetConfig(clips=12, size=48),
@@ -34,9 +34,9 @@ CONFIG = PretrainConfig(
 def workdir(tmp_path: Path, rendered_set: RenderedSet) -> Path:
     """A work folder whose clips are rendered already, so that no renderer is needed."""
     data = CONFIG.data
-    path = tmp_path / "clips" / f"seed{data.seed}-{data.size}px-5x8fps-000000-000012.safetensors"
+    path = tmp_path / "clips" / shooting(CONFIG, data.seed).shard(0, 12)
     path.parent.mkdir()
-    tensors = {name: getattr(rendered_set, name) for name in ("frames", "keypoints", "confidence", "performer")}
+    tensors = {name: getattr(rendered_set, name) for name in ("frames", "keypoints", "confidence", "person")}
     safetensors.numpy.save_file(tensors | {"hand_mask": rendered_set.hand_mask.astype(np.uint8)}, path)
     return tmp_path
 

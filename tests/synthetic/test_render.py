@@ -16,7 +16,7 @@ pytest.importorskip("anny", reason="rendering needs the extra [synthetic]: anny 
 pytest.importorskip("numba", reason="rendering needs the extra [synthetic]: numba is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-from ipa_core.synthetic.dataset import load_shards, render_clips, render_shards  # noqa: E402
+from ipa_core.synthetic.dataset import Shooting, load_shards, render_clips, render_shards  # noqa: E402
 from ipa_core.synthetic.performers import PERFORMERS  # noqa: E402
 from ipa_core.synthetic.render import RenderedClip, render_clip  # noqa: E402
 
@@ -60,13 +60,14 @@ def test_hands_are_large_enough_to_score(clip: RenderedClip) -> None:
 
 
 def test_shards_resume_and_do_not_depend_on_their_company(tmp_path: Path) -> None:
-    first = render_shards(tmp_path / "a", 2, seed=5, size=32, frames=1, fps=8)
+    shooting = Shooting(seed=5, size=32, frames=1, fps=8, clips_per_person=2)
+    first = render_shards(tmp_path / "a", 2, shooting)
     written = first[0].stat().st_mtime_ns
-    assert render_shards(tmp_path / "a", 2, seed=5, size=32, frames=1, fps=8) == first
+    assert render_shards(tmp_path / "a", 2, shooting) == first
     assert first[0].stat().st_mtime_ns == written
-    longer = load_shards(render_shards(tmp_path / "b", 3, seed=5, size=32, frames=1, fps=8))
+    longer = load_shards(render_shards(tmp_path / "b", 3, shooting))
     assert np.array_equal(load_shards(first).frames, longer.frames[:2])
-    assert longer.performer.tolist() == [0, 1, 2]
+    assert longer.person.tolist() == [0, 0, 1]
 
 
 def test_clips_come_with_their_table(tmp_path: Path) -> None:
