@@ -1,0 +1,168 @@
+"""What a step of IPA costs against one of plain supervised LoRA training (SFT), with the reference's error computed in
+the step (online) or ahead (table), with and without gradient checkpointing: seconds and peak memory.
+
+Every variant trains in a process of its own, in turn, several times round, so that what else the machine does falls on
+all of them alike; the medians are compared. Samples are noise of the right shape: time does not depend on them.
+
+    python benchmarks/ipa_step.py
+    python benchmarks/ipa_step.py --model Wan2.1-VACE-1.3B --frames 81 --height 480 --width 832 --dtype bfloat16 \
+        --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+VARIANTS = ("sft", "ipa online", "ipa table")
+WARM_UP = 2
+"""Steps of a process that are not counted."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Step time and peak memory of IPA, online and by table, against SFT.")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo")
+    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--height", type=int, default=96)
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=8, help="timed steps of each process")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.variant:
+        print(json.dumps(measure(options)))
+    else:
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    print(f"model {options.model.name}, {options.frames} frames of {options.width} x {options.height}, batch of")
+    print(f"{options.batch_size}, {options.dtype}, {device_name(options.device)}")
+    print(f"{'':12} {'checkpointing':>14} {'step':>9} {'to SFT':>7} {'peak memory':>12}")
+    for checkpointing in (False, True):
+        seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        peak = dict.fromkeys(VARIANTS, 0.0)
+        for _ in range(options.rounds):
+            for variant in VARIANTS:
+                found = apart(variant, checkpointing)
+                seconds[variant] += found["seconds"]
+                peak[variant] = max(peak[variant], found["peak"])
+        base = median(seconds["sft"])
+        for variant in VARIANTS:
+            step = median(seconds[variant])
+            print(
+                f"{variant:12} {'yes' if checkpointing else 'no':>14} {step:8.3f}s {step / base:6.2f}x "
+                f"{peak[variant] / 2**20:8.0f} MiB"
+            )
+
+
+def apart(variant: str, checkpointing: bool) -> dict[str, Any]:
+    """Measure one variant in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant]
+    command += ["--checkpointing"] if checkpointing else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """seconds: of each timed step; peak: bytes, of the process, or on the GPU of what torch allocated."""
+    import numpy as np
+    import torch
+
+    from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, reference_errors, train
+    from ipa_core.alignment.data import prepare
+    from ipa_core.config import AlignmentConfig
+    from ipa_core.models.wan_vace import WanVACEModel
+    from ipa_core.records import PoseSequence, PreferenceSample
+
+    size = (options.frames, options.height, options.width)
+    model = WanVACEModel.load(options.model, dtype=options.dtype, device=options.device, text_encoder=True)
+    rng = np.random.default_rng(0)
+    control = rng.integers(0, 256, (*size, 3), np.uint8)
+    conditioning = model.encode_conditioning(control, control[0], "a person", None).to(torch.device("cpu"))
+    hands = np.zeros((options.frames, 133, 2), np.float32)
+    hands[:, 91:] = rng.uniform(0, min(size[1:]), (options.frames, 42, 2))
+    pose = PoseSequence(hands, (hands[..., 0] > 0).astype(np.float32), options.width, options.height, "model", "noise")
+
+    class Samples(list[TrainingSample]):
+        @property
+        def digests(self) -> list[str]:
+            return [one.record.latents for one in self]
+
+    def sample(digest: str) -> TrainingSample:
+        names = ("clip_id", "prompt", "video", "conditioning", "pose", "candidate_action", "score_action")
+        record = PreferenceSample(key=digest, seed=0, score=1.0, latents=digest, **dict.fromkeys(names, digest))
+        generator = torch.Generator().manual_seed(int(digest, 16))
+        return TrainingSample(
+            record, torch.randn(model.latent_shape(conditioning), generator=generator), conditioning, pose, b""
+        )
+
+    samples = Samples(sample(f"{number:064x}") for number in range(options.batch_size))
+    config = AlignmentConfig(
+        method="sft" if options.variant == "sft" else "ipa",
+        steps=options.steps + WARM_UP,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        gradient_checkpointing=options.checkpointing,
+        checkpoint_every=options.steps + WARM_UP,
+    )
+    table = None
+    if options.variant == "ipa table":
+        epochs = epochs_of_run(config, samples.digests)
+        table = ReferenceTable(
+            samples={
+                one.record.latents: (
+                    reference_errors(model, prepare(one, model, config), range(epochs[one.record.latents]), config),
+                )
+                for one in samples
+            }
+        )
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    trained = train(
+        model, samples, config, checkpoints=Nowhere(), on_step=lambda log: synchronise(options.device), references=table
+    )
+    on_gpu = options.device == "cuda"
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": [log.seconds for log in trained.history[WARM_UP:]], "peak": peak}
+
+
+class Nowhere:
+    """A checkpoint slot that keeps nothing."""
+
+    def load(self) -> bytes | None:
+        return None
+
+    def save(self, step: int, data: bytes) -> None: ...
+
+
+def synchronise(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_name(device: str) -> str:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU with {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main()
