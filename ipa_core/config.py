@@ -150,6 +150,9 @@ class ScoresConfig(Config):
 class SelectionConfig(Config):
     """Hand scores -> preferred samples. What people decide by hand (`ipa review`) comes before all of it."""
 
+    pick: Literal["best", "random", "worst"] = "best"
+    """Who comes first where limits let only some through. `random` and `worst` are the controls of an experiment: what
+    training on them gains as well is no merit of the preference. The other rules hold for them too."""
     threshold: Fraction = 0.5
     """Least score of a kept candidate."""
     margin: Annotated[float, Field(ge=0)] = 0.0
@@ -157,7 +160,7 @@ class SelectionConfig(Config):
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """A kept candidate must be among the best share of all candidates of the run by score; 1 asks for no comparison."""
     per_clip: PositiveInt = 1
-    """Kept per clip at most, best first."""
+    """Kept per clip at most, in the order of `pick`."""
     per_motion: PositiveInt | None = None
     """Kept per source video at most, over all its clips; None asks for no limit."""
     min_pose_distance: Annotated[float, Field(ge=0)] = 0.0

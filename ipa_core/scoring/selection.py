@@ -7,10 +7,13 @@ within a video, and the strict pair of one wholly good and one wholly bad video.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from math import comb
 from statistics import median
+from typing import Any, Final
+
+from blake3 import blake3
 
 from ipa_core.config import SelectionConfig
 from ipa_core.records import Decision, Digest, PoseSequence, ScoredCandidate, Selection, Verdict, YieldReport
@@ -82,7 +85,8 @@ def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldR
 
 
 class _Judge:
-    """Decides best first, so that a limit is filled by the best; equal scores go by clip and seed."""
+    """Decides in the order of ``config.pick``, so that a limit is filled by the best (or whoever is asked for); equal
+    scores go by clip and seed."""
 
     def __init__(
         self,
@@ -94,11 +98,11 @@ class _Judge:
         self._config = config
         self._verdicts = verdicts
         self._driving = driving
-        self._best_first = sorted((item for candidates in clips for item in candidates), key=_best_first)
+        self._in_turn = sorted((item for candidates in clips for item in candidates), key=_ORDERS[config.pick])
         self._medians = {
             candidates[0].candidate.clip_id: median(scores) for candidates in clips if (scores := _scores(candidates))
         }
-        self._ranks = max(1, int(config.share * len(self._best_first)))
+        self._ranks = max(1, int(config.share * len(self._in_turn)))
         self._of_clip: Counter[str] = Counter()
         self._of_source: Counter[str] = Counter()
         self._motions = Motions()
@@ -106,10 +110,10 @@ class _Judge:
     def decisions(self) -> tuple[Decision, ...]:
         """Ordered by clip and seed."""
         # What people accepted takes its place before anything else is measured against it.
-        for item in self._best_first:
+        for item in self._in_turn:
             if self._verdict(item) == "accept":
                 self._take(item)
-        found = [self._decision(rank, item) for rank, item in enumerate(self._best_first)]
+        found = [self._decision(rank, item) for rank, item in enumerate(self._in_turn)]
         return tuple(sorted(found, key=lambda decision: (decision.clip_id, decision.seed)))
 
     def _verdict(self, item: ScoredCandidate) -> Verdict | None:
@@ -186,7 +190,25 @@ def _place(item: ScoredCandidate) -> tuple[str, int]:
     return item.candidate.clip_id, item.candidate.seed
 
 
-def _best_first(item: ScoredCandidate) -> tuple[float, str, int]:
-    """Unscorable ones last."""
+def _best_first(item: ScoredCandidate) -> tuple[bool, float, str, int]:
+    """Unscorable ones last, as in every order."""
     score = item.score.score
-    return (1.0 if score is None else -score, *_place(item))
+    return (score is None, -(score or 0.0), *_place(item))
+
+
+def _worst_first(item: ScoredCandidate) -> tuple[bool, float, str, int]:
+    score = item.score.score
+    return (score is None, score or 0.0, *_place(item))
+
+
+def _shuffled(item: ScoredCandidate) -> tuple[bool, bytes, str, int]:
+    """By a hash of clip and seed: the same in every run, and independent of the score."""
+    clip, seed = _place(item)
+    return (item.score.score is None, blake3(f"pick/{clip}/{seed}".encode()).digest(), clip, seed)
+
+
+_ORDERS: Final[dict[str, Callable[[ScoredCandidate], Any]]] = {
+    "best": _best_first,
+    "random": _shuffled,
+    "worst": _worst_first,
+}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def kept(
     scored: list[ScoredCandidate],
     verdicts: dict[str, Verdict] | None = None,
     driving: dict[str, PoseSequence] | None = None,
-    **config: float,
+    **config: Any,
 ) -> list[tuple[str, int]]:
     decisions = select(scored, SelectionConfig(**config), verdicts, driving).decisions
     return [(decision.clip_id, decision.seed) for decision in decisions if decision.kept]
@@ -45,6 +46,27 @@ def reasons(scored: list[ScoredCandidate], **config: float) -> list[str]:
 def test_the_best_of_each_clip_is_kept() -> None:
     scored = [candidate("a", 0, 0.7), candidate("a", 1, 0.8), candidate("b", 0, 0.6)]
     assert kept(scored) == [("a", 1), ("b", 0)]
+
+
+def test_the_worst_of_each_clip_is_kept_where_asked_for() -> None:
+    scored = [candidate("a", 0, 0.7), candidate("a", 1, 0.8), candidate("a", 2, None), candidate("b", 0, 0.6)]
+    assert kept(scored, pick="worst") == [("a", 0), ("b", 0)]
+
+
+def test_worst_picks_still_need_the_threshold() -> None:
+    assert kept([candidate("a", 0, 0.4), candidate("a", 1, 0.6)], pick="worst") == [("a", 1)]
+
+
+def test_random_picks_do_not_depend_on_the_score() -> None:
+    clips = [f"clip {number}" for number in range(30)]
+    first = [candidate(clip, seed, 0.6 + 0.1 * seed) for clip in clips for seed in range(4)]
+    turned = [candidate(clip, seed, 0.9 - 0.1 * seed) for clip in clips for seed in range(4)]
+    assert kept(first, pick="random") == kept(turned, pick="random")
+
+
+def test_random_picks_take_every_place() -> None:
+    scored = [candidate(f"clip {number}", seed, 0.6) for number in range(30) for seed in range(4)]
+    assert {seed for _, seed in kept(scored, pick="random")} == {0, 1, 2, 3}
 
 
 def test_equal_scores_go_by_seed() -> None:
