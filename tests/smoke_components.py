@@ -26,7 +26,7 @@ class SmokeModel(FakeModel):
     def __init__(self, lora: bytes | None) -> None:
         super().__init__(lora)
         self._generated = 0
-        self._presence = 0.5 if lora is None else 0.8 if rank(lora) == GOOD_RANK else 0.2
+        self._presence = 0.45 if lora is None else 0.7 if rank(lora) == GOOD_RANK else 0.2
 
     def decode(self, latents: Tensor) -> np.ndarray:
         self._generated += 1
@@ -35,8 +35,9 @@ class SmokeModel(FakeModel):
         time.sleep(float(os.environ.get("IPA_SMOKE_SECONDS", "0")))
         videos = super().decode(latents).astype(float)
         means = videos.mean(axis=(1, 2, 3, 4), keepdims=True)
-        # The fake extractor reads a hand's presence off a picture's brightness, and starts anew every 25.5 levels.
-        bright = 25.5 * (4 + self._presence + means / 25.5 % 0.15)
+        # The fake extractor reads a hand's presence off a frame's brightness, and starts anew every 25.5 levels: far
+        # from there, so that no frame that is a little brighter than its video falls to the bottom.
+        bright = 25.5 * (4 + self._presence + means / 25.5 % 0.1)
         return np.clip(bright + (videos - means) / 8, 0, 255).astype(np.uint8)
 
 
