@@ -82,11 +82,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, reference_errors, train
-    from ipa_core.alignment.data import prepare
+    from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, prepare, reference_errors, train
     from ipa_core.config import AlignmentConfig
     from ipa_core.models.wan_vace import WanVACEModel
-    from ipa_core.records import PoseSequence, PreferenceSample
+    from ipa_core.records import PoseSequence
 
     size = (options.frames, options.height, options.width)
     model = WanVACEModel.load(options.model, dtype=options.dtype, device=options.device, text_encoder=True)
@@ -100,15 +99,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     class Samples(list[TrainingSample]):
         @property
         def digests(self) -> list[str]:
-            return [one.record.latents for one in self]
+            return [one.digest for one in self]
 
     def sample(digest: str) -> TrainingSample:
-        names = ("clip_id", "prompt", "video", "conditioning", "pose", "candidate_action", "score_action")
-        record = PreferenceSample(key=digest, seed=0, score=1.0, latents=digest, **dict.fromkeys(names, digest))
         generator = torch.Generator().manual_seed(int(digest, 16))
-        return TrainingSample(
-            record, torch.randn(model.latent_shape(conditioning), generator=generator), conditioning, pose, b""
-        )
+        latents = torch.randn(model.latent_shape(conditioning), generator=generator)
+        return TrainingSample(digest, digest, latents, conditioning, pose, b"")
 
     samples = Samples(sample(f"{number:064x}") for number in range(options.batch_size))
     config = AlignmentConfig(
@@ -121,13 +117,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     )
     table = None
     if options.variant == "ipa table":
-        epochs = epochs_of_run(config, samples.digests)
         table = ReferenceTable(
             samples={
-                one.record.latents: (
-                    reference_errors(model, prepare(one, model, config), range(epochs[one.record.latents]), config),
-                )
-                for one in samples
+                one.digest: (reference_errors(model, prepare(one, model, config), range(epochs), config),)
+                for one, epochs in zip(samples, epochs_of_run(config, samples.digests), strict=True)
             }
         )
     if options.device == "cuda":

@@ -13,7 +13,7 @@ from flows.estimates import MODEL_STAGES, Estimate, Estimates, runs_model
 from flows.inputs import RunInputs
 from flows.runs import last_items
 from flows.stage import Item, ItemResult, Results, StageName
-from flows.stages import STAGES
+from flows.stages import STAGES, references
 from flows.workbench import provenance
 from ipa_core.config import RunConfig
 from ipa_core.models.location import MissingModel
@@ -134,6 +134,10 @@ class _Walk:
                 return (self._blind("candidates") + self._uncounted["candidates"]) * per_clip
             case "selection" | "shards" | "finetune":
                 return 0 if self._results[stage] else 1
+            case "references":
+                alignment = self._config.alignment
+                unknown = alignment.method == "ipa" and not self._results["shards"]
+                return alignment.steps * alignment.batch_size / references.EPOCHS if unknown else 0
             case "evaluation":
                 clips = (self._blind("poses") + self._uncounted["poses"]) * held_out
                 return min(clips, self._config.evaluation.max_clips or clips) * 2

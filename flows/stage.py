@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ipa_core.config import Config, RunConfig
 from ipa_core.records import Verdict
@@ -20,17 +20,10 @@ if TYPE_CHECKING:
     from ipa_core.clips import Video
     from storage.registry import State
 
-StageName = Literal["clips", "poses", "candidates", "scores", "selection", "shards", "finetune", "evaluation"]
-STAGE_NAMES: tuple[StageName, ...] = (
-    "clips",
-    "poses",
-    "candidates",
-    "scores",
-    "selection",
-    "shards",
-    "finetune",
-    "evaluation",
-)
+StageName = Literal[
+    "clips", "poses", "candidates", "scores", "selection", "shards", "references", "finetune", "evaluation"
+]
+STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 Status = Literal["cached", "computed", "failed", "pending"]
 Place = Literal["cpu", "gpu", "train", "here"]
 """`cpu`: independent items that need no animation model. `gpu`: items that do; who computes one keeps the model loaded.

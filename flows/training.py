@@ -46,6 +46,8 @@ class Job(Config):
     """Of the action: where its checkpoints and its TensorBoard log are kept."""
     store: str
     shards: tuple[Path, ...]
+    references: Path
+    """A ``ReferenceTable`` as JSON; empty where the method has no reference."""
     animation_model: str
     """``module:function``, see ``flows.components.Components``."""
     output: Path
@@ -197,13 +199,14 @@ def _main(job_file: str) -> None:
 
 def _train(job: Job) -> None:
     from flows.components import device
-    from ipa_core.alignment import ShardSamples, TensorBoardLog, launched, train
+    from ipa_core.alignment import ReferenceTable, ShardSamples, TensorBoardLog, launched, train
 
     config, execution = job.config, job.config.execution
     kind = device(execution).partition(":")[0]
     with launched(execution.train_processes, execution.train_strategy, kind) as processes:
         model = pkgutil.resolve_name(job.animation_model)(config.candidates.model, execution, None, False)
         samples = ShardSamples(job.shards)
+        references = ReferenceTable.model_validate_json(job.references.read_bytes())
         store = Store(job.store)
         logs = LogFolder(store, f"tensorboard/{job.key}")
         tensorboard = TensorBoardLog(logs.path)
@@ -214,7 +217,15 @@ def _train(job: Job) -> None:
 
         try:
             slot = Slot(store, job.key)
-            trained = train(model, samples, config.alignment, checkpoints=slot, on_step=on_step, processes=processes)
+            trained = train(
+                model,
+                samples,
+                config.alignment,
+                checkpoints=slot,
+                on_step=on_step,
+                processes=processes,
+                references=references,
+            )
         finally:
             tensorboard.close()
             logs.close()

@@ -61,8 +61,14 @@ def candidate_flops(network: Network, config: RunConfig) -> float:
     return passes * (main.forward + control.forward)
 
 
+def reference_flops(network: Network, config: RunConfig) -> float:
+    """Of the reference's error for one draw of the training: a forward pass."""
+    main, control = _passes(network, latent_tokens(config.clips), _PROMPT_TOKENS)
+    return main.forward + control.forward
+
+
 def training_flops(network: Network, config: RunConfig) -> float:
-    """Of the whole training: its steps times its samples a step."""
+    """Of the whole training with the reference's errors at hand: its steps times its samples a step."""
     main, control = _passes(network, latent_tokens(config.clips), _PROMPT_TOKENS)
     return config.alignment.steps * config.alignment.batch_size * _sample_flops(main, control, config.alignment)
 
@@ -75,8 +81,7 @@ def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> fl
     recomputed = sum(part.forward for part in parts) if alignment.gradient_checkpointing else 0.0
     # The weights are frozen: of a product with them, only the gradient of its input is computed.
     backward = sum(part.products + ATTENTION_BACKWARD * part.attention for part in parts)
-    reference = forward if alignment.method == "ipa" else 0.0
-    return forward + recomputed + backward + reference
+    return forward + recomputed + backward
 
 
 def gpu_hours(flops: float) -> float:

@@ -272,6 +272,16 @@ class Ruling(Record):
     ssim_difference: float | None
 
 
+class ReferenceErrors(Record):
+    """The reference's squared errors on one sample, for the draws of some epochs in a row (see
+    `ipa_core.alignment.halo.SquaredError`)."""
+
+    first_epoch: int
+    everywhere: tuple[float, ...]
+    on_hands: tuple[float, ...]
+    elements: int
+
+
 class PreferenceSample(Record):
     """A kept candidate with all that training needs; one sample of a shard."""
 

@@ -1,14 +1,15 @@
-"""The eight stages, each a module with NAME, VERSION, PLACE, WAVES, compute() and nothing_left()."""
+"""The nine stages, each a module with NAME, VERSION, PLACE, WAVES, compute() and nothing_left()."""
 
 from __future__ import annotations
 
 from typing import cast
 
 from flows.stage import Stage, StageName
-from flows.stages import candidates, clips, evaluation, finetune, poses, scores, selection, shards
+from flows.stages import candidates, clips, evaluation, finetune, poses, references, scores, selection, shards
 
 STAGES: tuple[Stage, ...] = tuple(
-    cast(Stage, module) for module in (clips, poses, candidates, scores, selection, shards, finetune, evaluation)
+    cast(Stage, module)
+    for module in (clips, poses, candidates, scores, selection, shards, references, finetune, evaluation)
 )
 
 

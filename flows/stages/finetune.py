@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import yaml
 
@@ -14,10 +14,14 @@ from flows.training import LORA as LORA
 from flows.training import RECORD, Job, function_name, train_apart
 from flows.workbench import Workbench
 from ipa_core.config import RunConfig
-from storage import Action
+from ipa_core.records import Digest, ReferenceErrors
+from storage import Action, Store
+
+if TYPE_CHECKING:
+    from ipa_core.alignment import ReferenceTable
 
 NAME: Final = "finetune"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "train"
 
 
@@ -30,7 +34,9 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     settings["model"] = {"dtype": config.candidates.model.dtype}
     action = Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **tars})
     name = f"LoRA ({config.alignment.method}, {config.alignment.steps} steps)"
-    return StageItems((Item(name, action, parents=(shards[1].key,), needs=tuple(tars.values())),))
+    # Not in the key: what the reference errors are follows from what is.
+    references = tuple(result.key for _, result in results.done("references"))
+    return StageItems((Item(name, action, parents=(shards[1].key, *references), needs=tuple(tars.values())),))
 
 
 WAVES: Final = (items,)
@@ -41,11 +47,14 @@ def compute(item: Item, bench: Workbench) -> Output:
 
     config = bench.config.alignment
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))
+    references = folder / "references.json"
+    references.write_text(_references(item, bench.store).model_dump_json())
     job = Job(
         config=bench.config,
         key=item.action.key,
         store=str(bench.store.address),
         shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
+        references=references,
         animation_model=function_name(bench.components.animation_model),
         output=folder / "output",
     )
@@ -57,6 +66,16 @@ def compute(item: Item, bench: Workbench) -> Output:
     card = model_card(config, base.name if base.is_absolute() else str(base), record["samples"])
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
+
+
+def _references(item: Item, store: Store) -> ReferenceTable:
+    from ipa_core.alignment import ReferenceTable
+
+    samples: dict[Digest, tuple[ReferenceErrors, ...]] = {}
+    for result in store.actions.lookup("references", item.parents).values():
+        latents = result.action.inputs["latents"]
+        samples[latents] = (*samples.get(latents, ()), ReferenceErrors.model_validate(result.record))
+    return ReferenceTable(samples=samples)
 
 
 def _tars(item: Item) -> list[str]:

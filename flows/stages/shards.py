@@ -29,12 +29,8 @@ _PARTS = {
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     selection = results.one("selection")
-    if selection is None:
-        return StageItems(())
-    store = inputs.store
-    kept = {(decision.clip_id, decision.seed) for decision in decisions(selection[1], store) if decision.kept}
-    samples = tuple(sorted(preferred_samples(config, results, kept), key=lambda sample: sample.key))
-    if not samples:
+    samples = kept_samples(config, results, inputs.store)
+    if selection is None or not samples:
         return StageItems(())
     table = inputs.put(_SAMPLES.dump_json(samples))
     action = Action(NAME, VERSION, key_config(config.shards), {"samples": table})
@@ -44,6 +40,15 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
 
 
 WAVES: Final = (items,)
+
+
+def kept_samples(config: RunConfig, results: Results, store: Store) -> tuple[PreferenceSample, ...]:
+    """What selection kept, in the order of the shards."""
+    selection = results.one("selection")
+    if selection is None:
+        return ()
+    kept = {(decision.clip_id, decision.seed) for decision in decisions(selection[1], store) if decision.kept}
+    return tuple(sorted(preferred_samples(config, results, kept), key=lambda sample: sample.key))
 
 
 def compute(item: Item, bench: Workbench) -> Output:

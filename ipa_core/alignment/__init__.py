@@ -12,33 +12,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ipa_core.alignment.card import model_card
     from ipa_core.alignment.checkpoint import CheckpointSlot
-    from ipa_core.alignment.data import ShardSamples, TrainingSample
+    from ipa_core.alignment.data import ShardSamples, TrainingSample, prepare
     from ipa_core.alignment.flow import flow_target, interpolate
     from ipa_core.alignment.halo import halo_error
     from ipa_core.alignment.log import StepLog, TensorBoardLog
     from ipa_core.alignment.loss import FlowIPALoss, flow_ipa_loss
     from ipa_core.alignment.processes import Processes, launched
-    from ipa_core.alignment.reference import ReferenceErrors, ReferenceTable, epochs_of_run, reference_errors
+    from ipa_core.alignment.reference import ReferenceTable, reference_errors
     from ipa_core.alignment.trainer import TrainedLoRA, train
+    from ipa_core.alignment.visits import epochs_of_run
 
 _HOMES = {
     "CheckpointSlot": "checkpoint",
     "FlowIPALoss": "loss",
     "Processes": "processes",
-    "ReferenceErrors": "reference",
     "ReferenceTable": "reference",
     "ShardSamples": "data",
     "StepLog": "log",
     "TensorBoardLog": "log",
     "TrainedLoRA": "trainer",
     "TrainingSample": "data",
-    "epochs_of_run": "reference",
+    "epochs_of_run": "visits",
     "flow_ipa_loss": "loss",
     "flow_target": "flow",
     "halo_error": "halo",
     "interpolate": "flow",
     "launched": "processes",
     "model_card": "card",
+    "prepare": "data",
     "reference_errors": "reference",
     "train": "trainer",
 }
@@ -47,7 +48,6 @@ __all__ = [
     "CheckpointSlot",
     "FlowIPALoss",
     "Processes",
-    "ReferenceErrors",
     "ReferenceTable",
     "ShardSamples",
     "StepLog",
@@ -61,6 +61,7 @@ __all__ = [
     "interpolate",
     "launched",
     "model_card",
+    "prepare",
     "reference_errors",
     "train",
 ]

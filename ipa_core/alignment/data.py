@@ -32,11 +32,14 @@ _FILES: Final = ("json", "latents.safetensors", "conditioning.safetensors", "pos
 class TrainingSample:
     """A preferred candidate and what it was generated from.
 
+    key: of the sample in its shard.
+    digest: of the candidate's latents.
     latents: float32 ``[C, R + T', h, w]``, the final latents as sampled, normalised.
     video: the candidate as mp4.
     """
 
-    record: PreferenceSample
+    key: str
+    digest: Digest
     latents: Tensor
     conditioning: Conditioning
     pose: PoseSequence
@@ -69,8 +72,10 @@ class ShardSamples:
             file.seek(place.start)
             part = io.BytesIO(file.read(place.end - place.start))
         [files] = group_by_keys(tar_file_expander([{"url": str(place.shard), "stream": part}]))
+        record = PreferenceSample.model_validate_json(files["json"])
         return TrainingSample(
-            record=PreferenceSample.model_validate_json(files["json"]),
+            key=record.key,
+            digest=record.latents,
             latents=latents_from_bytes(files["latents.safetensors"]),
             conditioning=Conditioning.from_bytes(files["conditioning.safetensors"]),
             pose=PoseSequence.from_bytes(files["pose.safetensors"]),
@@ -87,8 +92,8 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
         video = sample.latents[:, reference.shape[1] :]
     _, frames, height, width = video.shape
     return Example(
-        key=sample.record.key,
-        digest=sample.record.latents,
+        key=sample.key,
+        digest=sample.digest,
         # The encoded reference image, as in the model's own training. The sampled latents hold the model's imitation of
         # it, which the pipeline drops before decoding: it is no part of what was found good.
         clean=torch.cat([reference, video], dim=1),

@@ -1,4 +1,4 @@
-"""Every random choice of a training run, as a function of (seed, sample, epoch).
+"""Every random number of a training run, as a function of (seed, sample, epoch).
 
 Nothing depends on a sample's place in a list, on the batch size, on the number of samples or on how often the run was
 interrupted; so a resumed run repeats an uninterrupted one, and reference errors can be computed ahead by anybody.
@@ -7,21 +7,12 @@ interrupted; so a resumed run repeats an uninterrupted one, and reference errors
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from blake3 import blake3
 from torch import Tensor
 
 from ipa_core.records import Digest
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One use of a sample: ``index`` into the samples, and which pass over them it belongs to, from 0."""
-
-    index: int
-    epoch: int
 
 
 def generator(*parts: object) -> torch.Generator:
@@ -41,20 +32,3 @@ def draw(seed: int, sample_digest: Digest, epoch: int, shape: Sequence[int]) -> 
     source = generator("draw", seed, sample_digest, epoch)
     t = torch.rand((), generator=source)
     return torch.randn(tuple(shape), generator=source), t
-
-
-def epoch_order(seed: int, epoch: int, digests: Sequence[Digest]) -> list[int]:
-    """The order in which an epoch visits the samples: sorted by a hash, so a new sample moves no other's turn."""
-    return sorted(
-        range(len(digests)), key=lambda index: blake3(f"order/{seed}/{epoch}/{digests[index]}".encode()).digest()
-    )
-
-
-def visits(seed: int, digests: Sequence[Digest], start: int, count: int) -> list[Visit]:
-    """``count`` visits from number ``start`` on of the endless walk over the samples, epoch after epoch."""
-    found: list[Visit] = []
-    while len(found) < count:
-        epoch, place = divmod(start + len(found), len(digests))
-        rest = epoch_order(seed, epoch, digests)[place : place + count - len(found)]
-        found += [Visit(index, epoch) for index in rest]
-    return found

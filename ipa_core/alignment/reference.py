@@ -8,7 +8,6 @@ a supervised one costs.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -17,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ipa_core.alignment.batch import Batch, Example, collate, velocity_error, velocity_squared_error
-from ipa_core.alignment.draws import Visit, visits
 from ipa_core.alignment.halo import SquaredError
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
-from ipa_core.records import Digest, Record
+from ipa_core.records import Digest, Record, ReferenceErrors
 
 
 @contextmanager
@@ -43,15 +41,6 @@ def reference_error(model: AnimationModel, batch: Batch, config: AlignmentConfig
         return velocity_error(model, batch, config)
 
 
-class ReferenceErrors(Record):
-    """The reference's squared errors on one sample, a draw of each epoch in a row (see halo.SquaredError)."""
-
-    first_epoch: int
-    everywhere: tuple[float, ...]
-    on_hands: tuple[float, ...]
-    elements: int
-
-
 class ReferenceTable(Record):
     """Errors of the reference for the draws of a training run, by the digests of its samples' latents.
 
@@ -61,34 +50,26 @@ class ReferenceTable(Record):
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]]
 
-    def error(self, places: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor:
-        """e_ref ``[B]`` of samples of one shape, each told by its digest and the epoch of the draw.
-
-        Raises ``ValueError`` for a draw that the table lacks.
-        """
+    def error(self, places: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor | None:
+        """e_ref ``[B]`` of samples of one shape, each told by its digest and the epoch of the draw; None where the
+        table lacks one of the draws."""
         found = [self._draw(digest, epoch) for digest, epoch in places]
+        draws = [draw for draw in found if draw is not None]
+        if len(draws) < len(found):
+            return None
         errors = SquaredError(
-            everywhere=torch.tensor([everywhere for everywhere, _, _ in found]),
-            on_hands=torch.tensor([on_hands for _, on_hands, _ in found]),
-            elements=found[0][2],
+            everywhere=torch.tensor([everywhere for everywhere, _, _ in draws]),
+            on_hands=torch.tensor([on_hands for _, on_hands, _ in draws]),
+            elements=draws[0][2],
         )
         return errors.weighted(config.hand_weight, config.reduction)
 
-    def _draw(self, digest: Digest, epoch: int) -> tuple[float, float, int]:
+    def _draw(self, digest: Digest, epoch: int) -> tuple[float, float, int] | None:
         for part in self.samples.get(digest, ()):
             place = epoch - part.first_epoch
             if 0 <= place < len(part.everywhere):
                 return part.everywhere[place], part.on_hands[place], part.elements
-        raise ValueError(f"the table of reference errors has no draw of epoch {epoch} of sample {digest[:12]}")
-
-
-def epochs_of_run(config: AlignmentConfig, digests: Sequence[Digest]) -> Counter[Digest]:
-    """How many epochs of each sample a run draws from: 0 to before this."""
-    walk: list[Visit] = visits(config.seed, digests, 0, config.steps * config.batch_size)
-    epochs: Counter[Digest] = Counter()
-    for visit in walk:
-        epochs[digests[visit.index]] = max(epochs[digests[visit.index]], visit.epoch + 1)
-    return epochs
+        return None
 
 
 def reference_errors(

@@ -20,12 +20,12 @@ from torch import Tensor
 from ipa_core.alignment.batch import Batch, Example, collate, velocity_error
 from ipa_core.alignment.checkpoint import Checkpoint, CheckpointSlot, capture, restore
 from ipa_core.alignment.data import TrainingSample, prepare
-from ipa_core.alignment.draws import visits
 from ipa_core.alignment.log import StepLog
 from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_parameters, lora_to_bytes
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
 from ipa_core.alignment.reference import ReferenceTable, reference_error
+from ipa_core.alignment.visits import visits
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
 from ipa_core.records import Digest
@@ -70,14 +70,14 @@ def train(
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
     frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
-    ``references``: errors of the reference computed ahead; without them each step computes its own.
+    ``references``: errors of the reference computed ahead; a part of a batch that they lack computes its own.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
     float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
 
     Raises:
         ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
-            the processes can't share evenly; a draw that ``references`` lacks.
+            the processes can't share evenly.
         FloatingPointError: the loss or its gradient is not finite.
     """
     if not samples.digests:
@@ -113,7 +113,7 @@ def train(
                 known = None
                 if references is not None and config.method == "ipa":
                     places = [(samples.digests[visit.index], visit.epoch) for visit in part]
-                    known = references.error(places, config).to(model.device)
+                    known = references.error(places, config)
                 parts.append(_learn(model, batch, config, known))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
@@ -147,7 +147,7 @@ def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: 
         error = velocity_error(model, batch, config)
         (error.mean() / config.accumulation).backward()
         return _Part(loss=error.detach(), model_error=error.detach())
-    reference = reference_error(model, batch, config) if known is None else known
+    reference = reference_error(model, batch, config) if known is None else known.to(model.device)
     error = velocity_error(model, batch, config)
     result = flow_ipa_loss(error, reference, batch.t, config.beta)
     (result.loss / config.accumulation).backward()

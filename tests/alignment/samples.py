@@ -23,7 +23,7 @@ class Samples(list[TrainingSample]):
 
     @property
     def digests(self) -> Sequence[str]:
-        return [sample.record.latents for sample in self]
+        return [sample.digest for sample in self]
 
 
 def make_samples(count: int) -> Samples:
@@ -44,22 +44,14 @@ def make_sample(number: int, height: int = HEIGHT, width: int = WIDTH) -> Traini
         width=width,
     )
     pictures = torch.randint(0, 256, (FRAMES, height, width, 3), generator=source, dtype=torch.uint8)
-    video = encode_video(pictures.numpy(), fps=8)
-    pose = make_pose(number, height, width)
-    record = PreferenceSample(
+    return TrainingSample(
         key=f"{number:016x}-000-{number:016x}",
-        clip_id=f"{number:016x}-000",
-        seed=number,
-        score=0.9,
-        prompt="a person dances",
-        video=blake3(video).hexdigest(),
-        latents=blake3(latents_to_bytes(latents)).hexdigest(),
-        conditioning=blake3(conditioning.to_bytes()).hexdigest(),
-        pose=blake3(pose.to_bytes()).hexdigest(),
-        candidate_action="0" * 64,
-        score_action="1" * 64,
+        digest=blake3(latents_to_bytes(latents)).hexdigest(),
+        latents=latents,
+        conditioning=conditioning,
+        pose=make_pose(number, height, width),
+        video=encode_video(pictures.numpy(), fps=8),
     )
-    return TrainingSample(record, latents, conditioning, pose, video)
 
 
 def make_pose(number: int, height: int, width: int) -> PoseSequence:
@@ -86,11 +78,25 @@ def write_shards(folder: Path, samples: Sequence[TrainingSample], per_shard: int
 
 
 def shard_files(sample: TrainingSample) -> dict[str, str | bytes]:
+    conditioning, pose = sample.conditioning.to_bytes(), sample.pose.to_bytes()
+    record = PreferenceSample(
+        key=sample.key,
+        clip_id=sample.key[:20],
+        seed=int(sample.key[-16:], 16),
+        score=0.9,
+        prompt="a person dances",
+        video=blake3(sample.video).hexdigest(),
+        latents=sample.digest,
+        conditioning=blake3(conditioning).hexdigest(),
+        pose=blake3(pose).hexdigest(),
+        candidate_action="0" * 64,
+        score_action="1" * 64,
+    )
     return {
-        "__key__": sample.record.key,
-        "json": sample.record.model_dump_json().encode(),
+        "__key__": sample.key,
+        "json": record.model_dump_json().encode(),
         "latents.safetensors": latents_to_bytes(sample.latents),
-        "conditioning.safetensors": sample.conditioning.to_bytes(),
-        "pose.safetensors": sample.pose.to_bytes(),
+        "conditioning.safetensors": conditioning,
+        "pose.safetensors": pose,
         "mp4": sample.video,
     }

@@ -2,7 +2,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipa_core.alignment.draws import draw, epoch_order, visits
+from ipa_core.alignment.draws import draw
+from ipa_core.alignment.visits import epoch_order, epochs_of_run, visits
+from ipa_core.config import AlignmentConfig
 
 digests = st.lists(st.text("0123456789abcdef", min_size=4, max_size=4), min_size=1, max_size=12, unique=True)
 
@@ -74,3 +76,12 @@ def test_batch_size_changes_no_visit(digests, batch_size, total):
 
 def test_a_batch_larger_than_the_data_goes_on_with_the_next_epoch():
     assert [visit.epoch for visit in visits(0, ["a", "b", "c"], 2, 5)] == [0, 1, 1, 1, 2]
+
+
+@settings(max_examples=25, deadline=None)
+@given(digests, st.integers(1, 9), st.integers(1, 7))
+def test_the_epochs_of_a_run_are_those_that_its_visits_belong_to(digests, steps, batch_size):
+    config = AlignmentConfig(steps=steps, batch_size=batch_size)
+    walk = visits(config.seed, digests, 0, steps * batch_size)
+    for index, count in enumerate(epochs_of_run(config, digests)):
+        assert sorted(visit.epoch for visit in walk if visit.index == index) == list(range(count))

@@ -235,6 +235,7 @@ def test_of_a_new_video_only_its_own_items_are_computed(folder: Path) -> None:
         "scores": 2,
         "selection": 1,
         "shards": 1,
+        "references": 2,
         "finetune": 1,
         "evaluation": held_out + 2,
     }

@@ -1,0 +1,38 @@
+"""Errors of the reference model, computed ahead for the draws of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+from flows.runner import Scope
+from tests.fakes import fake_config
+from tests.flows.conftest import run_fake
+
+
+def test_each_draw_of_the_training_is_there(folder: Path) -> None:
+    done = run_fake(fake_config(folder))
+    draws = sum(len(result.record["everywhere"]) for _, result in done.results.done("references"))
+    assert draws == 4 * 2  # Steps by samples a step.
+
+
+def test_the_training_computes_no_reference_itself(folder: Path) -> None:
+    with patch("ipa_core.alignment.trainer.reference_error", side_effect=AssertionError("computed in the step")):
+        done = run_fake(fake_config(folder), Scope(refresh=frozenset({"finetune"})))
+    assert done.computed() == {"finetune": 1}
+
+
+def test_a_longer_training_computes_only_the_draws_that_are_new(folder: Path) -> None:
+    before = run_fake(fake_config(folder), Scope(last="references"))
+    samples = len(before.results.done("references"))
+    # Eight whole epochs, and some of a ninth.
+    steps = samples * 8 // 2 + 1
+    first = run_fake(fake_config(folder, alignment__steps=steps), Scope(last="references")).computed()["references"]
+    longer = run_fake(fake_config(folder, alignment__steps=steps + 1), Scope(last="references")).computed()
+    assert first == samples + 2
+    assert 1 <= longer["references"] <= 2
+
+
+def test_supervised_training_has_no_reference(folder: Path) -> None:
+    done = run_fake(fake_config(folder, alignment__method="sft"), Scope(last="finetune"))
+    assert (done.results["references"], done.computed()) == ([], {"finetune": 1})
