@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from flows.components import Components, hand_scorer
 from ipa_core import keypoints
+from ipa_core.clips import split_of
 from ipa_core.config import Execution, ModelConfig, PosesConfig, RunConfig
 from ipa_core.pose import PersonBox
-from ipa_core.records import Box, ConfidenceSource, PoseSequence
+from ipa_core.records import Box, ConfidenceSource, PoseSequence, Split
 from ipa_core.video import encode_video
+from storage.digest import digest_file
 
 if TYPE_CHECKING:
     from tests.fake_model import FakeModel
@@ -131,3 +134,19 @@ def write_videos(folder: Path, count: int) -> list[Path]:
     for number, path in enumerate(paths):
         write_video(path, number)
     return paths
+
+
+def write_parted_videos(folder: Path, shares: tuple[float, ...], wanted: dict[tuple[Split, ...], int]) -> None:
+    """So many videos of each kind; a video's kind are its sides at these shares of held-out ones, which follow from its
+    bytes."""
+    missing = dict(wanted)
+    for number in count():
+        path = folder / f"video-{number:04d}.mp4"
+        write_video(path, number)
+        sides = tuple(split_of(digest_file(path), share) for share in shares)
+        if missing.get(sides, 0) > 0:
+            missing[sides] -= 1
+        else:
+            path.unlink()
+        if not any(missing.values()):
+            return

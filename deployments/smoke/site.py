@@ -101,9 +101,10 @@ class Site:
     def _prepare(self) -> None:
         import yaml
 
-        from tests.fakes import fake_config, write_videos
+        from tests.fakes import fake_config, write_parted_videos
 
-        write_videos(self.folder / "videos", 8)
+        # Enough to train on that some candidates come before a fault and some after it.
+        write_parted_videos(self.folder / "videos", (0.4,), {("train",): 5, ("held_out",): 4})
         changes = {"alignment__rank": GOOD, "alignment__alpha": 4, "rounds__min_clips": 2, "execution__store": None}
         config = fake_config(self.folder, **changes)
         self.config.write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -25,7 +25,7 @@ from ipa_core.records import HandScore, PoseSequence, ScoreComponents
 from ipa_core.scoring.scorer import ScoredHands
 from storage.digest import digest_file
 from storage.registry import Registered, Registry, State
-from tests.fakes import fake_config, fake_extractor, fake_model, fake_model_folder, write_video
+from tests.fakes import fake_config, fake_extractor, fake_model, fake_model_folder, write_parted_videos, write_video
 from tests.flows.conftest import Done, run_fake
 
 AT = "2026-01-01T00:00:00+00:00"
@@ -74,26 +74,13 @@ def play(folder: Path, run: str, **changes: object) -> Round:
     return Round(done, promotion)
 
 
-def write_parted_videos(folder: Path) -> None:
-    """Three videos that are held out at a share of 0.4, two more at 0.7, three never: who is follows from the bytes."""
-    wanted = {("held_out", "held_out"): 3, ("train", "held_out"): 2, ("train", "train"): 3}
-    for number in count():
-        path = folder / f"video-{number:04d}.mp4"
-        write_video(path, number)
-        digest = digest_file(path)
-        sides = split_of(digest, 0.4), split_of(digest, 0.7)
-        wanted[sides] -= 1
-        if wanted[sides] < 0:
-            path.unlink()
-        if max(wanted.values()) <= 0:
-            return
-
-
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after its first round, whose adapter is champion. Not to be changed: take `first`."""
     folder = tmp_path_factory.mktemp("first round")
-    write_parted_videos(folder / "videos")
+    # Three videos that are held out at a share of 0.4, two more at 0.7, three never.
+    sides = {("held_out", "held_out"): 3, ("train", "held_out"): 2, ("train", "train"): 3}
+    write_parted_videos(folder / "videos", (0.4, 0.7), sides)
     assert play(folder, "run 1").promotion.decision == "promoted"
     return folder
 
