@@ -37,7 +37,7 @@ class ClipsConfig(Config):
     their bytes do."""
     metadata: str | None = None
     """CSV or Parquet table (or its URL) with a column `file` (name or path as under sources) and any of `prompt`,
-    `group`."""
+    `group`, `split` (`train` or `held_out`, of the whole group)."""
     prompt: str = ""
     """For videos without a prompt of their own."""
     frames: PositiveInt = 81
@@ -59,7 +59,7 @@ class ClipsConfig(Config):
     reference: Literal["random", "first"] = "random"
     """Which frame of the clip is the reference image; `random` (the paper) follows from the source's digest."""
     held_out: Fraction = 0.2
-    """Share of the groups that are kept for evaluation, by hash of the group."""
+    """Share of the groups that are kept for evaluation, by hash of the group; of those whose split no table says."""
 
     @model_validator(mode="after")
     def _check(self) -> ClipsConfig:

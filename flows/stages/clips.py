@@ -125,7 +125,7 @@ def named_clips(config: RunConfig, results: Results) -> list[NamedClip]:
                 reference=blob(result, f"{index:03d}.png"),
                 prompt=(about.prompt if about else None) or config.clips.prompt,
                 group=group,
-                split=split_of(group, config.clips.held_out),
+                split=(about.split if about else None) or split_of(group, config.clips.held_out),
             )
             clips.append(NamedClip(f"{item.name} #{index:03d}", clip, result.key))
     return clips

@@ -6,22 +6,23 @@ import glob
 import io
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from ipa_core.config import ConfigError
+from ipa_core.records import Split
 
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
-_COLUMNS: Final = ("file", "prompt", "group")
+_COLUMNS: Final = ("file", "prompt", "group", "split")
 _VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -168,6 +169,7 @@ class VideoEntry:
 
     prompt: str | None = None
     group: str | None = None
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,11 @@ class VideoMetadata:
 
 
 def read_metadata(address: str) -> VideoMetadata:
-    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``; empty cells say nothing.
+    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``; empty cells say
+    nothing.
 
-    ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. Raises :class:`ConfigError`.
+    ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``; ``split`` is ``train`` or
+    ``held_out``, and counts for the whole group. Raises :class:`ConfigError`.
     """
     table = _read(address)
     if problem := _problem(table.column_names):
@@ -198,8 +202,21 @@ def read_metadata(address: str) -> VideoMetadata:
         parts = PurePosixPath(row["file"]).parts
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
-        entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None)
-    return VideoMetadata(entries)
+        split = row.get("split") or None
+        if split not in (*get_args(Split), None):
+            raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
+        entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None, split)
+    sides = _sides(entries.values(), address)
+    return VideoMetadata({parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()})
+
+
+def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
+    """The split of each group that has one."""
+    sides: dict[str | None, Split] = {}
+    for one in entries:
+        if one.group and one.split and sides.setdefault(one.group, one.split) != one.split:
+            raise ConfigError(f"clips.metadata: {address} has group '{one.group}' both in train and in held_out")
+    return sides
 
 
 def _problem(columns: list[str]) -> str | None:

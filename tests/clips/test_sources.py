@@ -77,6 +77,13 @@ def test_relative_and_absolute_names_meet(tmp_path: Path, monkeypatch: pytest.Mo
     assert metadata.lookup("b.mp4").group == "ben"
 
 
+def test_a_split_is_that_of_the_whole_group(tmp_path: Path) -> None:
+    rows = ["a.mp4,anna,held_out", "b.mp4,anna,", "c.mp4,,train", "d.mp4,,", "e.mp4,ben,"]
+    (tmp_path / "a.csv").write_text("\n".join(["file,group,split", *rows]))
+    metadata = read_metadata(str(tmp_path / "a.csv"))
+    assert [metadata.lookup(f"{name}.mp4").split for name in "abcde"] == ["held_out", "held_out", "train", None, None]
+
+
 def test_numbers_in_parquet_are_names(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"file": ["a.mp4"], "group": [12]}), tmp_path / "a.parquet")
     assert read_metadata(str(tmp_path / "a.parquet")).lookup("a.mp4").group == "12"
@@ -96,6 +103,8 @@ def test_a_byte_order_mark_and_quotes(tmp_path: Path) -> None:
         ("file,group\n,anna\n", "a row without 'file'"),
         ("file,group\na.mp4,anna,ben\n", "can't be read"),
         ("file,file\na.mp4,b.mp4\n", "column 'file' twice"),
+        ("file,split\na.mp4,test\n", "the split 'test'; it may be: train, held_out"),
+        ("file,group,split\na.mp4,anna,train\nb.mp4,anna,held_out\n", "group 'anna' both in train and in held_out"),
         ("", "can't be read"),
     ],
 )

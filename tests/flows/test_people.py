@@ -38,7 +38,9 @@ class Lists:
 
 SOURCES = [digest_bytes(f"video {number}".encode()) for number in range(6)]
 GROUPS = st.lists(st.sampled_from(["anna", "ben", "carl", ""]), min_size=len(SOURCES), max_size=len(SOURCES))
-ROUNDS = st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), GROUPS), min_size=2, max_size=4)
+SPLITS = st.fixed_dictionaries(dict.fromkeys(["anna", "ben", "carl", ""], st.sampled_from(["train", "held_out", ""])))
+"""What the table says of each group's side."""
+ROUNDS = st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), GROUPS, SPLITS), min_size=2, max_size=4)
 
 
 def cut(folder: Path) -> Results:
@@ -70,15 +72,17 @@ def place() -> Iterator[Path]:
 @settings(deadline=None, max_examples=40)
 @given(rounds=ROUNDS)
 def test_whatever_is_renamed_or_moved_held_out_people_never_train(
-    place: Path, rounds: list[tuple[float, list[str]]]
+    place: Path, rounds: list[tuple[float, list[str], dict[str, str]]]
 ) -> None:
     results, store, state = cut(place), Store(place / "store"), State()
     never: set[str] = set()
-    for number, (share, groups) in enumerate(rounds):
+    for number, (share, groups, sides) in enumerate(rounds):
         table = place / "metadata.csv"
-        table.write_text("file,group\n" + "".join(f"{n}.mp4,{group}\n" for n, group in enumerate(groups)))
+        rows = [f"{n}.mp4,{group},{sides[group]}\n" for n, group in enumerate(groups)]
+        table.write_text("file,group,split\n" + "".join(rows))
         config = fake_config(place, clips__held_out=share, clips__metadata=str(table))
         clips = [named.clip for named in named_clips(config, results)]
+        assert all(sides[group] in (clip.split, "") for group, clip in zip(groups, clips, strict=True))
         items = candidates.items(config, results, Lists(store, state)).items  # type: ignore[arg-type]
         videos = {item.action.inputs["clip"] for item in items}
         trained_on = people_of(clip for clip in clips if clip.video in videos)
