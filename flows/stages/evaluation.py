@@ -24,7 +24,7 @@ from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
 NAME: Final = "evaluation"
-VERSION: Final = 3
+VERSION: Final = 4
 PLACE: Final = "gpu"
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
@@ -128,6 +128,7 @@ def compute(item: Item, bench: Workbench) -> Output:
 
 
 def _generate(item: Item, bench: Workbench) -> Output:
+    from ipa_core.evaluation.drift import velocity_drift
     from ipa_core.generation import candidate_seed, generate
 
     inputs, objects, config = item.action.inputs, bench.store.objects, bench.config
@@ -136,7 +137,11 @@ def _generate(item: Item, bench: Workbench) -> Output:
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     count = config.evaluation.per_clip
     seeds = [candidate_seed(inputs["clip"], k, config.candidates.seed) for k in range(count)]
-    generated = generate(model, condition(model, item, bench), seeds, config.candidates, bench.progress)
+    conditioning = condition(model, item, bench)
+    generated = generate(model, conditioning, seeds, config.candidates, bench.progress)
+    drift = 0.0
+    if "lora" in inputs:
+        drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
     found: list[ClipResult] = []
     outputs: dict[str, bytes] = {}
     for k, seed in enumerate(seeds):
@@ -152,6 +157,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 model="aligned" if "lora" in inputs else "base",
                 metrics=video_metrics(video, truth, pose),
                 score=scored.score.model_copy(update={"hands": ()}),
+                drift=drift,
                 **{
                     name: bench.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)

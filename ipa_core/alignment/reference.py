@@ -8,9 +8,7 @@ a supervised one costs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,26 +16,14 @@ from torch import Tensor
 from ipa_core.alignment.batch import Batch, Example, collate, velocity_error, velocity_squared_error
 from ipa_core.alignment.halo import SquaredError
 from ipa_core.config import AlignmentConfig
+from ipa_core.models.adapter import adapter_off
 from ipa_core.models.animation import AnimationModel
 from ipa_core.records import Digest, Record, ReferenceErrors
 
 
-@contextmanager
-def adapter_off(transformer: torch.nn.Module) -> Iterator[None]:
-    """Within the block the transformer is the base model. Switching also freezes the adapter, and is always undone."""
-    switch = cast(Any, transformer)
-    switch.disable_adapters()
-    try:
-        yield
-    finally:
-        switch.enable_adapters()
-
-
 def reference_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     """e_ref ``[B]``, without gradient: computed as e_theta is, so that the two are equal before the first step."""
-    # Several processes may have wrapped it (DistributedDataParallel).
-    transformer = getattr(model.transformer, "module", model.transformer)
-    with adapter_off(transformer), torch.no_grad():
+    with adapter_off(model.transformer), torch.no_grad():
         return velocity_error(model, batch, config)
 
 

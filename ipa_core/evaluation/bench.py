@@ -27,6 +27,8 @@ class ClipResult(Record):
     model: Model
     metrics: VideoMetrics
     score: HandScore
+    drift: float = 0.0
+    """See `ipa_core.evaluation.drift`; 0 for the base."""
     fvd: FeaturePair | None = None
     """``None``: no extractor configured."""
     fid_vid: FeaturePair | None = None
@@ -82,6 +84,8 @@ class Comparison(Record):
     unscorable_base: int
     """Of the pairs: videos without a hand score."""
     unscorable_aligned: int
+    drift: float | None
+    """Of the aligned model from its base, mean over the pairs; see `ipa_core.evaluation.drift`."""
     verdict: Verdict
     """On the hand score: ``better`` or ``worse`` only where the interval leaves zero out."""
     sentence: str
@@ -140,6 +144,7 @@ def compare(
         unpaired=len(first.keys() ^ second.keys()),
         unscorable_base=sum(one.score.score is None for one, _ in pairs),
         unscorable_aligned=sum(other.score.score is None for _, other in pairs),
+        drift=_mean(np.array([other.drift for _, other in pairs])),
         verdict=verdict,
         sentence=_sentence(metrics[0], verdict, against),
     )

@@ -164,7 +164,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, signed=_signed, percent=_percent, jpeg=_jpeg)
+    environment.filters.update(number=_number, signed=_signed, percent=_percent, percent1=_percent1, jpeg=_jpeg)
     return environment.get_template("report.html.j2")
 
 
@@ -178,6 +178,10 @@ def _signed(value: float | None, digits: int = 3) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.0%}"
+
+
+def _percent1(value: float) -> str:
+    return f"{value:.1%}"
 
 
 def _jpeg(picture: bytes) -> str:

@@ -15,8 +15,8 @@ from ipa_core.alignment.lora import (
     lora_parameters,
     lora_to_bytes,
 )
-from ipa_core.alignment.reference import adapter_off
 from ipa_core.config import AlignmentConfig
+from ipa_core.models.adapter import adapter_off
 from ipa_core.models.wan_vace import WanVACEModel
 
 CONFIG = AlignmentConfig(rank=4, alpha=8, dtype="float32")

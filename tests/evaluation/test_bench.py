@@ -135,3 +135,9 @@ def test_golden_comparison() -> None:
     assert hands.difference_interval is not None
     assert hands.difference_interval.low == pytest.approx(0.051785, abs=1e-6)
     assert hands.difference_interval.high == pytest.approx(0.193069, abs=1e-6)
+
+
+def test_drift_is_that_of_the_aligned_model() -> None:
+    base, aligned = paired(2, gain=0.1)
+    moved = [one.model_copy(update={"drift": drift}) for one, drift in zip(aligned, [0.1, 0.2, 0.3, 0.4], strict=True)]
+    assert compare(base, moved, bootstrap=10).drift == 0.25

@@ -1,0 +1,24 @@
+"""The pretrained model itself, whatever adapter its transformer carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+
+
+@contextmanager
+def adapter_off(transformer: torch.nn.Module) -> Iterator[None]:
+    """Within the block the transformer is the base model. Switching also freezes the adapter, and is always undone."""
+    # Several processes may have wrapped it (DistributedDataParallel).
+    switch = cast(Any, getattr(transformer, "module", transformer))
+    if not getattr(switch, "_hf_peft_config_loaded", False):
+        yield
+        return
+    switch.disable_adapters()
+    try:
+        yield
+    finally:
+        switch.enable_adapters()
