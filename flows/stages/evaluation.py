@@ -18,7 +18,7 @@ from flows.stages.poses import posed_clips
 from flows.workbench import Workbench
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
-from ipa_core.evaluation.bench import Model
+from ipa_core.evaluation.bench import Model, hands_found
 from ipa_core.records import PoseSequence
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
@@ -157,6 +157,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 model="aligned" if "lora" in inputs else "base",
                 metrics=video_metrics(video, truth, pose),
                 score=scored.score.model_copy(update={"hands": ()}),
+                hands_found=hands_found(scored.score),
                 drift=drift,
                 **{
                     name: bench.features(extractor).pair(video, truth)

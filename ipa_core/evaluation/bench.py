@@ -14,6 +14,8 @@ from ipa_core.evaluation.features import FeaturePair, FrechetComparison, compare
 from ipa_core.evaluation.metrics import VideoMetrics
 from ipa_core.records import HandScore, Record
 
+FOUND: Final = 0.5
+"""Confidence from which on a hand counts as found."""
 Model = Literal["base", "aligned", "champion"]
 """``aligned`` is the adapter under test, ``champion`` the one it is compared with besides the base model."""
 Verdict = Literal["better", "no difference shown", "worse", "nothing to compare"]
@@ -27,6 +29,8 @@ class ClipResult(Record):
     model: Model
     metrics: VideoMetrics
     score: HandScore
+    hands_found: float | None = None
+    """Share of the scored (frame, hand) pairs in which the extractor is more sure than not of the hand, in [0, 1]."""
     drift: float = 0.0
     """See `ipa_core.evaluation.drift`; 0 for the base."""
     fvd: FeaturePair | None = None
@@ -92,6 +96,12 @@ class Comparison(Record):
     """The verdict with its numbers, for people."""
 
 
+def hands_found(score: HandScore) -> float | None:
+    """See :attr:`ClipResult.hands_found`; ``score`` with its single frames."""
+    scored = [hand.confidence >= FOUND for hand in score.hands if hand.unscorable is None]
+    return round(sum(scored) / len(scored), 6) if scored else None
+
+
 @dataclass(frozen=True)
 class Metric:
     name: str
@@ -103,6 +113,7 @@ class Metric:
 METRICS: Final = (
     Metric("hand_score", "hand score", lambda result: result.score.score),
     Metric("confidence", "hand confidence", lambda result: result.score.components.confidence),
+    Metric("hands_found", "hands found", lambda result: result.hands_found),
     Metric("pck", "PCK to the driving hand", lambda result: result.score.components.pck),
     Metric("error", "normalised hand error", lambda result: result.score.components.error, False),
     Metric("bone_consistency", "bone consistency", lambda result: result.score.components.bone_consistency),

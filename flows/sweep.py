@@ -1,0 +1,242 @@
+"""`ipa sweep`: many trainings through the same cached pipeline, evaluated on the same clips, in one table.
+
+An arm is the sweep's run config with some settings changed. Arms share every stage whose keys don't hold what they
+change: a sweep over beta pays for candidates, scores and reference errors once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from flows.components import Components
+from flows.crew import LocalCrew
+from flows.progress import Progress, span
+from flows.runner import Runner, Scope
+from flows.stage import Results, RunStopped
+from flows.stages import evaluation
+from flows.stages.finetune import lora_digest
+from flows.workbench import provenance
+from ipa_core.config import Config, ConfigError, PositiveInt, RunConfig, load_config
+from ipa_core.evaluation.bench import ClipResult
+from ipa_core.evaluation.page import Page, Section, Table
+from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_sections, sweep_table
+from storage import Store
+
+
+class ArmConfig(Config):
+    """One way to train."""
+
+    name: str
+    section: str = "Arms"
+    """Heading under which the table has it."""
+    set: tuple[str, ...] = ()
+    """What it changes, as ``alignment.beta=20``."""
+    seeds: PositiveInt | None = None
+    """It is trained with the first so many of the sweep's seeds; None: with all."""
+
+
+class TableConfig(Config):
+    """A table to be shown beside, such as a paper's."""
+
+    about: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class SweepConfig(Config):
+    """An experiment. ``configs/paper-ablation.yaml`` is one."""
+
+    name: str
+    about: str = ""
+    """What is asked; the first paragraph of the page."""
+    run: str
+    """The run config that all arms start from; relative to the sweep's file."""
+    seeds: tuple[int, ...] = (0,)
+    """``alignment.seed`` of the trainings of each arm."""
+    arms: tuple[ArmConfig, ...]
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Pairs of arms, the one that is expected to be better first."""
+    beside: TableConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SweepConfig:
+        names = [arm.name for arm in self.arms]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two arms are called '{name}'")
+        for name in {name for pair in self.contrasts for name in pair}:
+            if name not in names:
+                raise ValueError(f"contrasts: there is no arm '{name}'")
+        return self
+
+
+def load_sweep(path: Path) -> SweepConfig:
+    """Raises :class:`ConfigError`."""
+    try:
+        found = SweepConfig.model_validate(yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no sweep config {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+    return found.model_copy(update={"run": str(path.resolve().parent / found.run)})
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found. seconds: of this command; item_seconds: what all items of the table took when they were
+    computed, today or before."""
+
+    table: SweepTable
+    arms: tuple[Arm, ...]
+    computed: int
+    cached: int
+    seconds: float
+    item_seconds: float
+
+
+def run_sweep(sweep: SweepConfig, store: Store, components: Components, overrides: Sequence[str] = ()) -> Swept:
+    """Run all arms, one after the other. An arm that can't go on is in the table with its sentence.
+
+    Raises :class:`ConfigError` for an arm whose settings are wrong, before anything is computed, and
+    :class:`RunStopped` where no arm came to its end or an arm was compared with another base model.
+    """
+    started = time.perf_counter()
+    trainings = [
+        (arm, seed, load_config(Path(sweep.run), [*overrides, *arm.set, f"alignment.seed={seed}"]))
+        for arm in sweep.arms
+        for seed in sweep.seeds[: arm.seeds]
+    ]
+    tally = _Tally(store, components)
+    runs: dict[str, list[Run]] = {arm.name: [] for arm in sweep.arms}
+    troubles: dict[str, str] = {}
+    for number, (arm, seed, config) in enumerate(trainings):
+        left = "" if number == 0 else f", about {_left(started, number, len(trainings))} left"
+        print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
+        try:
+            runs[arm.name].append(tally.train(config))
+        except RunStopped as stop:
+            troubles[arm.name] = f"seed {seed}: {stop}"
+            print(f"{arm.name}, {troubles[arm.name]}", file=sys.stderr)
+    if tally.base is None:
+        raise RunStopped(f"no arm came to its end; the first: {next(iter(troubles.values()))}")
+    arms = tuple(
+        Arm(
+            name=arm.name,
+            section=arm.section,
+            settings=arm.set,
+            runs=tuple(runs[arm.name]),
+            trouble=troubles.get(arm.name),
+        )
+        for arm in sweep.arms
+    )
+    return Swept(
+        table=sweep_table(sweep.name, tally.base, arms, sweep.contrasts),
+        arms=arms,
+        computed=tally.computed,
+        cached=tally.cached,
+        seconds=time.perf_counter() - started,
+        item_seconds=sum(tally.seconds.values()),
+    )
+
+
+class _Tally:
+    """Runs trainings and keeps what they share."""
+
+    def __init__(self, store: Store, components: Components) -> None:
+        self._store = store
+        self._components = components
+        self.base: tuple[ClipResult, ...] | None = None
+        self.computed = self.cached = 0
+        self.seconds: dict[str, float] = {}
+        """Of each item, by key."""
+
+    def train(self, config: RunConfig) -> Run:
+        progress = Progress()
+        crew = LocalCrew(self._store, config, self._components, progress.part)
+        runner = Runner(self._store, config, self._components, progress, crew)
+        try:
+            runner.run(Scope())
+        finally:
+            runner.close()
+            self._count(runner.results)
+        rows = evaluation.clip_results(runner.results)
+        base = tuple(row for row in rows if row.model == "base")
+        if self.base is None:
+            self.base = base
+        elif base != self.base:
+            raise RunStopped(
+                "this arm is evaluated against another base model, other clips or other noise than those before; "
+                "arms of a sweep may differ in selection, shards and alignment"
+            )
+        finetune, lora = runner.results.one("finetune"), lora_digest(runner.results)
+        assert finetune is not None and lora is not None  # The evaluation needed them.
+        return Run(
+            seed=config.alignment.seed,
+            lora=lora,
+            samples=finetune[1].record["samples"],
+            steps=finetune[1].record["steps"],
+            results=tuple(row for row in rows if row.model == "aligned"),
+        )
+
+    def _count(self, results: Results) -> None:
+        for entries in results.values():
+            for entry in entries:
+                self.computed += entry.status == "computed"
+                self.cached += entry.status == "cached"
+                if entry.result is not None:
+                    self.seconds[entry.result.key] = entry.result.provenance.get("seconds", 0.0)
+
+
+def _left(started: float, done: int, total: int) -> str:
+    return span((time.perf_counter() - started) / done * (total - done))
+
+
+def sweep_page(sweep: SweepConfig, swept: Swept, command: str) -> Page:
+    """For people: what was asked, what was found, and with what."""
+    table = swept.table
+    asked = Section(
+        "",
+        (
+            *([sweep.about] if sweep.about else []),
+            f"{table.clips} held-out clips, {table.videos} videos of each model with the same noise; training seeds "
+            f"{', '.join(map(str, sweep.seeds))}. Written by `{command}`.",
+        ),
+    )
+    beside = (
+        []
+        if sweep.beside is None
+        else [Section("Beside it", (sweep.beside.about, Table(sweep.beside.columns, sweep.beside.rows)))]
+    )
+    return Page(sweep.name, (asked, *sweep_sections(table), *beside, _made_with(swept)))
+
+
+def _made_with(swept: Swept) -> Section:
+    libraries = ", ".join(f"{name} {value}" for name, value in provenance().items() if name != "machine")
+    rows = [(f"{arm.name}, seed {run.seed}", run.lora) for arm in swept.arms for run in arm.runs]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    sentence = (
+        f"{today}, {machine()}; {libraries}. This command took {span(swept.seconds)} ({swept.computed:,} items "
+        f"computed, {swept.cached:,} cached); to compute all items of the table takes {span(swept.item_seconds)}."
+    )
+    return Section("Made with", (sentence, Table(("training", "blake3 of its LoRA"), tuple(rows))))
+
+
+def machine() -> str:
+    """In words: processor and cores."""
+    cpuinfo = Path("/proc/cpuinfo")  # Only Linux tells the processor's name there, and Python's platform does not.
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor() or platform.machine()}"

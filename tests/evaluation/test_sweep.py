@@ -1,0 +1,104 @@
+"""Arms of an experiment against the base and each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipa_core.evaluation.bench import METRICS, ClipResult
+from ipa_core.evaluation.sweep import Arm, Run, difference, sweep_sections, sweep_table
+from tests.evaluation.material import result
+
+HAND_SCORE = METRICS[0]
+CLIPS = [f"clip {number}" for number in range(12)]
+
+
+def videos(model: str, gain: float = 0.0, noise: float = 0.0, seed: int = 0) -> tuple[ClipResult, ...]:
+    """Two videos of each clip."""
+    draws = np.random.default_rng(seed).normal(0, 1, (len(CLIPS), 2))
+    return tuple(
+        result(clip, k, model, 0.3 + 0.01 * place + gain + noise * draws[place, k])
+        for place, clip in enumerate(CLIPS)
+        for k in range(2)
+    )
+
+
+def arm(name: str, *gains: float, noise: float = 0.0) -> Arm:
+    """A run for each gain."""
+    runs = tuple(
+        Run(seed=seed, lora="0" * 64, samples=8, steps=4, results=videos("aligned", gain, noise, seed))
+        for seed, gain in enumerate(gains)
+    )
+    return Arm(name=name, section="Main", settings=(), runs=runs)
+
+
+BASE = videos("base")
+
+
+def test_a_gain_is_the_mean_over_clips_and_training_seeds() -> None:
+    row = sweep_table("t", BASE, [arm("a", 0.1, 0.2)], [], bootstrap=50).rows[0]
+    found = row.against_base["hand_score"]
+    assert found.mean == pytest.approx(0.15)
+    assert row.means["hand_score"] == pytest.approx(0.3 + 0.055 + 0.15)
+
+
+def test_the_interval_covers_what_training_seeds_disagree_on() -> None:
+    alike = sweep_table("t", BASE, [arm("a", 0.1, 0.1, 0.1)], [], bootstrap=500).rows[0].against_base["hand_score"]
+    apart = sweep_table("t", BASE, [arm("a", 0.0, 0.1, 0.2)], [], bootstrap=500).rows[0].against_base["hand_score"]
+    assert alike.interval is not None and apart.interval is not None
+    assert alike.interval.high - alike.interval.low < 1e-6
+    assert apart.interval.low == 0.0
+    assert apart.interval.high == pytest.approx(0.2)
+
+
+def test_the_interval_covers_what_clips_disagree_on() -> None:
+    """As wide as theory says: normal with the clips' standard error."""
+    pairs = [(BASE, videos("aligned", 0.1, noise=0.05, seed=3))]
+    found = difference(HAND_SCORE, pairs, 4000)
+    assert found is not None and found.interval is not None
+    gains = np.array([new.score.score - old.score.score for old, new in zip(*pairs[0], strict=True)]).reshape(-1, 2)
+    error = gains.mean(axis=1).std(ddof=0) / len(gains) ** 0.5
+    assert found.interval.high - found.interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_one_clip_gives_no_interval() -> None:
+    first = [(BASE[:2], videos("aligned", 0.1)[:2])]
+    found = difference(HAND_SCORE, first, 50)
+    assert found is not None
+    assert (found.interval, found.win_rate_interval) == (None, None)
+
+
+def test_less_of_an_error_is_a_gain() -> None:
+    error = next(metric for metric in METRICS if metric.name == "error")
+    score = BASE[0].score
+    worse = BASE[0].model_copy(
+        update={"score": score.model_copy(update={"components": score.components.model_copy(update={"error": 9.0})})}
+    )
+    found = difference(error, [([worse], [BASE[0]])], 10)
+    assert found is not None
+    assert found.mean > 0 and found.win_rate == 1
+
+
+def test_arms_are_paired_by_training_seed() -> None:
+    """The seed's own luck, which both have, is no difference between them."""
+    table = sweep_table("t", BASE, [arm("a", 0.0, 0.5), arm("b", 0.1, 0.6)], [("b", "a")], bootstrap=200)
+    found = table.contrasts[0].differences["hand_score"]
+    assert found.mean == pytest.approx(0.1)
+    assert found.interval is not None and found.interval.low == pytest.approx(0.1)
+    assert found.win_rate == 1
+
+
+def test_a_contrast_without_runs_is_left_out() -> None:
+    failed = Arm(name="b", section="Main", settings=(), runs=(), trouble="seed 0: it failed")
+    table = sweep_table("t", BASE, [arm("a", 0.1), failed], [("a", "b")], bootstrap=10)
+    assert table.contrasts == ()
+    assert table.rows[1].trouble == "seed 0: it failed"
+
+
+def test_the_page_names_arms_and_troubles() -> None:
+    failed = Arm(name="b", section="Main", settings=(), runs=(), trouble="seed 0: it failed")
+    table = sweep_table("t", BASE, [arm("a", 0.1), failed], [], bootstrap=10)
+    means, against, _ = sweep_sections(table)
+    assert [row[0] for row in means.blocks[0].rows] == ["base", "a", "b"]  # type: ignore[union-attr]
+    assert means.blocks[1] == "b: seed 0: it failed"
+    assert [row[0] for row in against.blocks[1].rows] == ["a"]  # type: ignore[union-attr]

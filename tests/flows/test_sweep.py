@@ -1,0 +1,98 @@
+"""Many trainings through one store."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.sweep import Swept, load_sweep, run_sweep, sweep_page
+from ipa_core.config import ConfigError
+from storage import Store
+from tests.fakes import FAKES, fake_config
+
+ARMS = [
+    {"name": "IPA"},
+    {"name": "SFT", "set": ["alignment.method=sft"]},
+    {"name": "impossible", "set": ["selection.threshold=1.0"], "seeds": 1},
+]
+
+
+def write_sweep(folder: Path, **changes: object) -> Path:
+    (folder / "run.yaml").write_text(yaml.safe_dump(fake_config(folder).model_dump(mode="json")))
+    tree = {"name": "small", "run": "run.yaml", "seeds": [0, 1], "arms": ARMS, "contrasts": [["IPA", "SFT"]]}
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished run, for all tests here."""
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("sweep") / "run"))
+
+
+@pytest.fixture(scope="module")
+def swept(place: Path) -> Swept:
+    return run_sweep(load_sweep(write_sweep(place)), Store(place / "store"), FAKES)
+
+
+def test_each_arm_is_trained_with_each_seed(swept: Swept) -> None:
+    assert [(row.name, row.seeds) for row in swept.table.rows] == [("IPA", 2), ("SFT", 2), ("impossible", 0)]
+    assert len({run.lora for arm in swept.arms for run in arm.runs}) == 4
+
+
+def test_what_arms_share_is_computed_once(swept: Swept, place: Path) -> None:
+    """Of the finished run, seed 0 of IPA is all there. Seed 1 has other draws; SFT has no reference."""
+    store = Store(place / "store")
+    evaluated = len([one for one in store.actions.all("evaluation") if "clip" in one.action.inputs])
+    clips = swept.table.clips
+    assert evaluated == clips * (1 + 4)
+    assert len(list(store.actions.all("finetune"))) == 4
+
+
+def test_an_arm_that_fails_is_in_the_table_with_its_sentence(swept: Swept) -> None:
+    trouble = swept.table.rows[2].trouble
+    assert trouble is not None and re.match(r"seed 0: none of \d+ candidates was kept", trouble)
+
+
+def test_again_nothing_is_computed(swept: Swept, place: Path) -> None:
+    again = run_sweep(load_sweep(write_sweep(place)), Store(place / "store"), FAKES)
+    assert (again.computed, again.table) == (0, swept.table)
+
+
+def test_the_page_says_what_it_was_made_with(swept: Swept, place: Path) -> None:
+    text = sweep_page(load_sweep(write_sweep(place)), swept, "ipa sweep sweep.yaml").markdown()
+    assert all(run.lora in text for arm in swept.arms for run in arm.runs)
+    assert "Written by `ipa sweep sweep.yaml`." in text
+    assert "| IPA − SFT |" in text
+
+
+def test_arms_with_another_base_are_refused(place: Path) -> None:
+    arms = [{"name": "a"}, {"name": "b", "set": ["candidates.seed=5"]}]
+    path = write_sweep(place, arms=arms, seeds=[0], contrasts=[])
+    found = run_sweep(load_sweep(path), Store(place / "store"), FAKES)
+    assert "another base model" in str(found.table.rows[1].trouble)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"arms": [{"name": "a"}, {"name": "a"}], "contrasts": []}, "two arms are called 'a'"),
+        ({"contrasts": [["IPA", "DPO"]]}, "there is no arm 'DPO'"),
+        ({"arm": []}, "arm: Extra inputs are not permitted"),
+    ],
+)
+def test_a_sweep_that_can_not_be_used(place: Path, changes: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load_sweep(write_sweep(place, **changes))
+
+
+def test_a_wrong_setting_is_said_before_anything_is_computed(place: Path) -> None:
+    path = write_sweep(place, arms=[{"name": "a"}, {"name": "b", "set": ["alignment.betta=1"]}], contrasts=[])
+    with pytest.raises(ConfigError, match=r"alignment\.betta"):
+        run_sweep(load_sweep(path), Store(place / "other store"), FAKES)
+    assert not (place / "other store" / "actions").exists()
