@@ -1,4 +1,4 @@
-"""`ipa score`: how the hand score is made. Both commands render people, so they need the extra [synthetic]."""
+"""`ipa score`: how the hand score is made, for which people are rendered (extra [synthetic]), and what it can tell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from ipa_core.config import ConfigError
 
-score_app = typer.Typer(no_args_is_help=True, help="How the hand score is made: fit its coefficients.")
+score_app = typer.Typer(no_args_is_help=True, help="How the hand score is made, and what it can tell.")
 
 Folder = Annotated[Path, typer.Option(help="Measurements are kept here; the same command goes on where it was.")]
 Output = Annotated[Path | None, typer.Option(help="Default: the packaged file.", show_default=False)]
@@ -60,6 +60,27 @@ def train(
 
     train_fingers(folder / "crops", output or FINGER_WEIGHTS, subjects=people, steps=steps, processes=processes)
     print(output or FINGER_WEIGHTS)
+
+
+@score_app.command()
+def reliability(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with scores.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Coefficients of the hand score; default: the packaged.", show_default=False)
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Which measures tell the candidates of one clip apart, on a run's candidates. Needs no extra."""
+    from dataclasses import asdict
+
+    from flows.score_reliability import reliability_table, run_reliability
+    from flows.store import open_store
+    from ipa_core.scoring import QualityModel
+
+    found = run_reliability(open_store(), run_id, QualityModel.load(model) if model else None)
+    print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
 
 
 def _prepare() -> None:

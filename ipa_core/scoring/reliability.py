@@ -1,0 +1,106 @@
+"""Can a measure tell candidates of one clip apart? Preference can only teach what varies between them, and a measure
+can only select what it measures twice alike.
+
+Both questions are about the model, the conditioning and the measure together, so they are asked of a run's candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One candidate. whole: over all frames; even, odd: over every second one. ``None``: nothing measured."""
+
+    clip: str
+    whole: float | None
+    even: float | None
+    odd: float | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of one measure over the candidates of several clips.
+
+    within_share: share of the variance that lies between candidates of one clip, in [0, 1] (one-way random effects).
+    split_half: correlation of even with odd frames, both as differences from their clip's mean, stepped up to the whole
+    length (Spearman, Brown, 1910), in [-1, 1]. interval: 95 %, clips drawn again. None: too few candidates, or no
+    spread.
+    """
+
+    candidates: int
+    clips: int
+    mean: float | None
+    within_share: float | None
+    split_half: float | None
+    interval: tuple[float, float] | None
+
+
+def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliability:
+    """Clips with fewer than two candidates tell nothing and are left out."""
+    whole: dict[str, list[float]] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for one in measured:
+        if one.whole is not None:
+            whole.setdefault(one.clip, []).append(one.whole)
+        if one.even is not None and one.odd is not None:
+            pairs.setdefault(one.clip, []).append((one.even, one.odd))
+    centred = [np.array(values) - np.mean(values, axis=0) for values in pairs.values() if len(values) > 1]
+    groups = [np.array(values) for values in whole.values() if len(values) > 1]
+    return Reliability(
+        candidates=sum(len(values) for values in groups),
+        clips=len(groups),
+        mean=round(float(np.mean(np.concatenate(groups))), 6) if groups else None,
+        within_share=_within_share(groups),
+        split_half=_split_half(centred),
+        interval=_interval(centred, resamples),
+    )
+
+
+def _within_share(groups: Sequence[Floats]) -> float | None:
+    """sigma_w^2 / (sigma_w^2 + sigma_b^2), both by the method of moments; a negative sigma_b^2 counts as 0."""
+    count = sum(len(values) for values in groups)
+    if len(groups) < 2:
+        return None
+    means = np.array([values.mean() for values in groups])
+    sizes = np.array([len(values) for values in groups], float)
+    grand = float(sizes @ means / count)
+    within = sum(float(((values - values.mean()) ** 2).sum()) for values in groups) / (count - len(groups))
+    between = float(sizes @ (means - grand) ** 2) / (len(groups) - 1)
+    typical = (count - float(sizes @ sizes) / count) / (len(groups) - 1)
+    total = within + max(0.0, (between - within) / typical)
+    return round(within / total, 6) if total > 0 else None
+
+
+def _split_half(centred: Sequence[Floats]) -> float | None:
+    if not centred:
+        return None
+    even, odd = np.concatenate(centred).T
+    lengths = float(np.sqrt((even @ even) * (odd @ odd)))
+    if lengths == 0:
+        return None
+    return round(_stepped_up(float(even @ odd) / lengths), 6)
+
+
+def _stepped_up(correlation: float) -> float:
+    """Spearman-Brown for twice the length; a negative correlation says that nothing is measured, and stays."""
+    return 2 * correlation / (1 + correlation) if correlation > 0 else correlation
+
+
+def _interval(centred: Sequence[Floats], resamples: int) -> tuple[float, float] | None:
+    if len(centred) < 2 or _split_half(centred) is None:
+        return None
+    # Sums of squares and products by clip: a resample only adds them.
+    sums = np.array([[c[:, 0] @ c[:, 0], c[:, 1] @ c[:, 1], c[:, 0] @ c[:, 1]] for c in centred])
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples) @ sums
+    usable = drawn[(drawn[:, 0] > 0) & (drawn[:, 1] > 0)]
+    found = [_stepped_up(float(product / np.sqrt(one * other))) for one, other, product in usable]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return round(float(low), 6), round(float(high), 6)
