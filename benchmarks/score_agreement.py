@@ -25,10 +25,9 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows.review.queue import Reviewable, open_queue
-from ipa_core.evaluation.metrics import video_metrics
-from ipa_core.keypoints import HANDS
+from ipa_core.evaluation.metrics import keypoint_error, video_metrics
+from ipa_core.masks import hand_mask
 from ipa_core.records import PoseSequence
-from ipa_core.scoring.measures import hand_size
 from ipa_core.synthetic.dataset import clip_seed
 from ipa_core.synthetic.performers import performer_named
 from ipa_core.synthetic.render import RenderedClip, render_clip
@@ -72,7 +71,7 @@ def main() -> None:
 def judged(one: Reviewable, store: Store) -> Row:
     read = store.objects.get
     video, truth = decode_video(read(one.candidate.video)), decode_video(read(one.driving))
-    metrics = video_metrics(video, truth, PoseSequence.from_bytes(read(one.pose)))
+    metrics = video_metrics(video, truth, hand_mask(PoseSequence.from_bytes(read(one.pose))))
     found = PoseSequence.from_bytes(read(one.found)) if one.found else None
     exact = exact_points(one.name, truth)
     return Row(
@@ -84,19 +83,6 @@ def judged(one: Reviewable, store: Store) -> Row:
             "- exact keypoint error": -keypoint_error(found, exact),
         },
     )
-
-
-def keypoint_error(found: PoseSequence | None, exact: np.ndarray) -> float:
-    errors = []
-    for part in HANDS.values():
-        points = exact[:, part].astype(np.float64)
-        distance = np.full(len(points), 1.0)
-        if found is not None:
-            there = (found.confidence[:, part] > 0).all(axis=1)
-            away = np.linalg.norm(found.keypoints[:, part] - points, axis=2).mean(axis=1) / hand_size(points)
-            distance = np.where(there, np.minimum(away, 1.0), 1.0)
-        errors.append(distance)
-    return float(np.mean(errors))
 
 
 def exact_points(name: str, truth: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.cli_bench import sweep
+from flows.cli_bench import bench, sweep
 from flows.cli_models import models_app
 from flows.cli_review import review_app
 from flows.cli_score import score_app
@@ -32,6 +32,7 @@ app.add_typer(store_app, name="store")
 app.add_typer(models_app, name="models")
 app.add_typer(score_app, name="score")
 app.add_typer(review_app, name="review")
+app.command()(bench)
 app.command()(sweep)
 
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]

@@ -1,4 +1,4 @@
-"""`ipa sweep`: experiments on how to train."""
+"""`ipa bench` and `ipa sweep`: how good a model's hands are, and experiments on how to train."""
 
 from __future__ import annotations
 
@@ -10,16 +10,49 @@ from typing import Annotated
 
 import typer
 
+BENCH = Path(__file__).resolve().parent.parent / "configs" / "bench.yaml"
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the config.", show_default=False),
+]
+
+
+def bench(
+    model: Annotated[
+        str | None, typer.Argument(help="Pipeline folder or hub id; default: the config's.", show_default=False)
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="Folder of a LoRA (a run's `lora`), to be compared.", show_default=False)
+    ] = None,
+    config: Annotated[Path, typer.Option(help="Run config that names the bench and says how to generate.")] = BENCH,
+    set_: Overrides = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """A model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
+    from flows.bench import bench_table, run_bench
+    from flows.components import Components
+    from flows.store import open_store
+    from flows.training import LORA
+    from ipa_core.config import ConfigError, load_config
+
+    path = Path(model).resolve() if model and Path(model).exists() else model
+    settings = load_config(config, [*(set_ or []), *([f"candidates.model.path={path}"] if path else [])])
+    weights = None
+    if lora is not None:
+        file = lora / LORA if lora.is_dir() else lora
+        if not file.is_file():
+            raise ConfigError(f"--lora: there is no {file}")
+        weights = file.read_bytes()
+    report = run_bench(settings, open_store(settings.execution), Components(), weights)
+    print(report.model_dump_json() if json_ else bench_table(report))
+
 
 def sweep(
     config: Annotated[Path, typer.Argument(help="A sweep, such as configs/paper-ablation.yaml.", show_default=False)],
     output: Annotated[
         Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field in all arms.", show_default=False),
-    ] = None,
+    set_: Overrides = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""

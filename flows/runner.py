@@ -57,7 +57,7 @@ class Runner:
         self.results = Results()
         self.dropped: list[Drop] = []
         self.seconds: dict[StageName, float] = {}
-        self._inputs = RunInputs(store, config, components)
+        self.inputs = RunInputs(store, config, components)
         self._progress = progress
         self._crew = crew
         self._dispatcher = Dispatcher(store, crew, config.execution.batch_minutes)
@@ -75,6 +75,10 @@ class Runner:
             except UpstreamChanged as again:
                 raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
 
+    def items(self, stage: Stage, items: list[Item]) -> list[ItemResult]:
+        """Items of a stage beside the run's own, looked up or computed; what they were made from is in ``results``."""
+        return self._wave(stage, items, Scope())
+
     def close(self) -> None:
         self._crew.close()
         self.store.digests.save()
@@ -91,7 +95,7 @@ class Runner:
         self.results[stage.NAME] = entries
         try:
             for wave in stage.WAVES:
-                found = wave(self.config, self.results, self._inputs)
+                found = wave(self.config, self.results, self.inputs)
                 self.dropped += found.dropped
                 entries += self._wave(stage, list(found.items), scope)
         finally:

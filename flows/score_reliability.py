@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from pydantic import TypeAdapter
 
 from flows.runs import RunFolder, runs
 from ipa_core.config import ConfigError
 from ipa_core.evaluation.metrics import video_metrics
+from ipa_core.masks import hand_mask
 from ipa_core.records import HandMeasures, PoseSequence
 from ipa_core.scoring import QualityModel, quality
 from ipa_core.scoring.reliability import Measured, Reliability, reliability
@@ -69,13 +69,9 @@ def _mean(hands: Sequence[HandMeasures], name: str) -> float | None:
 def _against_truth(store: Store, result: ActionResult) -> dict[str, tuple[float | None, float | None, float | None]]:
     inputs, read = result.action.inputs, store.objects.get
     video, truth = decode_video(read(inputs["candidate"])), decode_video(read(inputs["driving"]))
-    pose = PoseSequence.from_bytes(read(inputs["pose"]))
+    masks = hand_mask(PoseSequence.from_bytes(read(inputs["pose"])))
     parts = [
-        video_metrics(
-            video[start::step],
-            truth[start::step],
-            replace(pose, keypoints=pose.keypoints[start::step], confidence=pose.confidence[start::step]),
-        )
+        video_metrics(video[start::step], truth[start::step], masks[start::step])
         for start, step in ((0, 1), (0, 2), (1, 2))
     ]
     psnr, ssim = [part.psnr_hand for part in parts], [part.ssim_hand for part in parts]

@@ -19,6 +19,7 @@ from flows.workbench import Workbench
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
 from ipa_core.evaluation.bench import Model, hands_found
+from ipa_core.masks import hand_mask
 from ipa_core.records import PoseSequence
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
@@ -46,7 +47,7 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
                 run = trained_on[named.clip.group]
                 dropped.append(Drop(NAME, named.name, f"the {model} model's training saw this performer in run {run}"))
             else:
-                found.append(_clip_item(config, inputs, named, pose, model, lora, parents))
+                found.append(clip_item(config, inputs, named, pose, model, lora, parents))
     return StageItems(tuple(found), tuple(dropped))
 
 
@@ -64,7 +65,7 @@ def _trained_on(lora: str | None, config: RunConfig, results: Results, inputs: I
     return seen_people((named.clip for named in named_clips(config, results)), seen) if seen else {}
 
 
-def _clip_item(
+def clip_item(
     config: RunConfig,
     inputs: Inputs,
     named: NamedClip,
@@ -135,6 +136,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
     model = bench.model(inputs.get("lora"))
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
+    hands = hand_mask(pose)
     count = config.evaluation.per_clip
     seeds = [candidate_seed(inputs["clip"], k, config.candidates.seed) for k in range(count)]
     conditioning = condition(model, item, bench)
@@ -155,7 +157,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 clip_id=item.action.config["clip_id"],
                 seed=seed,
                 model="aligned" if "lora" in inputs else "base",
-                metrics=video_metrics(video, truth, pose),
+                metrics=video_metrics(video, truth, hands),
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from ipa_core.masks import hand_mask
+from ipa_core.keypoints import HANDS
 from ipa_core.records import PoseSequence, Record
 
 PSNR_CEILING = 100.0
@@ -28,19 +28,18 @@ class VideoMetrics(Record):
     """Mean of the SSIM map over the pixels of the hand mask; ``None`` where no frame shows a hand."""
 
 
-def video_metrics(video: np.ndarray, truth: np.ndarray, pose: PoseSequence) -> VideoMetrics:
-    """Compare uint8 RGB ``[T, H, W, 3]`` with the true video, whose pose is ``pose``.
+def video_metrics(video: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> VideoMetrics:
+    """Compare uint8 RGB ``[T, H, W, 3]`` with the true video, whose hands are the pixels ``masks``, bool ``[T, H, W]``.
 
-    The hand mask is that of the true video's pose, so a hand that the model leaves out costs as much as a wrong one.
-    Hand values are means over the frames with a hand, each frame counting the same, large hands or small. Raises
-    ``ValueError`` where sizes or lengths differ.
+    The masks are those of the true video, so a hand that the model leaves out costs as much as a wrong one. Hand values
+    are means over the frames with a hand, each frame counting the same, large hands or small. Raises ``ValueError``
+    where sizes or lengths differ.
     """
-    if video.shape != truth.shape or len(video) != len(pose):
+    if video.shape != truth.shape or video.shape[:3] != masks.shape:
         raise ValueError(
-            f"video, true video and pose must have one size and length, "
-            f"got {video.shape}, {truth.shape} and {len(pose)} frames"
+            f"video, true video and hand masks must have one size and length, "
+            f"got {video.shape}, {truth.shape} and {masks.shape}"
         )
-    masks = hand_mask(pose)
     squares = [(made.astype(np.float64) - true) ** 2 for made, true in zip(video, truth, strict=True)]
     maps = [ssim_map(made, true) for made, true in zip(video, truth, strict=True)]
     shown = [frame for frame, mask in enumerate(masks) if mask.any()]
@@ -50,6 +49,22 @@ def video_metrics(video: np.ndarray, truth: np.ndarray, pose: PoseSequence) -> V
         psnr_hand=_mean(psnr(squares[frame][masks[frame]].mean()) for frame in shown) if shown else None,
         ssim_hand=_mean(maps[frame][masks[frame]].mean() for frame in shown) if shown else None,
     )
+
+
+def keypoint_error(found: PoseSequence | None, exact: np.ndarray) -> float:
+    """Mean distance of the found hand points from the exact ones ``[T, 133, 2]`` over the hand size, in [0, 1]: a hand
+    that was not found, or that lies a whole hand away, counts as 1."""
+    errors = []
+    for part in HANDS.values():
+        points = exact[:, part].astype(np.float64)
+        size = np.ptp(points, axis=1).max(axis=1)
+        distance = np.ones(len(points))
+        if found is not None:
+            there = (found.confidence[:, part] > 0).all(axis=1)
+            away = np.linalg.norm(found.keypoints[:, part] - points, axis=2).mean(axis=1) / size
+            distance = np.where(there, np.minimum(away, 1.0), 1.0)
+        errors.append(distance)
+    return round(float(np.mean(errors)), 6)
 
 
 def psnr(mean_squared_error: float) -> float:

@@ -13,7 +13,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -36,6 +36,7 @@ SHOOTING: Final = Shooting(seed=100, size=96, frames=5, fps=8.0, clips_per_perso
 PER_CLASS: Final = 25
 TRAIN_CLIPS: Final = 64
 """Driving videos for candidates, of yet other people."""
+_TRUTH: Final = "truth.safetensors"
 _LOOKED_AT: Final = 420
 """Clips rendered to choose from: enough for the rarest class."""
 _FAST, _HIDDEN = 0.075, 0.25
@@ -98,17 +99,20 @@ def write_bench(output: Path, work: Path, *, progress: Progress | None = None) -
     chosen |= {f"train-{number:02d}": _LOOKED_AT + number for number in range(TRAIN_CLIPS)}
     videos = output / "videos"
     videos.mkdir(parents=True, exist_ok=True)
-    rows, digests = [], {}
+    rows: list[tuple[str, ...]] = []
+    truths: dict[str, Truth] = {}
     for name, index in chosen.items():
         data = encode_video(rendered.frames[index], SHOOTING.fps, crf=18)
         (videos / f"{name}.mp4").write_bytes(data)
-        digests[name] = blake3(data).hexdigest()
-        split = "train" if name.startswith("train") else "held_out"
-        rows.append((f"{name}.mp4", PROMPT, f"bench person {index}", split))
+        held_out = not name.startswith("train")
+        rows.append((f"{name}.mp4", PROMPT, f"bench person {index}", "held_out" if held_out else "train"))
+        if held_out:
+            parts = (rendered.keypoints[index], rendered.confidence[index], rendered.hand_mask[index])
+            truths[name] = Truth(*parts, blake3(data).hexdigest())
     with (output / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("file", "prompt", "group", "split"), *rows])
-    _write_truth(output / "truth.safetensors", rendered, chosen, digests)
+    write_truth(output, truths)
 
 
 def _chosen(rendered: RenderedSet) -> dict[str, int]:
@@ -125,22 +129,20 @@ def _chosen(rendered: RenderedSet) -> dict[str, int]:
     return dict(sorted(chosen.items()))
 
 
-def _write_truth(path: Path, rendered: RenderedSet, chosen: dict[str, int], digests: dict[str, Digest]) -> None:
-    names = [name for name in chosen if not name.startswith("train")]
-    indices = [chosen[name] for name in names]
+def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
+    """What :func:`load_truth` reads; all clips have one size and length."""
     tensors = {
-        "keypoints": rendered.keypoints[indices],
-        "confidence": rendered.confidence[indices],
-        "hand_mask": np.packbits(rendered.hand_mask[indices], axis=-1),
+        "keypoints": np.stack([truth.keypoints for truth in truths.values()]),
+        "confidence": np.stack([truth.confidence for truth in truths.values()]),
+        "hand_mask": np.packbits(np.stack([truth.hand_mask for truth in truths.values()]), axis=-1),
     }
-    videos = json.dumps({name: digests[name] for name in names})
-    path.write_bytes(safetensors.numpy.save(tensors, {"videos": videos}))
+    videos = json.dumps({name: truth.video for name, truth in truths.items()})
+    (folder / _TRUTH).write_bytes(safetensors.numpy.save(tensors, {"videos": videos}))
 
 
 def load_truth(folder: Path) -> dict[str, Truth]:
-    """The truth of each held-out bench clip by the name of its video, without suffix."""
-    path = folder / "truth.safetensors"
-    with safetensors.safe_open(path, "np") as file:
+    """The truth of each held-out bench clip by the name of its video, without suffix. Raises ``FileNotFoundError``."""
+    with safetensors.safe_open(folder / _TRUTH, "np") as file:
         digests: dict[str, Digest] = json.loads(file.metadata()["videos"])
         keypoints, confidence, packed = (file.get_tensor(name) for name in ("keypoints", "confidence", "hand_mask"))
     masks = np.unpackbits(packed, axis=-1).astype(bool)
