@@ -190,8 +190,9 @@ class AlignmentConfig(Config):
     """With `shifted`: t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
     mask_time: Literal["max", "mean", "nearest"] = "max"
     """How the frames of one latent frame share their hand mask."""
-    latents: Literal["sampled", "reencoded"] = "sampled"
-    """Train on the candidate's final latents, or on its decoded video encoded again."""
+    latents: Literal["sampled", "reencoded", "driving"] = "sampled"
+    """Train on the candidate's final latents, on its decoded video encoded again, or on the driving clip in its place:
+    with `sft` that is the base model trained longer on true videos."""
     rank: PositiveInt = 128
     alpha: PositiveInt = 128
     targets: Literal["self", "self_cross"] = "self_cross"

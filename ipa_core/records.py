@@ -297,5 +297,7 @@ class PreferenceSample(Record):
     conditioning: Digest
     pose: Digest
     """The driving pose: hand masks are drawn from it."""
+    driving: Digest | None = None
+    """The driving clip's video; only where it is trained on (``alignment.latents``)."""
     candidate_action: str
     score_action: str

@@ -36,6 +36,8 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
         parts = {"latents": sample.latents, "conditioning": sample.conditioning, "pose": sample.pose}
         if alignment.latents == "reencoded":
             parts["video"] = sample.video
+        if sample.driving is not None:
+            parts["driving"] = sample.driving
         for block in _blocks(epochs):
             settings = _settings(config) | {"epochs": [block.start, block.stop]}
             found.append(
@@ -77,6 +79,7 @@ def compute(item: Item, bench: Workbench) -> Output:
         conditioning=Conditioning.from_bytes(objects.get(inputs["conditioning"])),
         pose=PoseSequence.from_bytes(objects.get(inputs["pose"])),
         video=objects.get(inputs["video"]) if "video" in inputs else b"",
+        driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
     )
     model = bench.model()
     # A draw at a time: what fits into memory for a candidate fits for it.

@@ -112,6 +112,7 @@ def preferred_samples(config: RunConfig, results: Results, kept: set[tuple[str, 
             latents=scored.candidate.latents,
             conditioning=scored.candidate.conditioning,
             pose=blob(group.pose, "pose"),
+            driving=group.named.clip.video if config.alignment.latents == "driving" else None,
             candidate_action=group.generated.key,
             score_action=score_key,
         )

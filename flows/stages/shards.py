@@ -16,7 +16,7 @@ from ipa_core.records import PreferenceSample
 from storage import Action, ShardWriter, Store
 
 NAME: Final = "shards"
-VERSION: Final = 1
+VERSION: Final = 2
 PLACE: Final = "here"
 _SAMPLES = TypeAdapter(tuple[PreferenceSample, ...])
 _PARTS = {
@@ -24,6 +24,7 @@ _PARTS = {
     "conditioning.safetensors": "conditioning",
     "pose.safetensors": "pose",
     "mp4": "video",
+    "driving.mp4": "driving",
 }
 
 
@@ -34,7 +35,7 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
         return StageItems(())
     table = inputs.put(_SAMPLES.dump_json(samples))
     action = Action(NAME, VERSION, key_config(config.shards), {"samples": table})
-    needs = (table, *{getattr(sample, part) for sample in samples for part in _PARTS.values()})
+    needs = (table, *{digest for sample in samples for digest in _files(sample).values()})
     parents = (selection[1].key, *(sample.candidate_action for sample in samples))
     return StageItems((Item(f"{len(samples)} samples", action, parents, needs),))
 
@@ -57,11 +58,17 @@ def compute(item: Item, bench: Workbench) -> Output:
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))
     with ShardWriter(folder, bench.config.shards.samples_per_shard) as writer:
         for number, sample in enumerate(samples, 1):
-            files = {name: objects.get(getattr(sample, part)) for name, part in _PARTS.items()}
+            files = {name: objects.get(digest) for name, digest in _files(sample).items()}
             files["json"] = sample.model_dump_json().encode()
             writer.write(sample.key, files, sample.model_dump(exclude={"key"}))
             bench.progress(number, len(samples))
     return Output({"samples": len(samples)}, {path.name: path for path in sorted(folder.iterdir())})
+
+
+def _files(sample: PreferenceSample) -> dict[str, str]:
+    """Digest by the name in the shard."""
+    digests = {name: getattr(sample, part) for name, part in _PARTS.items()}
+    return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 def nothing_left(config: RunConfig, results: Results) -> str | None:

@@ -1,7 +1,8 @@
 """Training samples out of WebDataset shards.
 
 A sample of a shard is five files: ``json`` (its :class:`PreferenceSample`), ``latents.safetensors``,
-``conditioning.safetensors``, ``pose.safetensors`` (the driving pose) and ``mp4`` (the candidate).
+``conditioning.safetensors``, ``pose.safetensors`` (the driving pose) and ``mp4`` (the candidate); a sixth,
+``driving.mp4``, where the driving clip is trained on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TrainingSample:
     key: of the sample in its shard.
     digest: of the candidate's latents.
     latents: float32 ``[C, R + T', h, w]``, the final latents as sampled, normalised.
-    video: the candidate as mp4.
+    video: the candidate as mp4; driving: the driving clip, where it is trained on.
     """
 
     key: str
@@ -44,6 +45,7 @@ class TrainingSample:
     conditioning: Conditioning
     pose: PoseSequence
     video: bytes
+    driving: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,23 @@ class ShardSamples:
             conditioning=Conditioning.from_bytes(files["conditioning.safetensors"]),
             pose=PoseSequence.from_bytes(files["pose.safetensors"]),
             video=files["mp4"],
+            driving=files.get("driving.mp4"),
         )
 
 
 def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConfig) -> Example:
-    """What training needs of a sample: clean latents, hand mask and conditioning, on the CPU."""
+    """What training needs of a sample: clean latents, hand mask and conditioning, on the CPU. Raises ``ValueError``
+    where the driving clip is to be trained on and is not there."""
     reference = sample.conditioning.reference_latents[0].float().cpu()
-    if config.latents == "reencoded":
-        video = model.encode_video(decode_video(sample.video))[0].float().cpu()
-    else:
-        video = sample.latents[:, reference.shape[1] :]
+    match config.latents:
+        case "sampled":
+            video = sample.latents[:, reference.shape[1] :]
+        case "reencoded":
+            video = model.encode_video(decode_video(sample.video))[0].float().cpu()
+        case "driving":
+            if sample.driving is None:
+                raise ValueError(f"sample {sample.key} lacks driving.mp4, which alignment.latents: driving trains on")
+            video = model.encode_video(decode_video(sample.driving))[0].float().cpu()
     _, frames, height, width = video.shape
     return Example(
         key=sample.key,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,15 @@ def test_reencoded_latents_are_those_of_the_decoded_video(model):
     sample = make_sample(0)
     example = prepare(sample, model, CONFIG.model_copy(update={"latents": "reencoded"}))
     assert torch.equal(example.clean[:, 1:], model.encode_video(decode_video(sample.video))[0])
+
+
+def test_the_driving_clip_takes_the_candidates_place(model):
+    config = CONFIG.model_copy(update={"latents": "driving"})
+    sample, other = make_sample(0), make_sample(1)
+    example = prepare(replace(sample, driving=other.video), model, config)
+    assert torch.equal(example.clean[:, 1:], model.encode_video(decode_video(other.video))[0])
+    with pytest.raises(ValueError, match=r"lacks driving\.mp4"):
+        prepare(sample, model, config)
 
 
 def test_hand_mask_lies_on_the_latent_grid_where_the_hands_are(model):

@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from flows.runner import Scope
+from flows.stages.finetune import LORA
 from tests.fakes import fake_config
 from tests.flows.conftest import run_fake
 
@@ -31,6 +32,14 @@ def test_a_longer_training_computes_only_the_draws_that_are_new(folder: Path) ->
     longer = run_fake(fake_config(folder, alignment__steps=steps + 1), Scope(last="references")).computed()
     assert first == samples + 2
     assert 1 <= longer["references"] <= 2
+
+
+def test_training_on_the_driving_clips(folder: Path) -> None:
+    """The same samples with other shards, draws of other videos, another LoRA."""
+    before = run_fake(fake_config(folder)).output("finetune", LORA)
+    done = run_fake(fake_config(folder, alignment__latents="driving"), Scope(last="finetune"))
+    assert set(done.computed()) == {"shards", "references", "finetune"}
+    assert done.output("finetune", LORA) != before
 
 
 def test_supervised_training_has_no_reference(folder: Path) -> None:
