@@ -56,6 +56,9 @@ class Progress:
         self._stage: StageName | None = None
         self._cached = self._misses = self._done = self._failed = 0
         self._started = self._said = self._told = 0.0
+        self._share = 1.0
+        self._first = (0.0, 0.0)
+        """When and at which share the work outside of the stages was first heard of."""
 
     def start(self, stage: StageName, *, cached: int, misses: int) -> None:
         with self._lock:
@@ -98,11 +101,18 @@ class Progress:
             print(f"{clear}{text}", file=self._stream, flush=True)
 
     def share(self, what: str, share: float) -> None:
-        """How far work outside of the stages is, ``share`` in [0, 1]."""
+        """How far work outside of the stages is, ``share`` in [0, 1]. A smaller share than before is that of other
+        work; what was there when this work was first heard of says nothing about its speed."""
         moment = time.monotonic()
+        if share < self._share:
+            self._first = (moment, share)
+        self._share = share
         if moment - self._said >= self._every or share >= 1:
             self._said = moment
-            self.line(f"{what} ({100 * share:.0f} %)")
+            begun, known = self._first
+            left = (moment - begun) * (1 - share) / (share - known) if share > known else None
+            about = "" if left is None or share >= 1 else f", about {span(left)} left"
+            self.line(f"{what} ({100 * share:.0f} %{about})")
 
     def _say(self, part: float, *, now: bool = False) -> None:
         moment = time.monotonic()

@@ -1,0 +1,44 @@
+"""Progress of work outside of the stages."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from flows.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    moment = [1000.0]
+    monkeypatch.setattr("flows.progress.time.monotonic", lambda: moment[0])
+    return moment
+
+
+def said(clock: list[float], *heard: tuple[float, str, float]) -> list[str]:
+    """The lines after each (seconds, what, share)."""
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for seconds, what, share in heard:
+        clock[0] += seconds
+        progress.share(what, share)
+    return stream.getvalue().splitlines()
+
+
+def test_time_left_is_by_the_speed_since_it_began(clock: list[float]) -> None:
+    assert said(clock, (0, "step 10", 0.1), (30, "step 20", 0.2))[-1] == "step 20 (20 %, about 4 min left)"
+
+
+def test_what_an_earlier_run_did_is_no_speed(clock: list[float]) -> None:
+    """Resumed at 80 %: nothing is known at first."""
+    assert said(clock, (0, "a", 0.8), (10, "b", 0.9)) == ["a (80 %)", "b (90 %, about 10 s left)"]
+
+
+def test_other_work_has_a_speed_of_its_own(clock: list[float]) -> None:
+    lines = said(clock, (0, "a", 0.5), (10, "a", 1.0), (60, "b", 0.5), (10, "b", 0.75))
+    assert lines[1:] == ["a (100 %)", "b (50 %)", "b (75 %, about 10 s left)"]
+
+
+def test_lines_come_now_and_then(clock: list[float]) -> None:
+    assert len(said(clock, *[(1, "a", number / 20) for number in range(1, 20)])) == 4
