@@ -14,6 +14,7 @@ from flows.runner import Runner, Scope
 from flows.stage import RunStopped, Stage, blob
 from flows.stages import evaluation, stage_named
 from flows.stages.poses import posed_clips
+from flows.sweep import computed_here
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
@@ -32,26 +33,29 @@ class BenchRow(Record):
     difficulty: str
     model: str
     clips: int
-    psnr: float
-    ssim: float
-    psnr_hand: float
-    ssim_hand: float
-    keypoint_error: float
+    psnr: float | None
+    """``None``, here and below: nothing was measured."""
+    ssim: float | None
+    psnr_hand: float | None
+    ssim_hand: float | None
+    keypoint_error: float | None
     """See `ipa_core.evaluation.metrics.keypoint_error`."""
     hand_score: float | None
     hands_found: float | None
-    drift: float
+    drift: float | None
 
 
 class BenchReport(Record):
     rows: tuple[BenchRow, ...]
+    left_out: tuple[str, ...]
+    """Names of the bench's clips in whose driving video no person was found."""
     gains: dict[str, Difference]
     """Of the model with the LoRA over that without, over all clips, by metric; empty without a LoRA."""
 
 
 @dataclass(frozen=True)
 class _Judged:
-    difficulty: str
+    name: str
     result: ClipResult
     keypoint_error: float
 
@@ -59,59 +63,66 @@ class _Judged:
 def run_bench(config: RunConfig, store: Store, components: Components, lora: bytes | None) -> BenchReport:
     """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate.
 
-    Raises :class:`ConfigError` where the videos are not the bench's, :class:`RunStopped` where an item fails.
+    Raises :class:`ConfigError` where the videos are not the bench's or are cut another way, :class:`RunStopped` where
+    an item fails.
     """
+    computed_here(config.execution)
+    truths = _truths(config)
     crew_progress = Progress()
     crew = LocalCrew(store, config, components, crew_progress.part)
     runner = Runner(store, config, components, crew_progress, crew)
     try:
         runner.run(Scope(last="poses"))
-        base = _judged(config, runner, None)
-        adapted = _judged(config, runner, store.objects.put(lora)) if lora else []
+        base = _judged(config, runner, truths, None)
+        adapted = _judged(config, runner, truths, store.objects.put(lora)) if lora else []
     finally:
         runner.close()
+    left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
     if not adapted:
-        return BenchReport(rows=tuple(rows), gains={})
+        return BenchReport(rows=tuple(rows), left_out=left_out, gains={})
     rows += [_row(name, "with LoRA", adapted) for name in (*DIFFICULTIES, ALL)]
     run = Run(seed=0, lora="", samples=0, steps=0, results=tuple(one.result for one in adapted))
     arm = Arm(name="LoRA", section="", settings=(), runs=(run,))
     table = sweep_table("bench", [one.result for one in base], [arm], [])
     order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
     rows.sort(key=lambda row: order[row.difficulty])
-    return BenchReport(rows=tuple(rows), gains=table.rows[0].against_base)
+    return BenchReport(rows=tuple(rows), left_out=left_out, gains=table.rows[0].against_base)
 
 
-def _judged(config: RunConfig, runner: Runner, lora: str | None) -> list[_Judged]:
-    """Every video of one model on the bench's clips."""
-    folder = _bench_folder(config)
+def _truths(config: RunConfig) -> dict[str, Truth]:
+    """Of the bench that the config's metadata table belongs to. Raises :class:`ConfigError`."""
+    if config.clips.metadata is None:
+        raise ConfigError("clips.metadata: the hand bench is where its metadata.csv lies, and none is named")
+    folder = Path(config.clips.metadata).parent
     try:
-        truths = load_truth(folder)
+        return load_truth(folder)
     except FileNotFoundError:
         raise ConfigError(f"clips.metadata: {folder} holds no truth.safetensors, so it is no hand bench") from None
-    stage: Stage = stage_named("evaluation")
+
+
+def _judged(config: RunConfig, runner: Runner, truths: dict[str, Truth], lora: str | None) -> list[_Judged]:
+    """Every video of one model on the bench's clips."""
     named = [(one, pose) for one, pose in posed_clips(config, runner.results) if one.clip.split == "held_out"]
     model = "base" if lora is None else "aligned"
     items = [evaluation.clip_item(config, runner.inputs, one, pose, model, lora, ()) for one, pose in named]
+    stage: Stage = stage_named("evaluation")
     found: list[_Judged] = []
     for (one, _), entry in zip(named, runner.items(stage, items), strict=True):
         name = one.name.partition(".mp4")[0]
         truth = truths.get(name)
         if truth is None or truth.video != one.clip.source:
-            raise ConfigError(f"{one.name} is no video of the hand bench at {folder}, or was changed")
+            raise ConfigError(f"{one.name} is no video of the hand bench, or was changed")
+        if one.clip.index or (one.clip.frames, one.clip.height, one.clip.width) != truth.hand_mask.shape:
+            frames, height, width = truth.hand_mask.shape
+            raise ConfigError(f"clips: the hand bench's truth is of {frames} whole frames of {width} x {height} pixels")
         if entry.done is None:
             raise RunStopped(f"{entry.item.name} failed: {entry.error}; run the same command again")
-        found += _against(truth, class_of(name), entry.done, runner.store)
+        found += _against(truth, name, entry.done, runner.store)
     return found
 
 
-def _bench_folder(config: RunConfig) -> Path:
-    if config.clips.metadata is None:
-        raise ConfigError("clips.metadata: the hand bench is where its metadata.csv lies, and none is named")
-    return Path(config.clips.metadata).parent
-
-
-def _against(truth: Truth, difficulty: str, result: ActionResult, store: Store) -> list[_Judged]:
+def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> list[_Judged]:
     """With the exact hands in place of those that an extractor found in the driving video."""
     driving = decode_video(store.objects.get(result.action.inputs["clip"]))
     found = []
@@ -120,25 +131,25 @@ def _against(truth: Truth, difficulty: str, result: ActionResult, store: Store) 
         pose = PoseSequence.from_bytes(store.objects.get(blob(result, f"{k}.pose")))
         metrics = video_metrics(video, driving, truth.hand_mask)
         row = ClipResult.model_validate(record).model_copy(update={"metrics": metrics})
-        found.append(_Judged(difficulty, row, keypoint_error(pose, truth.keypoints)))
+        found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints)))
     return found
 
 
 def _row(difficulty: str, model: str, judged: Sequence[_Judged]) -> BenchRow:
-    chosen = [one for one in judged if difficulty in (one.difficulty, ALL)]
+    chosen = [one for one in judged if difficulty in (class_of(one.name), ALL)]
     metrics: list[VideoMetrics] = [one.result.metrics for one in chosen]
     return BenchRow(
         difficulty=difficulty,
         model=model,
         clips=len({one.result.clip_id for one in chosen}),
-        psnr=_mean([one.psnr for one in metrics]) or 0.0,
-        ssim=_mean([one.ssim for one in metrics]) or 0.0,
-        psnr_hand=_mean([one.psnr_hand for one in metrics]) or 0.0,
-        ssim_hand=_mean([one.ssim_hand for one in metrics]) or 0.0,
-        keypoint_error=_mean([one.keypoint_error for one in chosen]) or 0.0,
+        psnr=_mean([one.psnr for one in metrics]),
+        ssim=_mean([one.ssim for one in metrics]),
+        psnr_hand=_mean([one.psnr_hand for one in metrics]),
+        ssim_hand=_mean([one.ssim_hand for one in metrics]),
+        keypoint_error=_mean([one.keypoint_error for one in chosen]),
         hand_score=_mean([one.result.score.score for one in chosen]),
         hands_found=_mean([one.result.hands_found for one in chosen]),
-        drift=_mean([one.result.drift for one in chosen]) or 0.0,
+        drift=_mean([one.result.drift for one in chosen]),
     )
 
 
@@ -154,14 +165,17 @@ def bench_table(report: BenchReport) -> str:
     ]
     for row in report.rows:
         lines.append(
-            f"{row.difficulty:<16}{row.model:<11}{row.clips:>6}{row.psnr:>8.2f}{row.ssim:>7.3f}{row.psnr_hand:>11.2f}"
-            f"{row.ssim_hand:>11.3f}{row.keypoint_error:>13.3f}{_text(row.hand_score):>12}{_text(row.hands_found):>7}"
+            f"{row.difficulty:<16}{row.model:<11}{row.clips:>6}{_text(row.psnr, 2):>8}{_text(row.ssim):>7}"
+            f"{_text(row.psnr_hand, 2):>11}{_text(row.ssim_hand):>11}{_text(row.keypoint_error):>13}"
+            f"{_text(row.hand_score):>12}{_text(row.hands_found):>7}"
         )
+    if report.left_out:
+        lines.append(f"left out, nobody was found in the driving video: {', '.join(report.left_out)}")
     for name, gain in report.gains.items():
         bounds = "" if gain.interval is None else f" ({gain.interval.low:+.3f} to {gain.interval.high:+.3f})"
         lines.append(f"{name}: {gain.mean:+.3f}{bounds}, wins {gain.win_rate:.0%}")
     return "\n".join(lines)
 
 
-def _text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _text(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

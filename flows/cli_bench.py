@@ -30,7 +30,7 @@ def bench(
 ) -> None:
     """A model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
     from flows.bench import bench_table, run_bench
-    from flows.components import Components
+    from flows.components import components
     from flows.store import open_store
     from flows.training import LORA
     from ipa_core.config import ConfigError, load_config
@@ -43,7 +43,7 @@ def bench(
         if not file.is_file():
             raise ConfigError(f"--lora: there is no {file}")
         weights = file.read_bytes()
-    report = run_bench(settings, open_store(settings.execution), Components(), weights)
+    report = run_bench(settings, open_store(settings.execution), components(), weights)
     print(report.model_dump_json() if json_ else bench_table(report))
 
 
@@ -56,14 +56,14 @@ def sweep(
     json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
-    from flows.components import Components
+    from flows.components import components
     from flows.store import open_store
     from flows.sweep import load_sweep, run_sweep, sweep_page
     from ipa_core.config import load_config
 
     found = load_sweep(config)
     store = open_store(load_config(Path(found.run), set_).execution)
-    swept = run_sweep(found, store, Components(), set_ or [])
+    swept = run_sweep(found, store, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     for name, text in (

@@ -64,22 +64,17 @@ def train(
 
 @score_app.command()
 def reliability(
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with scores.", show_default=False)
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Coefficients of the hand score; default: the packaged.", show_default=False)
-    ] = None,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")] = "last",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Which measures tell the candidates of one clip apart, on a run's candidates. Needs no extra."""
     from dataclasses import asdict
 
+    from flows.parameters import named_run
     from flows.score_reliability import reliability_table, run_reliability
     from flows.store import open_store
-    from ipa_core.scoring import QualityModel
 
-    found = run_reliability(open_store(), run_id, QualityModel.load(model) if model else None)
+    found = run_reliability(named_run(run_id), open_store())
     print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
 
 

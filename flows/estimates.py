@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
 from flows.stage import Place, StageName
@@ -20,6 +19,11 @@ MODEL_STAGES = {stage for stage, place in PLACES.items() if place in ("gpu", "tr
 def runs_model(action: Action) -> bool:
     """The weights are among the inputs of an action that computes with them."""
     return "model" in action.inputs
+
+
+def work_of(action: Action) -> float:
+    """How much of the stage's usual item it is: the last draws of a sample may be few."""
+    return references.draws(action) / references.EPOCHS if action.stage == references.NAME else 1.0
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class Estimates:
         self._model = model
         self._network = known_network(config)
 
-    def of(self, stage: StageName, count: int) -> Estimate:
-        """Of ``count`` items; in a stage that runs the model, of so many that run it."""
+    def of(self, stage: StageName, count: float) -> Estimate:
+        """Of ``count`` usual items (:func:`work_of`); in a stage that runs the model, of so many that run it."""
         if not count:
             return Estimate()
         seconds, size = self._measured(stage)
@@ -62,16 +66,17 @@ class Estimates:
         )
 
     def _measured(self, stage: StageName) -> tuple[float | None, float | None]:
-        """Mean seconds, of all processes that worked on one, and bytes of the stage's items in the store."""
+        """Mean seconds, of all processes that worked on one, and bytes of the stage's usual item in the store."""
         done = [result for result in self._store.actions.all(stage) if "seconds" in result.provenance]
         if stage in MODEL_STAGES:
             done = [result for result in done if result.action.inputs.get("model") == self._model]
         if not done:
             return None, None
-        seconds = fmean(result.provenance["seconds"] for result in done)
+        work = sum(work_of(result.action) for result in done)
+        seconds = sum(result.provenance["seconds"] for result in done) / work
         if PLACES[stage] == "train":
             seconds *= self._config.execution.train_processes
-        return seconds, fmean(sum(output.size for output in result.outputs.values()) for result in done)
+        return seconds, sum(output.size for result in done for output in result.outputs.values()) / work
 
     def _gpu_hours(self, stage: StageName, network: Network) -> float:
         """Of one item, by formula."""
@@ -83,7 +88,7 @@ class Estimates:
         videos = self._config.evaluation.per_clip if evaluated else self._config.candidates.per_clip
         return videos * gpu_hours(candidate_flops(network, self._config))
 
-    def _lanes(self, stage: StageName, count: int) -> int:
+    def _lanes(self, stage: StageName, count: float) -> float:
         """Processes that ``count`` items of the stage keep busy."""
         execution = self._config.execution
         match PLACES[stage]:

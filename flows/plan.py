@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from flows.components import Components
-from flows.estimates import MODEL_STAGES, Estimate, Estimates, runs_model
+from flows.estimates import MODEL_STAGES, Estimate, Estimates, runs_model, work_of
 from flows.inputs import RunInputs
 from flows.runs import last_items
 from flows.stage import Item, ItemResult, Results, StageName
@@ -136,7 +136,7 @@ class _Walk:
                 return 0 if self._results[stage] else 1
             case "references":
                 alignment = self._config.alignment
-                unknown = alignment.method == "ipa" and not self._results["shards"]
+                unknown = alignment.method == "ipa" and self._results.one("shards") is None
                 return alignment.steps * alignment.batch_size / references.EPOCHS if unknown else 0
             case "evaluation":
                 clips = (self._blind("poses") + self._uncounted["poses"]) * held_out
@@ -185,7 +185,7 @@ class _Walk:
             compute=len(pending),
             uncounted=uncounted,
             why=dict(self._reasons[stage]),
-            estimate=estimates.of(stage, len(priced) + uncounted),
+            estimate=estimates.of(stage, sum(work_of(entry.item.action) for entry in priced) + uncounted),
         )
 
 

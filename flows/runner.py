@@ -76,8 +76,12 @@ class Runner:
                 raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
 
     def items(self, stage: Stage, items: list[Item]) -> list[ItemResult]:
-        """Items of a stage beside the run's own, looked up or computed; what they were made from is in ``results``."""
-        return self._wave(stage, items, Scope())
+        """Items of a stage beside the run's own, looked up or computed; what they were made from is in ``results``.
+        Raises :class:`RunStopped`."""
+        try:
+            return self._wave(stage, items, Scope())
+        except UpstreamChanged as change:
+            raise RunStopped(f"{change}; run the same command again") from None
 
     def close(self) -> None:
         self._crew.close()

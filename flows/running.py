@@ -78,13 +78,13 @@ def run_stages(
         outputs = _outputs(folder, runner, store, watch)
         computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
         promotion = promote(store, config, runner.results, folder.run_id)
-        summary = _save(folder, runner, "completed" if computed else "nothing_new", None, outputs, promotion)
+        summary = save_summary(folder, runner, "completed" if computed else "nothing_new", None, outputs, promotion)
         if computed and config.execution.retention == "kept":
             reporting.drop_unkept(store, config, runner.results)
     except (RunStopped, ConfigError) as stop:
-        summary = _save(folder, runner, "failed", str(stop), outputs)
+        summary = save_summary(folder, runner, "failed", str(stop), outputs)
     except BaseException as error:
-        _save(folder, runner, "failed", f"{type(error).__name__}: {error}", outputs)
+        save_summary(folder, runner, "failed", f"{type(error).__name__}: {error}", outputs)
         raise
     finally:
         runner.close()
@@ -113,7 +113,7 @@ def _outputs(folder: RunFolder, runner: Runner, store: Store, watch: Watch) -> d
 _EXPORTED: tuple[StageName, StageName] = ("finetune", "shards")
 
 
-def _save(
+def save_summary(
     folder: RunFolder,
     runner: Runner,
     status: RunStatus,

@@ -2,71 +2,76 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from pydantic import TypeAdapter
 
-from flows.runs import RunFolder, runs
-from ipa_core.config import ConfigError
+from flows.components import score_files
+from flows.runs import RunFolder
+from flows.stage import blob
+from ipa_core.config import ConfigError, ScoresConfig
 from ipa_core.evaluation.metrics import video_metrics
 from ipa_core.masks import hand_mask
 from ipa_core.records import HandMeasures, PoseSequence
 from ipa_core.scoring import QualityModel, quality
 from ipa_core.scoring.reliability import Measured, Reliability, reliability
+from ipa_core.scoring.scorer import summarise
 from ipa_core.video import decode_video
 from storage import ActionResult, Store
 
-_HANDS = TypeAdapter(tuple[HandMeasures, ...])
-Measure = Callable[[Sequence[HandMeasures]], float | None]
+_HANDS = TypeAdapter(list[HandMeasures])
+_OVER_FRAMES: Final = ("bone_consistency", "jitter")
+Values = tuple[float | None, float | None, float | None]
+"""Over all frames, the even, the odd ones."""
 
 
-def run_reliability(store: Store, run_id: str | None, model: QualityModel | None = None) -> dict[str, Reliability]:
+def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
     """By measure: the hand score, each of its components, and PSNR-Hand and SSIM-Hand against the driving video, which
-    is the truth where the reference image comes from it. Raises :class:`ConfigError` where no run has scores."""
-    results = _scores(store, run_id)
-    model = model or QualityModel.load()
-    measures: dict[str, Measure] = {
-        "hand score": lambda hands: _score(hands, model),
-        **{name: lambda hands, name=name: _mean(hands, name) for name in quality.UTILITIES},  # type: ignore[misc]
-    }
-    found: dict[str, list[Measured]] = {name: [] for name in (*measures, "PSNR-Hand", "SSIM-Hand")}
+    is the truth where the reference image comes from it. Raises :class:`ConfigError` where the run has no scores."""
+    results = sorted(store.actions.lookup("scores", folder.names("scores")).values(), key=lambda result: result.key)
+    if not results:
+        raise ConfigError(f"run {folder.run_id} has scored no candidates; `ipa run CONFIG --to scores` does that")
+    scores = folder.config().scores
+    model = QualityModel.load(Path(score_files(scores)["coefficients"]))
+    found: dict[str, list[Measured]] = {}
     for result in results:
-        inputs = result.action.inputs
-        clip = f"{inputs['driving']} {inputs['pose']}"
-        hands = [
-            hand
-            for hand in _HANDS.validate_python(json.loads(store.objects.get(result.outputs["hands.json"].digest)))
-            if hand.unscorable is None
-        ]
-        halves = [[hand for hand in hands if hand.frame % 2 == rest] for rest in (0, 1)]
-        for name, measure in measures.items():
-            found[name].append(Measured(clip, measure(hands), *(measure(half) for half in halves)))
-        for name, three in _against_truth(store, result).items():
-            found[name].append(Measured(clip, *three))
+        if result.outcome == "done":
+            clip = f"{result.action.inputs['driving']} {result.action.inputs['pose']}"
+            for name, values in (_of_hands(store, result, scores, model) | _against_truth(store, result)).items():
+                found.setdefault(name, []).append(Measured(clip, *values))
     return {name: reliability(values) for name, values in found.items()}
 
 
-def _scores(store: Store, run_id: str | None) -> list[ActionResult]:
-    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
-        found = store.actions.lookup("scores", folder.names("scores"))
-        if found:
-            return [found[key] for key in sorted(found) if found[key].outcome == "done"]
-    raise ConfigError("no run of this store has scored candidates; `ipa run CONFIG --to scores` does that")
+def _of_hands(store: Store, result: ActionResult, scores: ScoresConfig, model: QualityModel) -> dict[str, Values]:
+    """The score and the means of its components, over all frames and over the even and the odd ones."""
+    hands = _HANDS.validate_json(store.objects.get(blob(result, "hands.json")))
+    # What is measured over several frames has pictures of the other half in it.
+    alone = [hand.model_copy(update=dict.fromkeys(_OVER_FRAMES)) for hand in hands]
+    parts = [hands, *([hand for hand in alone if hand.frame % 2 == rest] for rest in (0, 1))]
+    judged = [summarise(list(part), scores, model) for part in parts]
+    means = [_means(part, scores) for part in parts]
+    values: dict[str, Values] = {"hand score": _three([one.score for one in judged])}
+    for name in quality.UTILITIES:
+        values[name] = _three([one.get(name) for one in means])
+    for name in _OVER_FRAMES:
+        values[name] = (values[name][0], None, None)
+    return values
 
 
-def _score(hands: Sequence[HandMeasures], model: QualityModel) -> float | None:
-    if not hands:
-        return None
-    means = quality.means(hands, [1.0] * len(hands))
-    return quality.score_of(model.logit(quality.features(means, quality.worst(hands))))
+def _means(hands: Sequence[HandMeasures], scores: ScoresConfig) -> dict[str, float]:
+    scored = [hand for hand in hands if hand.unscorable is None]
+    weights = [min(1.0, (hand.size or 0.0) / scores.trusted_hand_size) for hand in scored]
+    return quality.means(scored, weights) if scored else {}
 
 
-def _mean(hands: Sequence[HandMeasures], name: str) -> float | None:
-    return quality.means(hands, [1.0] * len(hands)).get(name) if hands else None
+def _three(values: Sequence[float | None]) -> Values:
+    whole, even, odd = values
+    return whole, even, odd
 
 
-def _against_truth(store: Store, result: ActionResult) -> dict[str, tuple[float | None, float | None, float | None]]:
+def _against_truth(store: Store, result: ActionResult) -> dict[str, Values]:
     inputs, read = result.action.inputs, store.objects.get
     video, truth = decode_video(read(inputs["candidate"])), decode_video(read(inputs["driving"]))
     masks = hand_mask(PoseSequence.from_bytes(read(inputs["pose"])))
@@ -74,8 +79,10 @@ def _against_truth(store: Store, result: ActionResult) -> dict[str, tuple[float 
         video_metrics(video[start::step], truth[start::step], masks[start::step])
         for start, step in ((0, 1), (0, 2), (1, 2))
     ]
-    psnr, ssim = [part.psnr_hand for part in parts], [part.ssim_hand for part in parts]
-    return {"PSNR-Hand": (psnr[0], psnr[1], psnr[2]), "SSIM-Hand": (ssim[0], ssim[1], ssim[2])}
+    return {
+        "PSNR-Hand": _three([part.psnr_hand for part in parts]),
+        "SSIM-Hand": _three([part.ssim_hand for part in parts]),
+    }
 
 
 def reliability_table(found: dict[str, Reliability]) -> str:

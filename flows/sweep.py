@@ -14,19 +14,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from flows.components import Components
 from flows.crew import LocalCrew
 from flows.progress import Progress, span
 from flows.runner import Runner, Scope
+from flows.running import save_summary
+from flows.runs import RunFolder
 from flows.stage import Results, RunStopped
 from flows.stages import evaluation
 from flows.stages.finetune import lora_digest
 from flows.workbench import provenance
-from ipa_core.config import Config, ConfigError, PositiveInt, RunConfig, load_config
+from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config
 from ipa_core.evaluation.bench import ClipResult
 from ipa_core.evaluation.page import Page, Section, Table
 from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_sections, sweep_table
@@ -61,9 +64,9 @@ class SweepConfig(Config):
     """What is asked; the first paragraph of the page."""
     run: str
     """The run config that all arms start from; relative to the sweep's file."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """``alignment.seed`` of the trainings of each arm."""
-    arms: tuple[ArmConfig, ...]
+    arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1)]
     contrasts: tuple[tuple[str, str], ...] = ()
     """Pairs of arms, the one that is expected to be better first."""
     beside: TableConfig | None = None
@@ -74,6 +77,8 @@ class SweepConfig(Config):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two arms are called '{name}'")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
         for name in {name for pair in self.contrasts for name in pair}:
             if name not in names:
                 raise ValueError(f"contrasts: there is no arm '{name}'")
@@ -108,10 +113,11 @@ class Swept:
 
 
 def run_sweep(sweep: SweepConfig, store: Store, components: Components, overrides: Sequence[str] = ()) -> Swept:
-    """Run all arms, one after the other. An arm that can't go on is in the table with its sentence.
+    """Run all arms, one after the other, in this process and its ``execution.workers``. An arm that can't go on is in
+    the table with its sentence, also one that is compared with another base model.
 
-    Raises :class:`ConfigError` for an arm whose settings are wrong, before anything is computed, and
-    :class:`RunStopped` where no arm came to its end or an arm was compared with another base model.
+    Raises :class:`ConfigError` for an arm whose settings are wrong or that is to be computed elsewhere, before anything
+    is computed, and :class:`RunStopped` where no arm came to its end.
     """
     started = time.perf_counter()
     trainings = [
@@ -119,6 +125,8 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
         for arm in sweep.arms
         for seed in sweep.seeds[: arm.seeds]
     ]
+    for _, _, config in trainings:
+        computed_here(config.execution)
     tally = _Tally(store, components)
     runs: dict[str, list[Run]] = {arm.name: [] for arm in sweep.arms}
     troubles: dict[str, str] = {}
@@ -152,6 +160,15 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     )
 
 
+def computed_here(execution: Execution) -> None:
+    """Raises :class:`ConfigError` where the config hands work to others, which only a run through Prefect does."""
+    if execution.runner != "threads" or execution.hand_over:
+        raise ConfigError(
+            "this command computes in its own process: leave execution.runner and execution.hand_over out; what runs "
+            "through Prefect have put into the store is used"
+        )
+
+
 class _Tally:
     """Runs trainings and keeps what they share."""
 
@@ -167,11 +184,23 @@ class _Tally:
         progress = Progress()
         crew = LocalCrew(self._store, config, self._components, progress.part)
         runner = Runner(self._store, config, self._components, progress, crew)
+        folder = RunFolder.new(self._store)
+        folder.write_config(config)
         try:
             runner.run(Scope())
+            save_summary(folder, runner, "completed", None, {})
+        except RunStopped as stop:
+            save_summary(folder, runner, "failed", str(stop), {})
+            raise
         finally:
             runner.close()
             self._count(runner.results)
+        failed = [entry for entry in runner.results["evaluation"] if entry.status == "failed"]
+        if failed:
+            raise RunStopped(
+                f"{len(failed)} items of the evaluation failed, the first, {failed[0].item.name}: {failed[0].error}; "
+                "run the same command again"
+            )
         rows = evaluation.clip_results(runner.results)
         base = tuple(row for row in rows if row.model == "base")
         if self.base is None:

@@ -104,6 +104,7 @@ class Workbench:
         return Path(tempfile.mkdtemp(prefix="ipa-"))
 
     def close(self) -> None:
+        self.make_room()
         if "scratch" in self.__dict__:
             shutil.rmtree(self.scratch)
         if "extractor" in self.__dict__:

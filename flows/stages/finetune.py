@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import yaml
 
 from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.stages import references
 from flows.training import LORA as LORA
 from flows.training import RECORD, Job, function_name, train_apart
 from flows.workbench import Workbench
@@ -32,11 +33,13 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
     settings = key_config(config.alignment, "checkpoint_every")
     settings["model"] = {"dtype": config.candidates.model.dtype}
+    if config.alignment.method == "ipa":
+        settings["references"] = references.VERSION
     action = Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **tars})
     name = f"LoRA ({config.alignment.method}, {config.alignment.steps} steps)"
     # Not in the key: what the reference errors are follows from what is.
-    references = tuple(result.key for _, result in results.done("references"))
-    return StageItems((Item(name, action, parents=(shards[1].key, *references), needs=tuple(tars.values())),))
+    ahead = tuple(result.key for _, result in results.done("references"))
+    return StageItems((Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values())),))
 
 
 WAVES: Final = (items,)
@@ -47,14 +50,14 @@ def compute(item: Item, bench: Workbench) -> Output:
 
     config = bench.config.alignment
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))
-    references = folder / "references.json"
-    references.write_text(_references(item, bench.store).model_dump_json())
+    table = folder / "references.json"
+    table.write_text(_references(item, bench.store).model_dump_json())
     job = Job(
         config=bench.config,
         key=item.action.key,
         store=str(bench.store.address),
         shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
-        references=references,
+        references=table,
         animation_model=function_name(bench.components.animation_model),
         output=folder / "output",
     )

@@ -15,7 +15,7 @@ from flows.stages.shards import kept_samples
 from flows.workbench import Workbench
 from ipa_core.alignment.visits import epochs_of_run
 from ipa_core.config import RunConfig
-from ipa_core.records import PoseSequence
+from ipa_core.records import PoseSequence, PreferenceSample
 from storage import Action
 
 NAME: Final = "references"
@@ -30,15 +30,14 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     if alignment.method != "ipa" or results.one("shards") is None:
         return StageItems(())
     samples = kept_samples(config, results, inputs.store)
+    # A shard may be there although what it was packed from is not (`execution.retention`). That is not made again for
+    # this: the training computes what it finds no error for.
+    gone = inputs.store.objects.missing({digest for one in samples for digest in _parts(one, config).values()})
     names = {item.action.key: item.name for item, _ in results.done("scores")}
     found = []
     for sample, epochs in zip(samples, epochs_of_run(alignment, [one.latents for one in samples]), strict=True):
-        parts = {"latents": sample.latents, "conditioning": sample.conditioning, "pose": sample.pose}
-        if alignment.latents == "reencoded":
-            parts["video"] = sample.video
-        if sample.driving is not None:
-            parts["driving"] = sample.driving
-        for block in _blocks(epochs):
+        parts = _parts(sample, config)
+        for block in () if gone.intersection(parts.values()) else _blocks(epochs):
             settings = _settings(config) | {"epochs": [block.start, block.stop]}
             found.append(
                 Item(
@@ -54,6 +53,16 @@ def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
 WAVES: Final = (items,)
 
 
+def _parts(sample: PreferenceSample, config: RunConfig) -> dict[str, str]:
+    """Digests of what is read, by name."""
+    parts = {"latents": sample.latents, "conditioning": sample.conditioning, "pose": sample.pose}
+    if config.alignment.latents == "reencoded":
+        parts["video"] = sample.video
+    if sample.driving is not None:
+        parts["driving"] = sample.driving
+    return parts
+
+
 def _blocks(epochs: int) -> Iterator[range]:
     for start in range(0, epochs, EPOCHS):
         yield range(start, min(start + EPOCHS, epochs))
@@ -65,6 +74,12 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     if alignment.timesteps == "shifted":
         settings["timestep_shift"] = alignment.timestep_shift
     return {**settings, "model": {"dtype": config.candidates.model.dtype}}
+
+
+def draws(action: Action) -> int:
+    """Of an item."""
+    start, stop = action.config["epochs"]
+    return int(stop - start)
 
 
 def compute(item: Item, bench: Workbench) -> Output:

@@ -10,6 +10,11 @@ _METHODS = {
     "Alignment (arXiv 2605.07545)",
 }
 
+_VIDEOS = {
+    "candidates": "preferred videos, chosen for their hands from what the base model itself had generated",
+    "driving": "driving videos, the baseline of a base model trained longer",
+}
+
 _CARD = """\
 ---
 base_model: {base_model}
@@ -22,7 +27,7 @@ tags:
 ---
 # LoRA for {base_model}: better hands
 
-Trained on {samples} preferred videos, chosen for their hands from what the base model itself had generated, by
+Trained on {samples} {videos}, by
 {method}: {steps} steps of {batch_size}, rank {rank}, alpha {alpha}.
 
 | file | for |
@@ -50,6 +55,7 @@ def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
     return _CARD.format(
         base_model=base_model,
         samples=samples,
+        videos=_VIDEOS["driving" if config.latents == "driving" else "candidates"],
         method=_METHODS[config.method],
         steps=config.steps,
         batch_size=config.batch_size,

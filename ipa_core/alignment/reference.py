@@ -8,7 +8,7 @@ a supervised one costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,26 +36,26 @@ class ReferenceTable(Record):
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]]
 
-    def error(self, places: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor | None:
-        """e_ref ``[B]`` of samples of one shape, each told by its digest and the epoch of the draw; None where the
-        table lacks one of the draws."""
-        found = [self._draw(digest, epoch) for digest, epoch in places]
-        draws = [draw for draw in found if draw is not None]
-        if len(draws) < len(found):
-            return None
-        errors = SquaredError(
-            everywhere=torch.tensor([everywhere for everywhere, _, _ in draws]),
-            on_hands=torch.tensor([on_hands for _, on_hands, _ in draws]),
-            elements=draws[0][2],
-        )
+    def has(self, places: Iterable[tuple[Digest, int]]) -> bool:
+        """All of these draws, each told by its sample's digest and its epoch."""
+        return all(self._part(digest, epoch) is not None for digest, epoch in places)
+
+    def error(self, places: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor:
+        """e_ref ``[B]`` of samples of one shape. Raises ``ValueError`` for a draw that the table lacks."""
+        everywhere, on_hands, elements = [], [], 0
+        for digest, epoch in places:
+            part = self._part(digest, epoch)
+            if part is None:
+                raise ValueError(f"the table of reference errors has no draw of epoch {epoch} of sample {digest[:12]}")
+            everywhere.append(part.everywhere[epoch - part.first_epoch])
+            on_hands.append(part.on_hands[epoch - part.first_epoch])
+            elements = part.elements
+        errors = SquaredError(torch.tensor(everywhere), torch.tensor(on_hands), elements)
         return errors.weighted(config.hand_weight, config.reduction)
 
-    def _draw(self, digest: Digest, epoch: int) -> tuple[float, float, int] | None:
-        for part in self.samples.get(digest, ()):
-            place = epoch - part.first_epoch
-            if 0 <= place < len(part.everywhere):
-                return part.everywhere[place], part.on_hands[place], part.elements
-        return None
+    def _part(self, digest: Digest, epoch: int) -> ReferenceErrors | None:
+        parts = self.samples.get(digest, ())
+        return next((part for part in parts if 0 <= epoch - part.first_epoch < len(part.everywhere)), None)
 
 
 def reference_errors(

@@ -25,7 +25,7 @@ from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_parameters, l
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
 from ipa_core.alignment.reference import ReferenceTable, reference_error
-from ipa_core.alignment.visits import visits
+from ipa_core.alignment.visits import Visit, visits
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
 from ipa_core.records import Digest
@@ -70,7 +70,7 @@ def train(
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
     frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
-    ``references``: errors of the reference computed ahead; a part of a batch that they lack computes its own.
+    ``references``: errors of the reference computed ahead; a batch of which they lack a draw computes its own.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
     float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
@@ -103,17 +103,17 @@ def train(
             history += left.history
         for step in range(len(history), config.steps):
             started = time.monotonic()
-            chosen = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)[share]
+            batch_visits = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)
+            # Of the whole batch: all processes must run the reference, or none.
+            ahead = _ahead(references, samples, batch_visits, config)
+            chosen = batch_visits[share]
             optimizer.zero_grad()
             parts = []
             for first in range(0, len(chosen), part_size):
                 part = chosen[first : first + part_size]
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
-                known = None
-                if references is not None and config.method == "ipa":
-                    places = [(samples.digests[visit.index], visit.epoch) for visit in part]
-                    known = references.error(places, config)
+                known = ahead.error(_places(samples, part), config) if ahead else None
                 parts.append(_learn(model, batch, config, known))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
@@ -125,6 +125,18 @@ def train(
                 if processes.first:
                     checkpoints.save(len(history), checkpoint.to_bytes())
         return TrainedLoRA(lora_to_bytes(transformer), comfyui_lora_bytes(transformer), tuple(history))
+
+
+def _ahead(
+    references: ReferenceTable | None, samples: TrainingSamples, batch: Sequence[Visit], config: AlignmentConfig
+) -> ReferenceTable | None:
+    """The table, if it is wanted and has all draws of the batch."""
+    wanted = references is not None and config.method == "ipa" and references.has(_places(samples, batch))
+    return references if wanted else None
+
+
+def _places(samples: TrainingSamples, part: Sequence[Visit]) -> list[tuple[Digest, int]]:
+    return [(samples.digests[visit.index], visit.epoch) for visit in part]
 
 
 @dataclass(frozen=True)

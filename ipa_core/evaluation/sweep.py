@@ -233,7 +233,8 @@ def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
             "Against the base",
             (
                 "Mean difference of each arm from the base on the same clips and noise, with its 95 % interval over "
-                "clips and training seeds, and the share of videos that beat the base's.",
+                "clips and training seeds (of an arm with one seed over clips alone, so too narrow), and the share of "
+                "videos that beat the base's.",
                 Table(
                     ("arm", *(f"{_LABELS[name]}: {what}" for name in COMPARED for what in ("difference", "wins"))),
                     tuple((row.name, *_cells(row.against_base)) for row in table.rows if row.seeds),

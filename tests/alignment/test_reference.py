@@ -96,7 +96,7 @@ def test_a_table_survives_json(model: WanVACEModel) -> None:
     again = ReferenceTable.model_validate_json(table.model_dump_json())
     places = [(digest, 0) for digest in table.samples]
     ours, theirs = again.error(places, CONFIG), table.error(places, CONFIG)
-    assert ours is not None and theirs is not None and torch.equal(ours, theirs)
+    assert torch.equal(ours, theirs)
 
 
 def test_what_the_table_lacks_is_computed_in_the_step(model: WanVACEModel) -> None:
@@ -105,6 +105,15 @@ def test_what_the_table_lacks_is_computed_in_the_step(model: WanVACEModel) -> No
     mixed, online = (trained(model, samples, known).history for known in (short, None))
     for one, other in zip(mixed, online, strict=True):
         assert one.reference_error == pytest.approx(other.reference_error, rel=1e-5)
+
+
+def test_a_draw_that_is_not_there_is_said(model: WanVACEModel) -> None:
+    table = table_of(model, make_samples(2))
+    [digest, _] = table.samples
+    assert table.has([(digest, 0)])
+    assert not table.has([(digest, 0), (digest, 99)])
+    with pytest.raises(ValueError, match="no draw of epoch 99 of sample"):
+        table.error([(digest, 99)], CONFIG)
 
 
 def test_sft_needs_no_table(model: WanVACEModel) -> None:

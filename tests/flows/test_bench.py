@@ -89,7 +89,7 @@ def test_a_changed_video_is_said(config: RunConfig, tmp_path: Path) -> None:
     before = path.read_bytes()
     write_video(path, 50)
     try:
-        with pytest.raises(ConfigError, match=r"palm-00\.mp4 #000 is no video of the hand bench at .*, or was changed"):
+        with pytest.raises(ConfigError, match=r"palm-00\.mp4 #000 is no video of the hand bench, or was changed"):
             run_bench(config, store_of(config), FAKES, None)
     finally:
         path.write_bytes(before)
@@ -100,3 +100,27 @@ def test_a_folder_without_truth_is_no_bench(folder: Path) -> None:
     table.write_text("file\na.mp4\n")
     with pytest.raises(ConfigError, match=r"holds no truth\.safetensors"):
         run_bench(fake_config(folder, clips__metadata=str(table)), Store(folder / "store"), FAKES, None)
+
+
+def test_clips_cut_another_way_are_refused(config: RunConfig) -> None:
+    clips = config.clips.model_copy(update={"width": 48, "height": 48})
+    with pytest.raises(ConfigError, match=r"is of 5 whole frames of 32 x 32 pixels"):
+        run_bench(config.model_copy(update={"clips": clips}), store_of(config), FAKES, None)
+
+
+def test_work_for_others_is_refused(config: RunConfig) -> None:
+    execution = config.execution.model_copy(update={"hand_over": "retrain/generate"})
+    with pytest.raises(ConfigError, match=r"execution\.hand_over"):
+        run_bench(config.model_copy(update={"execution": execution}), store_of(config), FAKES, None)
+
+
+def test_clips_without_a_person_are_named(config: RunConfig) -> None:
+    folder = Path(config.clips.sources[0])
+    kept, away = folder / "fast-01.mp4", folder.parent / "fast-01.mp4"
+    kept.rename(away)
+    try:
+        report = run_bench(config, store_of(config), FAKES, None)
+    finally:
+        away.rename(kept)
+    assert report.left_out == ("fast-01",)
+    assert "fast-01" in bench_table(report)

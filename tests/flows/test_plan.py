@@ -12,12 +12,13 @@ from flows.components import Components, model_folder
 from flows.estimates import Estimate
 from flows.plan import Plan, StagePlan, plan_run
 from flows.plan_text import plan_text
+from flows.runner import Scope
 from flows.runs import RunFolder
 from flows.stage import STAGE_NAMES
 from flows.stages.finetune import LORA
 from flows.workbench import provenance
 from ipa_core.config import RunConfig, load_config
-from ipa_core.cost import candidate_flops, gpu_hours, known_network, training_flops
+from ipa_core.cost import candidate_flops, gpu_hours, known_network, reference_flops, training_flops
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos
@@ -133,6 +134,23 @@ def test_processes_share_the_training(tmp_path: Path) -> None:
     one, four = training(1), training(4)
     assert one.seconds is not None and four.seconds == pytest.approx(one.seconds / 4, abs=0.1)
     assert four.gpu_hours == one.gpu_hours
+
+
+def test_references_cost_a_forward_pass_for_each_draw(tmp_path: Path) -> None:
+    rows = {row.name: row for row in wan_plan(tmp_path).stages}
+    config = wan_config()
+    network = known_network(config)
+    assert network is not None
+    draws = config.alignment.steps * config.alignment.batch_size
+    expected = gpu_hours(draws * reference_flops(network, config))
+    assert rows["references"].estimate.gpu_hours == pytest.approx(expected, abs=0.01)
+
+
+def test_references_are_counted_where_the_samples_are_known_and_not_yet_packed(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", 10)
+    run_fake(fake_config(tmp_path), Scope(last="selection"))
+    row = plan(tmp_path)["references"]
+    assert (row.compute, row.uncounted) == (0, 1)
 
 
 def test_a_stage_that_runs_no_model_has_no_gpu_hours(tmp_path: Path) -> None:

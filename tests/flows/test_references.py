@@ -23,6 +23,27 @@ def test_the_training_computes_no_reference_itself(folder: Path) -> None:
     assert done.computed() == {"finetune": 1}
 
 
+def test_trainings_that_differ_in_beta_lambda_or_the_adapter_share_them(folder: Path) -> None:
+    changes = {"alignment__beta": 20.0, "alignment__hand_weight": 1.0, "alignment__rank": 4}
+    assert run_fake(fake_config(folder, **changes), Scope(last="references")).computed() == {}
+
+
+def test_another_seed_of_the_training_has_other_draws(folder: Path) -> None:
+    assert run_fake(fake_config(folder, alignment__seed=1), Scope(last="references")).computed()["references"] > 0
+
+
+def test_what_was_packed_and_dropped_is_not_made_again(folder: Path) -> None:
+    """The training computes what it finds no error for."""
+    done = run_fake(fake_config(folder))
+    item = done.results["references"][0].item
+    done.store.objects.delete(item.action.inputs["latents"])
+    again = run_fake(fake_config(folder, alignment__seed=1), Scope(last="finetune"))
+    assert set(again.computed()) == {"references", "finetune"}
+    assert item.action.inputs["latents"] not in {
+        one.item.action.inputs["latents"] for one in again.results["references"]
+    }
+
+
 def test_a_longer_training_computes_only_the_draws_that_are_new(folder: Path) -> None:
     before = run_fake(fake_config(folder), Scope(last="references"))
     samples = len(before.results.done("references"))

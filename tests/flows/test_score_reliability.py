@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from flows.runner import Scope
+from flows.runs import RunFolder, runs
 from flows.score_reliability import reliability_table, run_reliability
 from ipa_core.config import ConfigError
-from storage import Store
 from tests.fakes import fake_config
+from tests.flows.conftest import run_fake
 from tests.flows.test_review import rerun
 
 
 def test_every_measure_of_a_run(folder: Path) -> None:
     done = rerun(folder)
-    found = run_reliability(done.store, None)
+    found = run_reliability(next(runs(done.store)), done.store)
     clips = len(done.results.done("candidates"))
     each = fake_config(folder).candidates.per_clip
     assert (found["hand score"].clips, found["hand score"].candidates) == (clips, clips * each)
@@ -27,6 +29,23 @@ def test_every_measure_of_a_run(folder: Path) -> None:
     assert "PSNR-Hand" in table and "reward" not in table
 
 
-def test_a_store_without_scores(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no run of this store has scored candidates"):
-        run_reliability(Store(tmp_path), None)
+def test_the_score_is_the_runs_own(folder: Path) -> None:
+    done = rerun(folder)
+    scores = [result.record["score"] for _, result in done.results.done("scores")]
+    mean = run_reliability(next(runs(done.store)), done.store)["hand score"].mean
+    assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+
+
+def test_what_is_measured_over_several_frames_has_no_halves(folder: Path) -> None:
+    done = rerun(folder)
+    found = run_reliability(next(runs(done.store)), done.store)
+    assert (found["jitter"].split_half, found["bone_consistency"].split_half) == (None, None)
+
+
+def test_a_run_without_scores(folder: Path) -> None:
+    done = run_fake(fake_config(folder), Scope(last="poses"))
+    run = RunFolder.new(done.store)
+    run.write_config(fake_config(folder))
+    run.write_items(done.results)
+    with pytest.raises(ConfigError, match=r"has scored no candidates"):
+        run_reliability(run, done.store)

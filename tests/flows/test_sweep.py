@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
 
+from flows.runs import runs
+from flows.stages.evaluation import _generate as generate
 from flows.sweep import Swept, load_sweep, run_sweep, sweep_page
 from ipa_core.config import ConfigError
 from storage import Store
@@ -84,11 +88,41 @@ def test_arms_with_another_base_are_refused(place: Path) -> None:
         ({"arms": [{"name": "a"}, {"name": "a"}], "contrasts": []}, "two arms are called 'a'"),
         ({"contrasts": [["IPA", "DPO"]]}, "there is no arm 'DPO'"),
         ({"arm": []}, "arm: Extra inputs are not permitted"),
+        ({"arms": [], "contrasts": []}, "arms: .* at least 1 item"),
+        ({"seeds": [3, 3]}, "holds one twice"),
     ],
 )
 def test_a_sweep_that_can_not_be_used(place: Path, changes: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         load_sweep(write_sweep(place, **changes))
+
+
+def test_work_for_others_is_refused(place: Path) -> None:
+    arms = [{"name": "a", "set": ["execution.hand_over=retrain/generate"]}]
+    with pytest.raises(ConfigError, match=r"execution\.hand_over"):
+        run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[])), Store(place / "other store"), FAKES)
+
+
+def test_each_training_is_a_run(swept: Swept, place: Path) -> None:
+    statuses = [summary["status"] for folder in runs(Store(place / "store")) if (summary := folder.summary())]
+    assert statuses.count("completed") >= 4 and statuses.count("failed") >= 1
+
+
+def test_failed_items_of_the_evaluation_end_an_arm_and_no_other(place: Path) -> None:
+    """One failed video of the base model must not stand as what the next arm is compared with."""
+    store, failing = Store(place / "another store"), itertools.count()
+
+    def once(*arguments: object) -> object:
+        if next(failing) == 0:
+            raise RuntimeError("a hiccup")
+        return generate(*arguments)
+
+    overrides = ["execution.max_failed=0.9"]
+    with patch("flows.stages.evaluation._generate", once):
+        path = write_sweep(place, arms=[{"name": "a"}, {"name": "b"}], seeds=[0], contrasts=[])
+        found = run_sweep(load_sweep(path), store, FAKES, overrides)
+    assert [row.seeds for row in found.table.rows] == [0, 1]
+    assert str(found.table.rows[0].trouble).startswith("seed 0: 1 items of the evaluation failed")
 
 
 def test_a_wrong_setting_is_said_before_anything_is_computed(place: Path) -> None:

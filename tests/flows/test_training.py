@@ -19,7 +19,8 @@ import pytest
 
 from flows.components import animation_model
 from flows.training import LORA, RECORD, Job, TrainingError, function_name, train_apart
-from ipa_core.alignment import StepLog, TrainedLoRA, train
+from ipa_core.alignment import ReferenceTable, StepLog, TrainedLoRA, prepare, reference_errors, train
+from ipa_core.alignment.visits import visits
 from ipa_core.config import RunConfig
 from ipa_core.models.wan_vace import WanVACEModel
 from tests.alignment.samples import make_samples, write_shards
@@ -50,6 +51,7 @@ class World:
             key="0123abcd",
             store=str(self.folder / "store"),
             shards=tuple(sorted(self.folder.glob("*.tar"))),
+            references=self.folder / "references.json",
             animation_model=function_name(model),
             output=self.folder / name / "output",
         )
@@ -65,6 +67,7 @@ def world(tmp_path: Path, model_folder: Path) -> World:
     folder = tmp_path / "a world"
     shutil.copytree(model_folder, folder / "model")
     write_shards(folder, make_samples(5), per_shard=3)
+    (folder / "references.json").write_text(ReferenceTable(samples={}).model_dump_json())
     return World(folder)
 
 
@@ -134,6 +137,14 @@ def close(history: list[dict[str, Any]]) -> list[Any]:
 
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_take_the_steps_of_one(world: World, alone: TrainedLoRA, strategy: str) -> None:
+    """With a table of the first step's four samples of five: that step finds all its reference errors there, the next
+    computes them, and in each the processes must agree on which."""
+    model = WanVACEModel.load(world.folder / "model", dtype="float32", device="cpu", text_encoder=False)
+    samples = make_samples(5)
+    known = [samples[visit.index] for visit in visits(CONFIG.seed, samples.digests, 0, CONFIG.batch_size)]
+    errors = {one.digest: reference_errors(model, prepare(one, model, CONFIG), range(9), CONFIG) for one in known}
+    table = ReferenceTable(samples={digest: (found,) for digest, found in errors.items()})
+    (world.folder / "references.json").write_text(table.model_dump_json())
     job = world.job("run", train_processes=2, train_strategy=strategy)
     train_apart(job, nothing)
     assert history(job) == close(without_seconds(alone.history))
