@@ -132,7 +132,8 @@ def test_a_killed_training_says_so_and_goes_on_from_its_checkpoint(
 
 
 def close(history: list[dict[str, Any]]) -> list[Any]:
-    return [pytest.approx(step, rel=2e-4, abs=1e-7) for step in history]
+    # Absolute: a gap of e_ref and e_theta, each about 6, that are one number but for the order of its sums.
+    return [pytest.approx(step, rel=2e-4, abs=1e-5) for step in history]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
