@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from ipa_core.synthetic.performers import PERFORMERS, random_performer
+from ipa_core.synthetic.performers import PERFORMERS, PROMPT, random_performer
 from ipa_core.video import encode_video
 
 SHARD_CLIPS = 60
@@ -71,7 +71,7 @@ def render_clips(
         partial.write_bytes(encode_video(clip.frames, fps, crf=18))
         partial.replace(path)
         paths.append(path)
-        rows.append((path.name, performer.prompt, performer.name))
+        rows.append((path.name, PROMPT, performer.name))
         if progress:
             progress(f"rendered {path.name}", (index + 1) / count)
     with (output / "metadata.csv").open("w", newline="") as file:

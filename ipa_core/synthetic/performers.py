@@ -1,5 +1,5 @@
-"""People as they are rendered: build, colours, a sentence. Six fixed ones play in the demo; the small model is trained
-on strangers, each drawn from a seed."""
+"""People as they are rendered: build and colours. Six fixed ones play in the demo; the small model is trained on
+strangers, each drawn from a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 Colour = tuple[float, float, float]
 """sRGB, each channel in [0, 1]."""
 PROMPT: Final = "A person gestures with both hands."
-"""Of everybody who is drawn from a seed: what they look like is told by the reference image alone."""
+"""Of all rendered clips: what somebody looks like is told by the reference image alone."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,6 @@ class Performer:
     """An adult as rendered. Clothes keep away from skin hues, so that nobody looks undressed at 96 pixels."""
 
     name: str
-    prompt: str
-    """What the text encoder reads; it names the clothes and the hair as they are rendered."""
     gender: float
     """anny's phenotype in [0, 1]: 0 male, 1 female, as all shares below."""
     age: float
@@ -41,14 +39,9 @@ class Performer:
             raise ValueError(f"performers are adults: age must be at least 0.67, got {self.age}")
 
 
-def _sentence(hair: str, shirt: str) -> str:
-    return f"A person with {hair} hair in a {shirt} shirt gestures with both hands."
-
-
 PERFORMERS: Final[tuple[Performer, ...]] = (
     Performer(
         name="ada",
-        prompt=_sentence("short dark", "teal"),
         gender=0.95,
         age=0.70,
         muscle=0.45,
@@ -61,7 +54,6 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
     ),
     Performer(
         name="bela",
-        prompt=_sentence("short grey", "dark blue"),
         gender=0.05,
         age=0.85,
         muscle=0.50,
@@ -74,7 +66,6 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
     ),
     Performer(
         name="chidi",
-        prompt=_sentence("short black", "white"),
         gender=0.05,
         age=0.72,
         muscle=0.60,
@@ -87,7 +78,6 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
     ),
     Performer(
         name="dora",
-        prompt=_sentence("short fair", "purple"),
         gender=0.90,
         age=0.75,
         muscle=0.40,
@@ -100,7 +90,6 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
     ),
     Performer(
         name="emre",
-        prompt=_sentence("short brown", "green"),
         gender=0.10,
         age=0.69,
         muscle=0.55,
@@ -113,7 +102,6 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
     ),
     Performer(
         name="fay",
-        prompt=_sentence("short black", "light grey"),
         gender=0.85,
         age=0.68,
         muscle=0.45,
@@ -149,7 +137,6 @@ def random_performer(seed: int) -> Performer:
     light = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.5), rng.uniform(0.3, 0.95))
     return Performer(
         name=f"person {seed}",
-        prompt=PROMPT,
         gender=rng.uniform(),
         age=rng.uniform(0.67, 0.9),
         muscle=rng.uniform(0.35, 0.65),

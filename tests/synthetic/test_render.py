@@ -17,7 +17,7 @@ pytest.importorskip("numba", reason="rendering needs the extra [synthetic]: numb
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 from ipa_core.synthetic.dataset import Shooting, load_shards, render_clips, render_shards  # noqa: E402
-from ipa_core.synthetic.performers import PERFORMERS  # noqa: E402
+from ipa_core.synthetic.performers import PERFORMERS, PROMPT  # noqa: E402
 from ipa_core.synthetic.render import RenderedClip, render_clip  # noqa: E402
 
 
@@ -74,5 +74,5 @@ def test_clips_come_with_their_table(tmp_path: Path) -> None:
     paths = render_clips(tmp_path, 2, seed=1, size=64, frames=3, fps=8)
     rows = (tmp_path / "metadata.csv").read_text().splitlines()
     assert rows[0] == "file,prompt,group"
-    assert rows[1] == f"{paths[0].name},{PERFORMERS[0].prompt},ada"
+    assert rows[1] == f"{paths[0].name},{PROMPT},ada"
     assert len(rows) == 3
