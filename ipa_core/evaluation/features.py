@@ -96,6 +96,14 @@ def compare_frechet(pairs: Sequence[tuple[FeaturePair | None, FeaturePair | None
     )
 
 
+def distance_from_truth(pairs: Sequence[FeaturePair]) -> float | None:
+    """Of the generated videos of one model; ``None`` for fewer than two."""
+    if len(pairs) < 2:
+        return None
+    generated, truth = (np.array([getattr(pair, side) for pair in pairs]) for side in ("generated", "truth"))
+    return round(frechet_distance(generated, truth), 6)
+
+
 def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Squared Frechet distance of the Gaussians fitted to two sets of features ``[N, D]``, N >= 2; >= 0.
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipa_core.evaluation.bench import METRICS, ClipResult, Interval, Metric
+from ipa_core.evaluation.features import distance_from_truth
 from ipa_core.evaluation.page import Section, Table
 from ipa_core.records import Digest, Record
 
@@ -80,6 +81,7 @@ class ArmRow(Record):
     drift: float | None
     """Mean; see `ipa_core.evaluation.drift`."""
     means: dict[str, float | None]
+    """Also of the distances ``fvd`` and ``fid_vid``, where their extractors are configured."""
     against_base: dict[str, Difference]
 
 
@@ -117,7 +119,7 @@ def sweep_table(
         name=name,
         clips=len({result.clip_id for result in base}),
         videos=len(base),
-        base=_means(base),
+        base=_means([base]),
         rows=tuple(_row(arm, base, bootstrap) for arm in arms),
         contrasts=tuple(
             Contrast(better=one, worse=other, differences=_contrast(runs[one], runs[other], bootstrap))
@@ -139,8 +141,8 @@ def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
         seeds=len(arm.runs),
         samples=arm.runs[0].samples if arm.runs else None,
         steps=arm.runs[0].steps if arm.runs else None,
-        drift=round(float(np.mean([result.drift for result in results])), 6) if results else None,
-        means=_means(results),
+        drift=_mean([result.drift for result in results]),
+        means=_means([run.results for run in arm.runs]),
         against_base={name: found for name, found in differences.items() if found is not None},
     )
 
@@ -216,12 +218,18 @@ def _interval(sums: NDArray[np.float64], counts: NDArray[np.float64], drawn: _Re
     return Interval(low=round(float(low), 6), high=round(float(high), 6))
 
 
-def _means(results: Sequence[ClipResult]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for name in SHOWN:
-        values = [value for value in (_BY_NAME[name].read(result) for result in results) if value is not None]
-        found[name] = round(float(np.mean(values)), 6) if values else None
+def _means(runs: Sequence[Sequence[ClipResult]]) -> dict[str, float | None]:
+    """Over all videos of the runs; of the Frechet distances over the runs, each of which has one."""
+    results = [result for run in runs for result in run]
+    found = {name: _mean([_BY_NAME[name].read(result) for result in results]) for name in SHOWN}
+    found["fvd"] = _mean([distance_from_truth([one.fvd for one in run if one.fvd]) for run in runs])
+    found["fid_vid"] = _mean([distance_from_truth([one.fid_vid for one in run if one.fid_vid]) for run in runs])
     return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return round(float(np.mean(there)), 6) if there else None
 
 
 def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
@@ -260,15 +268,16 @@ def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
 COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
 """Metrics whose differences are written out."""
 _DIGITS: Final = {"psnr": 2, "psnr_hand": 2}
-_LABELS: Final = {name: _BY_NAME[name].label for name in SHOWN}
+_LABELS: Final = {name: _BY_NAME[name].label for name in SHOWN} | {"fvd": "FVD", "fid_vid": "FID-VID"}
 
 
 def _means_section(table: SweepTable, heading: str, with_base: bool) -> Section:
     rows = [row for row in table.rows if row.section == heading]
-    cells = [(row.name, *_about(row), *(_number(row.means[name], name) for name in SHOWN)) for row in rows]
+    shown = [*SHOWN, *(name for name in ("fvd", "fid_vid") if table.base[name] is not None)]
+    cells = [(row.name, *_about(row), *(_number(row.means[name], name) for name in shown)) for row in rows]
     if with_base:
-        cells.insert(0, ("base", "", "", "", "0", *(_number(table.base[name], name) for name in SHOWN)))
-    columns = ("arm", "seeds", "samples", "steps", "drift", *(_LABELS[name] for name in SHOWN))
+        cells.insert(0, ("base", "", "", "", "0", *(_number(table.base[name], name) for name in shown)))
+    columns = ("arm", "seeds", "samples", "steps", "drift", *(_LABELS[name] for name in shown))
     troubles = [f"{row.name}: {row.trouble}" for row in rows if row.trouble]
     return Section(heading, (Table(columns, tuple(cells)), *troubles))
 

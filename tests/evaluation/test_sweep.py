@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ipa_core.evaluation.bench import METRICS, ClipResult
+from ipa_core.evaluation.features import FeaturePair
 from ipa_core.evaluation.sweep import Arm, Run, difference, sweep_sections, sweep_table
 from tests.evaluation.material import result
 
@@ -102,3 +103,22 @@ def test_the_page_names_arms_and_troubles() -> None:
     assert [row[0] for row in means.blocks[0].rows] == ["base", "a", "b"]  # type: ignore[union-attr]
     assert means.blocks[1] == "b: seed 0: it failed"
     assert [row[0] for row in against.blocks[1].rows] == ["a"]  # type: ignore[union-attr]
+
+
+def test_a_feature_distance_is_shown_where_it_was_computed() -> None:
+    """Of features that are off by a constant: its square."""
+    source = np.random.default_rng(0)
+
+    def off(results: tuple[ClipResult, ...], by: float) -> tuple[ClipResult, ...]:
+        truths = source.normal(size=(len(results), 2))
+        return tuple(
+            one.model_copy(update={"fvd": FeaturePair(generated=tuple(truth + np.array([by, 0])), truth=tuple(truth))})
+            for one, truth in zip(results, truths, strict=True)
+        )
+
+    run = arm("a", 0.1).runs[0]
+    moved = arm("a").model_copy(update={"runs": (run.model_copy(update={"results": off(run.results, 1.0)}),)})
+    table = sweep_table("t", off(BASE, 2.0), [moved], [], bootstrap=10)
+    assert (table.base["fvd"], table.rows[0].means["fvd"]) == pytest.approx((4.0, 1.0), abs=1e-5)
+    columns = sweep_sections(table)[0].blocks[0].columns  # type: ignore[union-attr]
+    assert "FVD" in columns and "FID-VID" not in columns
