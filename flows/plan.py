@@ -226,7 +226,7 @@ def why(action: Action, before: ActionResult | None) -> str:
 
 def _section(stage: str) -> str:
     """Name of the config section that a stage's settings come from."""
-    return {"finetune": "alignment", "evaluation": "candidates"}.get(stage, stage)
+    return {"references": "alignment", "finetune": "alignment", "evaluation": "candidates"}.get(stage, stage)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
