@@ -18,11 +18,12 @@ from flows.sweep import computed_here
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
+from ipa_core.evaluation.sheets import before_after
 from ipa_core.evaluation.sweep import Arm, Difference, Run, sweep_table
 from ipa_core.records import PoseSequence, Record
 from ipa_core.synthetic.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
 from ipa_core.video import decode_video
-from storage import ActionResult, Store
+from storage import Action, ActionResult, Store
 
 ALL: Final = "all"
 
@@ -58,10 +59,16 @@ class _Judged:
     name: str
     result: ClipResult
     keypoint_error: float
+    action: Action
+    video: str
+    """Digest."""
 
 
-def run_bench(config: RunConfig, store: Store, components: Components, lora: bytes | None) -> BenchReport:
-    """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate.
+def run_bench(
+    config: RunConfig, store: Store, components: Components, lora: bytes | None
+) -> tuple[BenchReport, bytes | None]:
+    """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate. With a
+    LoRA also a picture (JPEG): driving video, base and LoRA on the first clip of each class, whatever it shows.
 
     Raises :class:`ConfigError` where the videos are not the bench's or are cut another way, :class:`RunStopped` where
     an item fails.
@@ -80,14 +87,25 @@ def run_bench(config: RunConfig, store: Store, components: Components, lora: byt
     left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
     if not adapted:
-        return BenchReport(rows=tuple(rows), left_out=left_out, gains={})
+        return BenchReport(rows=tuple(rows), left_out=left_out, gains={}), None
     rows += [_row(name, "with LoRA", adapted) for name in (*DIFFICULTIES, ALL)]
     run = Run(seed=0, lora="", samples=0, steps=0, results=tuple(one.result for one in adapted))
     arm = Arm(name="LoRA", section="", settings=(), runs=(run,))
     table = sweep_table("bench", [one.result for one in base], [arm], [])
     order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
     rows.sort(key=lambda row: order[row.difficulty])
-    return BenchReport(rows=tuple(rows), left_out=left_out, gains=table.rows[0].against_base)
+    report = BenchReport(rows=tuple(rows), left_out=left_out, gains=table.rows[0].against_base)
+    return report, _picture(base, adapted, store)
+
+
+def _picture(base: Sequence[_Judged], adapted: Sequence[_Judged], store: Store) -> bytes:
+    clips = []
+    for one, other in zip(base, adapted, strict=True):
+        inputs = one.action.inputs
+        if one.name in {f"{name}-00" for name in DIFFICULTIES}:
+            videos = [decode_video(store.objects.get(digest)) for digest in (inputs["clip"], one.video, other.video)]
+            clips.append((PoseSequence.from_bytes(store.objects.get(inputs["pose"])), videos))
+    return before_after(clips)
 
 
 def _truths(config: RunConfig) -> dict[str, Truth]:
@@ -131,7 +149,8 @@ def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> lis
         pose = PoseSequence.from_bytes(store.objects.get(blob(result, f"{k}.pose")))
         metrics = video_metrics(video, driving, truth.hand_mask)
         row = ClipResult.model_validate(record).model_copy(update={"metrics": metrics})
-        found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints)))
+        video_digest = blob(result, f"{k}.mp4")
+        found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints), result.action, video_digest))
     return found
 
 

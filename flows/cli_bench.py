@@ -24,6 +24,10 @@ def bench(
     lora: Annotated[
         Path | None, typer.Option(help="Folder of a LoRA (a run's `lora`), to be compared.", show_default=False)
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Also write a picture of before and after (JPEG); wants --lora.", show_default=False),
+    ] = None,
     config: Annotated[Path, typer.Option(help="Run config that names the bench and says how to generate.")] = BENCH,
     set_: Overrides = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
@@ -43,7 +47,11 @@ def bench(
         if not file.is_file():
             raise ConfigError(f"--lora: there is no {file}")
         weights = file.read_bytes()
-    report = run_bench(settings, open_store(settings.execution), components(), weights)
+    if picture is not None and weights is None:
+        raise ConfigError("--picture shows what an adapter changes: name one with --lora")
+    report, shown = run_bench(settings, open_store(settings.execution), components(), weights)
+    if picture is not None and shown is not None:
+        picture.write_bytes(shown)
     print(report.model_dump_json() if json_ else bench_table(report))
 
 

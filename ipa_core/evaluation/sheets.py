@@ -45,6 +45,13 @@ def comparison_sheet(
     return contact_sheet(rows)
 
 
+def before_after(clips: Sequence[tuple[PoseSequence, Sequence[np.ndarray]]]) -> bytes:
+    """One frame of each clip with its hands enlarged, side by side. A clip is its driving pose and the videos that the
+    rows show: the driving video, one model, another."""
+    parts = [[_row(Shot(video, None), pose, telling_frames(pose, 1)) for video in videos] for pose, videos in clips]
+    return contact_sheet([[picture for clip in row for picture in clip] for row in zip(*parts, strict=True)])
+
+
 def candidate_strip(video: np.ndarray, driving: PoseSequence, columns: int = 2) -> bytes:
     """A few frames of one candidate with their hands enlarged, in one row."""
     return contact_sheet([_row(Shot(video, None), driving, telling_frames(driving, columns))], height=HEIGHT * 3 // 4)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from flows.bench import bench_table, run_bench
 from flows.stages.finetune import LORA
 from ipa_core.config import ConfigError, RunConfig
+from ipa_core.evaluation.sheets import GAP, HEIGHT
 from ipa_core.keypoints import HANDS
 from ipa_core.synthetic.hand_bench import DIFFICULTIES, Truth, write_truth
 from storage import Store
@@ -47,25 +49,29 @@ def store_of(config: RunConfig) -> Store:
 
 
 def test_classes_and_all_of_the_base_alone(config: RunConfig) -> None:
-    report = run_bench(config, store_of(config), FAKES, None)
+    report, picture = run_bench(config, store_of(config), FAKES, None)
     assert [(row.difficulty, row.model, row.clips) for row in report.rows] == [
         *((kind, "base", 2) for kind in DIFFICULTIES),
         ("all", "base", 8),
     ]
-    assert report.gains == {}
+    assert (report.gains, picture) == ({}, None)
 
 
 def test_a_lora_is_compared_with_the_base(config: RunConfig) -> None:
-    report = run_bench(config, store_of(config), FAKES, b"an adapter")
+    report, picture = run_bench(config, store_of(config), FAKES, b"an adapter")
     assert [(row.difficulty, row.model) for row in report.rows[:2]] == [("palm", "base"), ("palm", "with LoRA")]
     assert report.gains["psnr"].mean == pytest.approx(report.rows[-1].psnr - report.rows[-2].psnr, abs=1e-5)
     assert "psnr_hand" in bench_table(report)
+    # Three rows; a frame and two hands of each class.
+    assert picture is not None
+    height, width = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    assert (height, width) == (3 * HEIGHT + 2 * GAP, 12 * HEIGHT + 11 * GAP)
 
 
 def test_hand_numbers_are_over_the_exact_pixels(config: RunConfig) -> None:
     """The fake extractor finds hands in the middle; the truth is the upper half."""
     store = store_of(config)
-    row = run_bench(config, store, FAKES, None).rows[-1]
+    row = run_bench(config, store, FAKES, None)[0].rows[-1]
     results = [
         one.record["results"][0]["metrics"]
         for one in store.actions.all("evaluation")
@@ -79,7 +85,7 @@ def test_what_a_run_has_evaluated_is_not_computed_again(config: RunConfig) -> No
     done = run_fake(config)
     lora = done.store.objects.get(done.output("finetune", LORA))
     before = len(list(done.store.actions.all("evaluation")))
-    report = run_bench(config, done.store, FAKES, lora)
+    report, _ = run_bench(config, done.store, FAKES, lora)
     assert len(list(done.store.actions.all("evaluation"))) == before
     assert report.rows[-1].model == "with LoRA"
 
@@ -119,7 +125,7 @@ def test_clips_without_a_person_are_named(config: RunConfig) -> None:
     kept, away = folder / "fast-01.mp4", folder.parent / "fast-01.mp4"
     kept.rename(away)
     try:
-        report = run_bench(config, store_of(config), FAKES, None)
+        report, _ = run_bench(config, store_of(config), FAKES, None)
     finally:
         away.rename(kept)
     assert report.left_out == ("fast-01",)
