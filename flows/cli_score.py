@@ -64,17 +64,25 @@ def train(
 
 @score_app.command()
 def reliability(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")] = "last",
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with scores.", show_default=False)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Which measures tell the candidates of one clip apart, on a run's candidates. Needs no extra."""
     from dataclasses import asdict
 
     from flows.parameters import named_run
+    from flows.runs import runs
     from flows.score_reliability import reliability_table, run_reliability
     from flows.store import open_store
 
-    found = run_reliability(named_run(run_id), open_store())
+    store = open_store()
+    scored = (folder for folder in runs(store) if folder.names("scores"))
+    folder = named_run(run_id) if run_id else next(scored, None)
+    if folder is None:
+        raise ConfigError("no run of this store has scored candidates; `ipa run CONFIG --to scores` does that")
+    found = run_reliability(folder, store)
     print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
 
 
