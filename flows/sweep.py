@@ -130,8 +130,13 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     tally = _Tally(store, components)
     runs: dict[str, list[Run]] = {arm.name: [] for arm in sweep.arms}
     troubles: dict[str, str] = {}
+    first_ended = started
     for number, (arm, seed, config) in enumerate(trainings):
-        left = "" if number == 0 else f", about {_left(started, number, len(trainings))} left"
+        if number == 1:
+            first_ended = time.perf_counter()
+        # By those after the first, which makes what all share.
+        spent = time.perf_counter() - first_ended
+        left = "" if number < 2 else f", about {span(spent / (number - 1) * (len(trainings) - number))} left"
         print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
         try:
             runs[arm.name].append(tally.train(config))
@@ -227,10 +232,6 @@ class _Tally:
                 self.cached += entry.status == "cached"
                 if entry.result is not None:
                     self.seconds[entry.result.key] = entry.result.provenance.get("seconds", 0.0)
-
-
-def _left(started: float, done: int, total: int) -> str:
-    return span((time.perf_counter() - started) / done * (total - done))
 
 
 def sweep_page(sweep: SweepConfig, swept: Swept, command: str) -> Page:
