@@ -19,7 +19,7 @@ from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
 from ipa_core.evaluation.sheets import before_after
-from ipa_core.evaluation.sweep import Arm, Difference, Run, sweep_table
+from ipa_core.evaluation.sweep import Difference, differences
 from ipa_core.records import PoseSequence, Record
 from ipa_core.synthetic.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
 from ipa_core.video import decode_video
@@ -89,12 +89,10 @@ def run_bench(
     if not adapted:
         return BenchReport(rows=tuple(rows), left_out=left_out, gains={}), None
     rows += [_row(name, "with LoRA", adapted) for name in (*DIFFICULTIES, ALL)]
-    run = Run(seed=0, lora="", samples=0, steps=0, results=tuple(one.result for one in adapted))
-    arm = Arm(name="LoRA", section="", settings=(), runs=(run,))
-    table = sweep_table("bench", [one.result for one in base], [arm], [])
+    gains = differences([([one.result for one in base], [one.result for one in adapted])])
     order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
     rows.sort(key=lambda row: order[row.difficulty])
-    report = BenchReport(rows=tuple(rows), left_out=left_out, gains=table.rows[0].against_base)
+    report = BenchReport(rows=tuple(rows), left_out=left_out, gains=gains)
     return report, _picture(base, adapted, store)
 
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from flows.components import Components
 from flows.crew import LocalCrew
@@ -29,7 +28,7 @@ from flows.stage import Results, RunStopped
 from flows.stages import evaluation
 from flows.stages.finetune import lora_digest
 from flows.workbench import provenance
-from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config
+from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config, read_config
 from ipa_core.evaluation.bench import ClipResult
 from ipa_core.evaluation.page import Page, Section, Table
 from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_sections, sweep_table
@@ -87,15 +86,7 @@ class SweepConfig(Config):
 
 def load_sweep(path: Path) -> SweepConfig:
     """Raises :class:`ConfigError`."""
-    try:
-        found = SweepConfig.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no sweep config {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+    found = read_config(path, SweepConfig)
     return found.model_copy(update={"run": str(path.resolve().parent / found.run)})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -311,6 +311,22 @@ class RunConfig(Config):
                 f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
             )
         return self
+
+
+Kind = TypeVar("Kind", bound=Config)
+
+
+def read_config(path: Path, kind: type[Kind]) -> Kind:
+    """A YAML file as it stands. Raises :class:`ConfigError` with the fields that are wrong."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text()) or {})
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

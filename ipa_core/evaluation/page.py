@@ -38,15 +38,20 @@ class Page:
 
     def html(self) -> str:
         """One file that needs no network and no script; any text is escaped."""
-        environment = Environment(
-            loader=PackageLoader("ipa_core.evaluation", "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.tests["text"] = lambda block: isinstance(block, str)
-        return environment.get_template("page.html.j2").render(page=self)
+        return templates().get_template("page.html.j2").render(page=self)
+
+
+def templates() -> Environment:
+    """Of the HTML pages: text is escaped, and a name that a page lacks is an error."""
+    environment = Environment(
+        loader=PackageLoader("ipa_core.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["text"] = lambda block: isinstance(block, str)
+    return environment
 
 
 def _markdown(table: Table) -> str:

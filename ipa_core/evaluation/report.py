@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from ipa_core.evaluation.bench import ClipResult, Comparison
 from ipa_core.evaluation.charts import Curve, changes_svg, curve_svg
+from ipa_core.evaluation.page import templates
 from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
 
 SHEET_LIMIT: Final = 12
@@ -157,13 +158,7 @@ def _best_first(line: CandidateLine) -> tuple[bool, float, str, int]:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("ipa_core.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(number=_number, signed=_signed, percent=_percent, percent1=_percent1, jpeg=_jpeg)
     return environment.get_template("report.html.j2")
 

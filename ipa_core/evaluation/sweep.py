@@ -132,7 +132,6 @@ def sweep_table(
 def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
     results = [result for run in arm.runs for result in run.results]
     pairs = [(base, run.results) for run in arm.runs]
-    differences = {name: difference(_BY_NAME[name], pairs, bootstrap) for name in SHOWN}
     return ArmRow(
         name=arm.name,
         section=arm.section,
@@ -143,7 +142,7 @@ def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
         steps=arm.runs[0].steps if arm.runs else None,
         drift=_mean([result.drift for result in results]),
         means=_means([run.results for run in arm.runs]),
-        against_base={name: found for name, found in differences.items() if found is not None},
+        against_base=differences(pairs, bootstrap),
     )
 
 
@@ -151,8 +150,15 @@ def _contrast(better: Sequence[Run], worse: Sequence[Run], bootstrap: int) -> di
     """Paired by training seed as far as both have it."""
     others = {run.seed: run for run in worse}
     pairs = [(others[run.seed].results, run.results) for run in better if run.seed in others]
-    differences = {name: difference(_BY_NAME[name], pairs, bootstrap) for name in SHOWN}
-    return {name: found for name, found in differences.items() if found is not None}
+    return differences(pairs, bootstrap)
+
+
+def differences(
+    pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]], bootstrap: int = 2000
+) -> dict[str, Difference]:
+    """Of each metric that can be compared; see :func:`difference`."""
+    found = {name: difference(_BY_NAME[name], pairs, bootstrap) for name in SHOWN}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def difference(

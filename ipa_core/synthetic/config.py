@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ipa_core.config import Config, ConfigError, Fraction, Positive, PositiveInt
+from ipa_core.config import Config, Fraction, Positive, PositiveInt, read_config
 
 
 class TrainingSetConfig(Config):
@@ -115,12 +114,4 @@ class PretrainConfig(Config):
 
 def load_pretrain_config(path: Path) -> PretrainConfig:
     """Read configs/pretrain.yaml. Raises :class:`ConfigError` with the fields that are wrong."""
-    try:
-        return PretrainConfig.model_validate(yaml.safe_load(path.read_text()) or {})
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+    return read_config(path, PretrainConfig)
