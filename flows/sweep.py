@@ -55,6 +55,14 @@ class TableConfig(Config):
     rows: tuple[tuple[str, ...], ...]
 
 
+class EqualDriftConfig(Config):
+    """Two ways to train at several strengths, to be compared where they have moved the model equally far."""
+
+    arms: tuple[str, ...]
+    series: tuple[str, ...]
+    """What each of ``arms`` is compared with, between the two points nearest in drift."""
+
+
 class SweepConfig(Config):
     """An experiment. ``configs/paper-ablation.yaml`` is one."""
 
@@ -68,6 +76,7 @@ class SweepConfig(Config):
     arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1)]
     contrasts: tuple[tuple[str, str], ...] = ()
     """Pairs of arms, the one that is expected to be better first."""
+    equal_drift: EqualDriftConfig = EqualDriftConfig(arms=(), series=())
     beside: TableConfig | None = None
 
     @model_validator(mode="after")
@@ -78,9 +87,13 @@ class SweepConfig(Config):
                 raise ValueError(f"two arms are called '{name}'")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
-        for name in {name for pair in self.contrasts for name in pair}:
-            if name not in names:
-                raise ValueError(f"contrasts: there is no arm '{name}'")
+        for field, named in (
+            ("contrasts", [name for pair in self.contrasts for name in pair]),
+            ("equal_drift", [*self.equal_drift.arms, *self.equal_drift.series]),
+        ):
+            for name in named:
+                if name not in names:
+                    raise ValueError(f"{field}: there is no arm '{name}'")
         return self
 
 
@@ -147,7 +160,9 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
         for arm in sweep.arms
     )
     return Swept(
-        table=sweep_table(sweep.name, tally.base, arms, sweep.contrasts),
+        table=sweep_table(
+            sweep.name, tally.base, arms, sweep.contrasts, (sweep.equal_drift.arms, sweep.equal_drift.series)
+        ),
         arms=arms,
         computed=tally.computed,
         cached=tally.cached,

@@ -153,12 +153,16 @@ class SelectionConfig(Config):
     pick: Literal["best", "random", "worst"] = "best"
     """Who comes first where limits let only some through. `random` and `worst` are the controls of an experiment: what
     training on them gains as well is no merit of the preference. The other rules hold for them too."""
+    rank_by: Literal["score", "confidence", "fingers"] = "score"
+    """Whose highest value is best: the hand score, or one of its components, so that the others are no judges in their
+    own cause. Threshold and margin are of the score all the same."""
     threshold: Fraction = 0.5
     """Least score of a kept candidate."""
     margin: Annotated[float, Field(ge=0)] = 0.0
     """How far a kept candidate must lie above the median of its clip's candidates; 0 asks for no comparison."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """A kept candidate must be among the best share of all candidates of the run by score; 1 asks for no comparison."""
+    """A kept candidate must be in this first share of all candidates of the run, in the order of `pick`; 1 asks for no
+    comparison."""
     per_clip: PositiveInt = 1
     """Kept per clip at most, in the order of `pick`."""
     per_motion: PositiveInt | None = None

@@ -7,8 +7,9 @@ and a training seed are both drawn from something larger, so intervals resample 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,8 @@ SHOWN: Final = (
 )
 """Metrics of the table, in its order."""
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}
+Gains = dict[tuple[str, int], float]
+"""By clip and seed of a video, how much better the second is than the first."""
 
 
 class Run(Record):
@@ -94,6 +97,17 @@ class Contrast(Record):
     differences: dict[str, Difference]
 
 
+class EqualDrift(Record):
+    """An arm against what another series of arms would have reached at the same drift, read off between two of its
+    points."""
+
+    arm: str
+    drift: float
+    between: tuple[str, str]
+    """The points, of less and of more drift; the first may be ``base``, which has none."""
+    differences: dict[str, Difference]
+
+
 class SweepTable(Record):
     name: str
     clips: int
@@ -102,6 +116,7 @@ class SweepTable(Record):
     base: dict[str, float | None]
     rows: tuple[ArmRow, ...]
     contrasts: tuple[Contrast, ...]
+    equal_drift: tuple[EqualDrift, ...] = ()
 
 
 def sweep_table(
@@ -109,11 +124,12 @@ def sweep_table(
     base: Sequence[ClipResult],
     arms: Sequence[Arm],
     contrasts: Sequence[tuple[str, str]],
+    equal_drift: tuple[Sequence[str], Sequence[str]] = ((), ()),
     *,
     bootstrap: int = 2000,
 ) -> SweepTable:
-    """Arms against the base, and the named pairs of arms against each other. Pairs of which one has no run are left
-    out."""
+    """Arms against the base, the named pairs of arms against each other, and each of ``equal_drift``'s first arms
+    against the series of its second ones. What lacks a run is left out."""
     runs = {arm.name: arm.runs for arm in arms}
     return SweepTable(
         name=name,
@@ -126,6 +142,7 @@ def sweep_table(
             for one, other in contrasts
             if runs.get(one) and runs.get(other)
         ),
+        equal_drift=_at_equal_drift(base, runs, *equal_drift, bootstrap),
     )
 
 
@@ -153,6 +170,61 @@ def _contrast(better: Sequence[Run], worse: Sequence[Run], bootstrap: int) -> di
     return differences(pairs, bootstrap)
 
 
+@dataclass(frozen=True)
+class _Point:
+    """Of a series: how far the model is moved, and its videos by training seed."""
+
+    name: str
+    drift: float
+    videos: Mapping[int, Sequence[ClipResult]]
+
+
+def _at_equal_drift(
+    base: Sequence[ClipResult],
+    runs: Mapping[str, Sequence[Run]],
+    arms: Sequence[str],
+    series: Sequence[str],
+    bootstrap: int,
+) -> tuple[EqualDrift, ...]:
+    """Arms whose drift lies beyond the series are left out. Paired by training seed as far as all three have it."""
+    seeds = {run.seed for each in runs.values() for run in each}
+    points = [_Point("base", 0.0, dict.fromkeys(seeds, base))]
+    points += [_point(name, runs[name]) for name in series if runs.get(name)]
+    points.sort(key=lambda point: point.drift)
+    found = []
+    for arm in (_point(name, runs[name]) for name in arms if runs.get(name)):
+        for less, more in pairwise(points):
+            if less.drift <= arm.drift < more.drift:
+                found.append(_between(arm, less, more, bootstrap))
+    return tuple(found)
+
+
+def _point(name: str, runs: Sequence[Run]) -> _Point:
+    drift = _mean([result.drift for run in runs for result in run.results])
+    return _Point(name, drift or 0.0, {run.seed: run.results for run in runs})
+
+
+def _between(arm: _Point, less: _Point, more: _Point, bootstrap: int) -> EqualDrift:
+    share = (arm.drift - less.drift) / (more.drift - less.drift)
+    seeds = sorted(arm.videos.keys() & less.videos.keys() & more.videos.keys())
+    told = {}
+    for name in SHOWN:
+        gains = []
+        for seed in seeds:
+            over_less, over_more = (
+                _gains(_BY_NAME[name], point.videos[seed], arm.videos[seed]) for point in (less, more)
+            )
+            both = over_less.keys() & over_more.keys()
+            gains.append({video: (1 - share) * over_less[video] + share * over_more[video] for video in sorted(both)})
+        told[name] = _difference_of(gains, bootstrap)
+    return EqualDrift(
+        arm=arm.name,
+        drift=arm.drift,
+        between=(less.name, more.name),
+        differences={name: one for name, one in told.items() if one is not None},
+    )
+
+
 def differences(
     pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]], bootstrap: int = 2000
 ) -> dict[str, Difference]:
@@ -168,18 +240,23 @@ def difference(
 ) -> Difference | None:
     """Second minus first of each pair (one for each training seed), in the metric's better direction. ``None`` where no
     video of the two can be compared."""
-    gains = [_gains(metric, first, second) for first, second in pairs]
-    clips = sorted({clip for gain in gains for clip in gain})
+    return _difference_of([_gains(metric, first, second) for first, second in pairs], bootstrap)
+
+
+def _difference_of(gains: Sequence[Gains], bootstrap: int) -> Difference | None:
+    """Of the gains of each training seed."""
+    clips = sorted({clip for gain in gains for clip, _ in gain})
     if not clips:
         return None
+    places = {clip: place for place, clip in enumerate(clips)}
     shape = (len(gains), len(clips))
     sums, wins, counts = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for row, gain in enumerate(gains):
-        for column, clip in enumerate(clips):
-            values = np.array(gain.get(clip, []))
-            sums[row, column] = values.sum()
-            wins[row, column] = ((np.sign(values) + 1) / 2).sum()
-            counts[row, column] = len(values)
+        for (clip, _), value in gain.items():
+            at = row, places[clip]
+            sums[at] += value
+            wins[at] += (np.sign(value) + 1) / 2
+            counts[at] += 1
     resamples = _resamples(shape, bootstrap) if len(clips) > 1 else None
     return Difference(
         mean=round(float(sums.sum() / counts.sum()), 6),
@@ -189,15 +266,16 @@ def difference(
     )
 
 
-def _gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResult]) -> dict[str, list[float]]:
-    """By clip, of the videos that both have."""
+def _gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResult]) -> Gains:
+    """Of the videos that both have."""
     before = {(result.clip_id, result.seed): metric.read(result) for result in first}
     sign = 1.0 if metric.higher_is_better else -1.0
-    found: dict[str, list[float]] = {}
+    found: Gains = {}
     for result in second:
-        old, new = before.get((result.clip_id, result.seed)), metric.read(result)
+        video = (result.clip_id, result.seed)
+        old, new = before.get(video), metric.read(result)
         if old is not None and new is not None:
-            found.setdefault(result.clip_id, []).append(sign * (new - old))
+            found[video] = sign * (new - old)
     return found
 
 
@@ -250,7 +328,7 @@ def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
                 "clips and training seeds (of an arm with one seed over clips alone, so too narrow), and the share of "
                 "videos that beat the base's.",
                 Table(
-                    ("arm", *(f"{_LABELS[name]}: {what}" for name in COMPARED for what in ("difference", "wins"))),
+                    ("arm", *_difference_columns()),
                     tuple((row.name, *_cells(row.against_base)) for row in table.rows if row.seeds),
                 ),
             ),
@@ -260,7 +338,7 @@ def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
             (
                 "First minus second, paired by clip, noise and training seed.",
                 Table(
-                    ("arms", *(f"{_LABELS[name]}: {what}" for name in COMPARED for what in ("difference", "wins"))),
+                    ("arms", *_difference_columns()),
                     tuple(
                         (f"{contrast.better} − {contrast.worse}", *_cells(contrast.differences))
                         for contrast in table.contrasts
@@ -268,6 +346,7 @@ def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
                 ),
             ),
         ),
+        *([_equal_drift_section(table)] if table.equal_drift else []),
     )
 
 
@@ -286,6 +365,25 @@ def _means_section(table: SweepTable, heading: str, with_base: bool) -> Section:
     columns = ("arm", "seeds", "samples", "steps", "drift", *(_LABELS[name] for name in shown))
     troubles = [f"{row.name}: {row.trouble}" for row in rows if row.trouble]
     return Section(heading, (Table(columns, tuple(cells)), *troubles))
+
+
+def _equal_drift_section(table: SweepTable) -> Section:
+    rows = [
+        (one.arm, _percent(one.drift), f"{one.between[0]}, {one.between[1]}", *_cells(one.differences))
+        for one in table.equal_drift
+    ]
+    return Section(
+        "At the same drift",
+        (
+            "Each arm against the straight line between the two points of the other series that have a little less and "
+            "a little more drift, paired by clip, noise and training seed.",
+            Table(("arm", "drift", "line between", *_difference_columns()), tuple(rows)),
+        ),
+    )
+
+
+def _difference_columns() -> list[str]:
+    return [f"{_LABELS[name]}: {what}" for name in COMPARED for what in ("difference", "wins")]
 
 
 def _about(row: ArmRow) -> tuple[str, ...]:

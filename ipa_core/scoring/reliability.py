@@ -17,12 +17,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate. whole: over all frames; even, odd: over every second one. ``None``: nothing measured."""
+    """One candidate. whole: over all frames; even, odd: over every second one; choice: what its clip's best is chosen
+    by. ``None``: nothing measured."""
 
     clip: str
     whole: float | None
     even: float | None
     odd: float | None
+    choice: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Reliability:
 
     within_share: share of the variance that lies between candidates of one clip, in [0, 1] (one-way random effects).
     split_half: correlation of even with odd frames, both as differences from their clip's mean, stepped up to the whole
-    length (Spearman, Brown, 1910), in [-1, 1]. interval: 95 %, clips drawn again. None: too few candidates, or no
-    spread.
+    length (Spearman, Brown, 1910), in [-1, 1]. interval: 95 %, clips drawn again. spread: standard deviation within
+    clips, and gain: mean of each clip's best candidate, by ``choice``, over all of its clip, both in the measure's
+    unit: what a model would gain that learnt to make nothing but the best. None: too few candidates, or no spread.
     """
 
     candidates: int
@@ -41,19 +44,25 @@ class Reliability:
     within_share: float | None
     split_half: float | None
     interval: tuple[float, float] | None
+    spread: float | None
+    gain: float | None
 
 
 def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliability:
     """Clips with fewer than two candidates tell nothing and are left out."""
     whole: dict[str, list[float]] = {}
+    choosable: dict[str, list[tuple[float, float]]] = {}
     pairs: dict[str, list[tuple[float, float]]] = {}
     for one in measured:
         if one.whole is not None:
             whole.setdefault(one.clip, []).append(one.whole)
+            if one.choice is not None:
+                choosable.setdefault(one.clip, []).append((one.choice, one.whole))
         if one.even is not None and one.odd is not None:
             pairs.setdefault(one.clip, []).append((one.even, one.odd))
     centred = [np.array(values) - np.mean(values, axis=0) for values in pairs.values() if len(values) > 1]
     groups = [np.array(values) for values in whole.values() if len(values) > 1]
+    gains = [max(values)[1] - np.mean(values, axis=0)[1] for values in choosable.values() if len(values) > 1]
     return Reliability(
         candidates=sum(len(values) for values in groups),
         clips=len(groups),
@@ -61,7 +70,15 @@ def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliabil
         within_share=_within_share(groups),
         split_half=_split_half(centred),
         interval=_interval(centred, resamples),
+        spread=round(_within_variance(groups) ** 0.5, 6) if groups else None,
+        gain=round(float(np.mean(gains)), 6) if gains else None,
     )
+
+
+def _within_variance(groups: Sequence[Floats]) -> float:
+    """Of single values in groups of two or more, by the degrees of freedom."""
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
+    return squares / sum(len(values) - 1 for values in groups)
 
 
 def _within_share(groups: Sequence[Floats]) -> float | None:
@@ -72,7 +89,7 @@ def _within_share(groups: Sequence[Floats]) -> float | None:
     means = np.array([values.mean() for values in groups])
     sizes = np.array([len(values) for values in groups], float)
     grand = float(sizes @ means / count)
-    within = sum(float(((values - values.mean()) ** 2).sum()) for values in groups) / (count - len(groups))
+    within = _within_variance(groups)
     between = float(sizes @ (means - grand) ** 2) / (len(groups) - 1)
     typical = (count - float(sizes @ sizes) / count) / (len(groups) - 1)
     total = within + max(0.0, (between - within) / typical)

@@ -7,11 +7,10 @@ within a video, and the strict pair of one wholly good and one wholly bad video.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from math import comb
 from statistics import median
-from typing import Any, Final
 
 from blake3 import blake3
 
@@ -98,7 +97,7 @@ class _Judge:
         self._config = config
         self._verdicts = verdicts
         self._driving = driving
-        self._in_turn = sorted((item for candidates in clips for item in candidates), key=_ORDERS[config.pick])
+        self._in_turn = _in_turn((item for candidates in clips for item in candidates), config)
         self._medians = {
             candidates[0].candidate.clip_id: median(scores) for candidates in clips if (scores := _scores(candidates))
         }
@@ -169,7 +168,10 @@ class _Judge:
 
     def _place_text(self, item: ScoredCandidate) -> str:
         number = self._of_clip[item.candidate.clip_id] + 1
-        return f"{_score_text(item)}, {self._lead(item):+.3f} from the clip's median, number {number} of the clip"
+        measure = self._config.rank_by
+        value = _rank_value(item, measure)
+        by = "" if measure == "score" or value is None else f" by {measure} {value:.3f}"
+        return f"{_score_text(item)}, {self._lead(item):+.3f} from the clip's median, number {number} of the clip{by}"
 
 
 def _score_text(item: ScoredCandidate) -> str:
@@ -190,25 +192,25 @@ def _place(item: ScoredCandidate) -> tuple[str, int]:
     return item.candidate.clip_id, item.candidate.seed
 
 
-def _best_first(item: ScoredCandidate) -> tuple[bool, float, str, int]:
-    """Unscorable ones last, as in every order."""
-    score = item.score.score
-    return (score is None, -(score or 0.0), *_place(item))
+def _rank_value(item: ScoredCandidate, measure: str) -> float | None:
+    if item.score.score is None or measure == "score":
+        return item.score.score
+    value: float | None = getattr(item.score.components, measure)
+    return value
 
 
-def _worst_first(item: ScoredCandidate) -> tuple[bool, float, str, int]:
-    score = item.score.score
-    return (score is None, score or 0.0, *_place(item))
+def _in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[ScoredCandidate]:
+    """Who is judged first; the unscorable last, whatever the order."""
 
+    def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
+        clip, seed = _place(item)
+        value = _rank_value(item, config.rank_by)
+        order: dict[str, float | bytes] = {
+            "best": -(value or 0.0),
+            "worst": value or 0.0,
+            # The same in every run, and independent of the score.
+            "random": blake3(f"pick/{clip}/{seed}".encode()).digest(),
+        }
+        return value is None, order[config.pick], clip, seed
 
-def _shuffled(item: ScoredCandidate) -> tuple[bool, bytes, str, int]:
-    """By a hash of clip and seed: the same in every run, and independent of the score."""
-    clip, seed = _place(item)
-    return (item.score.score is None, blake3(f"pick/{clip}/{seed}".encode()).digest(), clip, seed)
-
-
-_ORDERS: Final[dict[str, Callable[[ScoredCandidate], Any]]] = {
-    "best": _best_first,
-    "random": _shuffled,
-    "worst": _worst_first,
-}
+    return sorted(items, key=turn)

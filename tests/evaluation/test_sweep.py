@@ -96,6 +96,35 @@ def test_a_contrast_without_runs_is_left_out() -> None:
     assert table.rows[1].trouble == "seed 0: it failed"
 
 
+def drifted(name: str, drift: float, *gains: float) -> Arm:
+    made = arm(name, *gains)
+    runs = [
+        run.model_copy(update={"results": tuple(one.model_copy(update={"drift": drift}) for one in run.results)})
+        for run in made.runs
+    ]
+    return made.model_copy(update={"runs": tuple(runs)})
+
+
+def test_at_equal_drift_an_arm_meets_the_line_between_two_points() -> None:
+    """Base (0, 0), near (0.1, 0.02), far (0.3, 0.06): at 0.2 that is 0.04."""
+    arms = [drifted("far", 0.3, 0.06), drifted("near", 0.1, 0.02), drifted("a", 0.2, 0.1, 0.7)]
+    (found,) = sweep_table("t", BASE, arms, [], (["a"], ["far", "near"]), bootstrap=50).equal_drift
+    assert found.between == ("near", "far")
+    assert found.differences["hand_score"].mean == pytest.approx(0.06)  # Of the seed that all three have.
+
+
+def test_at_equal_drift_the_base_is_a_point_of_every_series() -> None:
+    arms = [drifted("far", 0.4, 0.08), drifted("a", 0.1, 0.1)]
+    (found,) = sweep_table("t", BASE, arms, [], (["a"], ["far"]), bootstrap=50).equal_drift
+    assert found.between == ("base", "far")
+    assert found.differences["hand_score"].mean == pytest.approx(0.08)
+
+
+def test_an_arm_that_has_moved_further_than_the_series_is_not_compared_at_equal_drift() -> None:
+    arms = [drifted("near", 0.1, 0.02), drifted("a", 0.2, 0.1)]
+    assert sweep_table("t", BASE, arms, [], (["a"], ["near"]), bootstrap=50).equal_drift == ()
+
+
 def test_the_page_names_arms_and_troubles() -> None:
     failed = Arm(name="b", section="Main", settings=(), runs=(), trouble="seed 0: it failed")
     table = sweep_table("t", BASE, [arm("a", 0.1), failed], [], bootstrap=10)

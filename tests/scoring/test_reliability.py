@@ -62,3 +62,17 @@ def test_single_candidates_and_missing_measures_are_left_out() -> None:
 def test_nothing_measured() -> None:
     found = reliability([Measured("a", None, None, None)])
     assert (found.clips, found.mean, found.split_half, found.interval) == (0, None, None, None)
+
+
+def test_the_gain_of_choosing_by_another_measure() -> None:
+    found = reliability(
+        [
+            Measured("a", 1.0, None, None, choice=0.9),
+            Measured("a", 5.0, None, None, choice=0.1),
+            Measured("b", 7.0, None, None, choice=0.2),
+            Measured("b", 3.0, None, None, choice=0.1),
+            Measured("c", 9.0, None, None, choice=0.1),
+        ]
+    )
+    assert found.gain == 0.0  # -2 in a, +2 in b; a clip of one has no choice.
+    assert found.spread == pytest.approx(8**0.5)

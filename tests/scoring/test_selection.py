@@ -39,7 +39,7 @@ def kept(
     return [(decision.clip_id, decision.seed) for decision in decisions if decision.kept]
 
 
-def reasons(scored: list[ScoredCandidate], **config: float) -> list[str]:
+def reasons(scored: list[ScoredCandidate], **config: Any) -> list[str]:
     return [decision.reason for decision in select(scored, SelectionConfig(**config)).decisions]
 
 
@@ -55,6 +55,22 @@ def test_the_worst_of_each_clip_is_kept_where_asked_for() -> None:
 
 def test_worst_picks_still_need_the_threshold() -> None:
     assert kept([candidate("a", 0, 0.4), candidate("a", 1, 0.6)], pick="worst") == [("a", 1)]
+
+
+def test_candidates_can_stand_in_the_order_of_a_component() -> None:
+    one, other = candidate("a", 0, 0.9), candidate("a", 1, 0.6)
+    one, other = (
+        item.model_copy(
+            update={
+                "score": item.score.model_copy(update={"components": NOTHING.model_copy(update={"confidence": value})})
+            }
+        )
+        for item, value in ((one, 0.2), (other, 0.7))
+    )
+    assert kept([one, other], rank_by="confidence") == [("a", 1)]
+    assert kept([one, other], rank_by="confidence", pick="worst") == [("a", 0)]
+    assert kept([one, other], rank_by="confidence", threshold=0.7) == [("a", 0)]
+    assert "number 1 of the clip by confidence 0.700" in reasons([one, other], rank_by="confidence")[1]
 
 
 def test_random_picks_do_not_depend_on_the_score() -> None:
