@@ -240,6 +240,7 @@ class EvaluationConfig(Config):
     per_clip: PositiveInt = 2
     """Seeds per held-out clip; the same for both models."""
     max_clips: PositiveInt | None = None
+    """Held-out clips at most, chosen by a hash of their content; None: all."""
     bootstrap: PositiveInt = 2000
     """Resamples of the clips for the intervals."""
     fvd: ExtractorConfig | None = None

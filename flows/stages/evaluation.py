@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from blake3 import blake3
 from pydantic import TypeAdapter
 
 from flows.rounds import seen_people
@@ -33,7 +34,10 @@ _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
     own = lora_digest(results)
     champion = _opponent(results, inputs)
-    held_out = [entry for entry in posed_clips(config, results) if entry[0].clip.split == "held_out"]
+    held_out = _chosen(
+        [entry for entry in posed_clips(config, results) if entry[0].clip.split == "held_out"],
+        config.evaluation.max_clips,
+    )
     found: list[Item] = []
     dropped: list[Drop] = []
     trained = tuple(entry.item.action.key for entry in results["finetune"])
@@ -42,13 +46,20 @@ def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItem
         if model != "base" and lora is None:
             continue
         trained_on = _trained_on(lora, config, results, inputs)
-        for named, pose in held_out[: config.evaluation.max_clips]:
+        for named, pose in held_out:
             if named.clip.group in trained_on:
                 run = trained_on[named.clip.group]
                 dropped.append(Drop(NAME, named.name, f"the {model} model's training saw this performer in run {run}"))
             else:
                 found.append(clip_item(config, inputs, named, pose, model, lora, parents))
     return StageItems(tuple(found), tuple(dropped))
+
+
+def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:
+    """By a hash of their content: the first by name may be all of one kind, and new clips displace few."""
+    by_hash = sorted(held_out, key=lambda entry: blake3(f"evaluate/{entry[0].clip.clip_id}".encode()).digest())
+    chosen = {entry[0].clip.clip_id for entry in by_hash[:most]}
+    return [entry for entry in held_out if entry[0].clip.clip_id in chosen]
 
 
 def _opponent(results: Results, inputs: Inputs) -> str | None:
