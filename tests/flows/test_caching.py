@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.runner import Scope
 from flows.stage import blob
+from flows.stages.evaluation import clip_results
 from flows.stages.finetune import LORA
 from tests.fakes import fake_config, write_video
 from tests.flows.conftest import VIDEOS, Done, run_fake
@@ -48,6 +49,20 @@ def test_beta_changes_the_training_and_the_aligned_half_of_the_evaluation(folder
 def test_settings_that_say_how_change_nothing(folder: Path) -> None:
     config = fake_config(folder, execution__workers=2, execution__batch_minutes=1.0, alignment__checkpoint_every=3)
     assert run_fake(config).computed() == {}
+
+
+def test_a_limit_of_clips_keeps_some_of_what_was_evaluated_and_names_do_not_choose(folder: Path) -> None:
+    def videos(most: int) -> set[str]:
+        done = run_fake(fake_config(folder, evaluation__max_clips=most))
+        assert done.computed().get("evaluation", 0) <= 1  # The comparison of so many.
+        return {row.clip_id for row in clip_results(done.results)}
+
+    two = videos(2)
+    assert len(two) == 2
+    for number, path in enumerate(sorted((folder / "videos").iterdir(), reverse=True)):
+        path.rename(path.with_name(f"renamed-{number}.mp4"))
+    assert videos(2) == two
+    assert two < videos(3)
 
 
 def test_threshold_changes_selection_and_what_follows(folder: Path) -> None:
