@@ -17,9 +17,9 @@ from flows.stages.poses import posed_clips
 from flows.sweep import computed_here
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
+from ipa_core.evaluation.differences import Difference, differences
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
 from ipa_core.evaluation.sheets import before_after
-from ipa_core.evaluation.sweep import Difference, differences
 from ipa_core.records import PoseSequence, Record
 from ipa_core.synthetic.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
 from ipa_core.video import decode_video

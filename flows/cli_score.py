@@ -69,7 +69,8 @@ def reliability(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Which measures tell the candidates of one clip apart, on a run's candidates. Needs no extra."""
+    """Which measures tell the candidates of one clip apart, on a run's, and what choosing the best can give. Needs no
+    extra."""
     from dataclasses import asdict
 
     from flows.parameters import named_run

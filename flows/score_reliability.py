@@ -22,7 +22,7 @@ from ipa_core.video import decode_video
 from storage import ActionResult, Store
 
 _HANDS = TypeAdapter(list[HandMeasures])
-SCORE: Final = "hand score"
+_SCORE: Final = "hand score"
 _OVER_FRAMES: Final = ("bone_consistency", "jitter")
 Values = tuple[float | None, float | None, float | None]
 """Over all frames, the even, the odd ones."""
@@ -41,7 +41,7 @@ def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
         if result.outcome == "done":
             clip = f"{result.action.inputs['driving']} {result.action.inputs['pose']}"
             hands = _of_hands(store, result, scores, model)
-            score, _, _ = hands[SCORE]
+            score, _, _ = hands[_SCORE]
             for name, values in (hands | _against_truth(store, result)).items():
                 found.setdefault(name, []).append(Measured(clip, *values, choice=score))
     return {name: reliability(values) for name, values in found.items()}
@@ -55,7 +55,7 @@ def _of_hands(store: Store, result: ActionResult, scores: ScoresConfig, model: Q
     parts = [hands, *([hand for hand in alone if hand.frame % 2 == rest] for rest in (0, 1))]
     judged = [summarise(list(part), scores, model) for part in parts]
     means = [_means(part, scores) for part in parts]
-    values: dict[str, Values] = {SCORE: _three([one.score for one in judged])}
+    values: dict[str, Values] = {_SCORE: _three([one.score for one in judged])}
     for name in quality.UTILITIES:
         values[name] = _three([one.get(name) for one in means])
     for name in _OVER_FRAMES:
@@ -89,23 +89,26 @@ def _against_truth(store: Store, result: ActionResult) -> dict[str, Values]:
 
 
 def reliability_table(found: dict[str, Reliability]) -> str:
-    heads = f"{'mean':>8}{'spread':>8}{'within a clip':>15}{'best':>8}{'split-half':>12}"
-    lines = [f"{'measure':<18}{heads}  95 % interval"]
+    heads = f"{'mean':>8}{'spread':>8}{'share':>7}{'split-half':>12} {'95 %':<16}{'best':>8} {'95 %':<18}{'most':>7}"
+    lines = [f"{'measure':<16}{heads}"]
     for name, one in sorted(found.items(), key=lambda item: -(item[1].split_half or -2)):
         if one.clips:
-            bounds = "" if one.interval is None else f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}"
             lines.append(
-                f"{name:<18}{_text(one.mean, '.3f'):>8}{_text(one.spread, '.3f'):>8}"
-                f"{_text(one.within_share, '.0%'):>15}{_text(one.gain, '+.3f'):>8}"
-                f"{_text(one.split_half, '+.2f'):>12}  {bounds}".rstrip()
+                f"{name:<16}{_text(one.mean, '.3f'):>8}{_text(one.spread, '.3f'):>8}{_text(one.within_share, '.0%'):>7}"
+                f"{_text(one.split_half, '+.2f'):>12} {_bounds(one.interval, '+.2f'):<16}{_text(one.gain, '+.3f'):>8} "
+                f"{_bounds(one.gain_interval, '+.3f'):<18}{_text(one.most, '+.3f'):>7}".rstrip()
             )
     some = max(found.values(), key=lambda one: one.candidates)
     lines.append(
         f"{some.candidates} candidates of {some.clips} clips. Spread: standard deviation between candidates of one "
-        "clip; within a clip: their share of the variance. Best: each clip's best by hand score over all of its clip. "
-        "Split-half: even against odd frames, differences from the clip's mean."
+        "clip; share: theirs of the variance. Split-half: even against odd frames, differences from the clip's mean. "
+        "Best: each clip's best by hand score over the mean of its clip; most: its best by the measure itself."
     )
     return "\n".join(lines)
+
+
+def _bounds(interval: tuple[float, float] | None, form: str) -> str:
+    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
 def _text(value: float | None, form: str) -> str:

@@ -31,7 +31,8 @@ from flows.workbench import provenance
 from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config, read_config
 from ipa_core.evaluation.bench import ClipResult
 from ipa_core.evaluation.page import Page, Section, Table
-from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_sections, sweep_table
+from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_table
+from ipa_core.evaluation.sweep_page import sweep_sections
 from storage import Store
 
 
@@ -58,9 +59,9 @@ class TableConfig(Config):
 class EqualDriftConfig(Config):
     """Two ways to train at several strengths, to be compared where they have moved the model equally far."""
 
-    arms: tuple[str, ...]
-    series: tuple[str, ...]
-    """What each of ``arms`` is compared with, between the two points nearest in drift."""
+    arms: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    """What each of ``arms`` is compared with, between its two points nearest in drift."""
 
 
 class SweepConfig(Config):
@@ -76,7 +77,7 @@ class SweepConfig(Config):
     arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1)]
     contrasts: tuple[tuple[str, str], ...] = ()
     """Pairs of arms, the one that is expected to be better first."""
-    equal_drift: EqualDriftConfig = EqualDriftConfig(arms=(), series=())
+    equal_drift: EqualDriftConfig = EqualDriftConfig()
     beside: TableConfig | None = None
 
     @model_validator(mode="after")
@@ -94,6 +95,8 @@ class SweepConfig(Config):
             for name in named:
                 if name not in names:
                     raise ValueError(f"{field}: there is no arm '{name}'")
+        if bool(self.equal_drift.arms) != bool(self.equal_drift.series):
+            raise ValueError("equal_drift: name both the arms and the series that they are compared with")
         return self
 
 
@@ -161,7 +164,12 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     )
     return Swept(
         table=sweep_table(
-            sweep.name, tally.base, arms, sweep.contrasts, (sweep.equal_drift.arms, sweep.equal_drift.series)
+            sweep.name,
+            tally.base,
+            arms,
+            sweep.contrasts,
+            sweep.equal_drift.arms,
+            sweep.equal_drift.series,
         ),
         arms=arms,
         computed=tally.computed,

@@ -315,6 +315,8 @@ class RunConfig(Config):
                 "alignment.batch_size must be a multiple of alignment.accumulation times execution.train_processes, "
                 f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
             )
+        if self.selection.rank_by == "fingers" and not self.scores.fingers:
+            raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")
         return self
 
 

@@ -33,9 +33,12 @@ class Reliability:
 
     within_share: share of the variance that lies between candidates of one clip, in [0, 1] (one-way random effects).
     split_half: correlation of even with odd frames, both as differences from their clip's mean, stepped up to the whole
-    length (Spearman, Brown, 1910), in [-1, 1]. interval: 95 %, clips drawn again. spread: standard deviation within
-    clips, and gain: mean of each clip's best candidate, by ``choice``, over all of its clip, both in the measure's
-    unit: what a model would gain that learnt to make nothing but the best. None: too few candidates, or no spread.
+    length (Spearman, Brown, 1910), in [-1, 1]. None: too few candidates, or no spread.
+
+    In the measure's unit: spread, the standard deviation within clips; gain, what each clip's best candidate by
+    ``choice`` has over the mean of its clip, so what choosing adds for a model that learns to make just such
+    candidates; most, the same of the best by the measure itself, which no choice can exceed. Intervals are 95 %, clips
+    drawn again.
     """
 
     candidates: int
@@ -46,6 +49,8 @@ class Reliability:
     interval: tuple[float, float] | None
     spread: float | None
     gain: float | None
+    gain_interval: tuple[float, float] | None
+    most: float | None
 
 
 def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliability:
@@ -62,7 +67,7 @@ def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliabil
             pairs.setdefault(one.clip, []).append((one.even, one.odd))
     centred = [np.array(values) - np.mean(values, axis=0) for values in pairs.values() if len(values) > 1]
     groups = [np.array(values) for values in whole.values() if len(values) > 1]
-    gains = [max(values)[1] - np.mean(values, axis=0)[1] for values in choosable.values() if len(values) > 1]
+    gains = np.array([_lead_of_chosen(np.array(values)) for values in choosable.values() if len(values) > 1])
     return Reliability(
         candidates=sum(len(values) for values in groups),
         clips=len(groups),
@@ -71,8 +76,24 @@ def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliabil
         split_half=_split_half(centred),
         interval=_interval(centred, resamples),
         spread=round(_within_variance(groups) ** 0.5, 6) if groups else None,
-        gain=round(float(np.mean(gains)), 6) if gains else None,
+        gain=round(float(gains.mean()), 6) if len(gains) else None,
+        gain_interval=_interval_of_mean(gains, resamples),
+        most=round(float(np.mean([values.max() - values.mean() for values in groups])), 6) if groups else None,
     )
+
+
+def _lead_of_chosen(candidates: Floats) -> float:
+    """``[K, 2]``: choice, value. Of several that are chosen alike, the mean."""
+    choice, value = candidates.T
+    return float(value[choice == choice.max()].mean() - value.mean())
+
+
+def _interval_of_mean(values: Floats, resamples: int) -> tuple[float, float] | None:
+    if len(values) < 2:
+        return None
+    drawn = np.random.default_rng(0).choice(values, (resamples, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return round(float(low), 6), round(float(high), 6)
 
 
 def _within_variance(groups: Sequence[Floats]) -> float:

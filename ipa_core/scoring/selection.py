@@ -85,7 +85,7 @@ def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldR
 
 class _Judge:
     """Decides in the order of ``config.pick``, so that a limit is filled by the best (or whoever is asked for); equal
-    scores go by clip and seed."""
+    values go by clip and seed."""
 
     def __init__(
         self,
@@ -134,7 +134,9 @@ class _Judge:
         config, clip, score = self._config, item.candidate.clip_id, item.score.score
         if score is None:
             return _score_text(item)
-        text, lead = _score_text(item), self._lead(item)
+        text, lead = self._text(item), self._lead(item)
+        if _rank_value(item, config.rank_by) is None:
+            return f"{text}, but {config.rank_by} was not measured, by which candidates are ranked"
         if score < config.threshold:
             return f"{text} is below the threshold {config.threshold:.3f}"
         if config.margin and lead < config.margin:
@@ -168,10 +170,12 @@ class _Judge:
 
     def _place_text(self, item: ScoredCandidate) -> str:
         number = self._of_clip[item.candidate.clip_id] + 1
+        return f"{self._text(item)}, {self._lead(item):+.3f} from the clip's median, number {number} of the clip"
+
+    def _text(self, item: ScoredCandidate) -> str:
         measure = self._config.rank_by
-        value = _rank_value(item, measure)
-        by = "" if measure == "score" or value is None else f" by {measure} {value:.3f}"
-        return f"{_score_text(item)}, {self._lead(item):+.3f} from the clip's median, number {number} of the clip{by}"
+        value = None if measure == "score" else _rank_value(item, measure)
+        return _score_text(item) + ("" if value is None else f", {measure} {value:.3f}")
 
 
 def _score_text(item: ScoredCandidate) -> str:
@@ -205,12 +209,16 @@ def _in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[
     def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
         clip, seed = _place(item)
         value = _rank_value(item, config.rank_by)
-        order: dict[str, float | bytes] = {
-            "best": -(value or 0.0),
-            "worst": value or 0.0,
-            # The same in every run, and independent of the score.
-            "random": blake3(f"pick/{clip}/{seed}".encode()).digest(),
-        }
-        return value is None, order[config.pick], clip, seed
+        return value is None, place(value or 0.0, clip, seed), clip, seed
+
+    def place(value: float, clip: str, seed: int) -> float | bytes:
+        match config.pick:
+            case "best":
+                return -value
+            case "worst":
+                return value
+            case "random":
+                # The same in every run, and independent of the score.
+                return blake3(f"pick/{clip}/{seed}".encode()).digest()
 
     return sorted(items, key=turn)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ipa_core.evaluation.bench import METRICS, ClipResult
+from ipa_core.evaluation.differences import difference
 from ipa_core.evaluation.features import FeaturePair
-from ipa_core.evaluation.sweep import Arm, Run, difference, sweep_sections, sweep_table
+from ipa_core.evaluation.sweep import Arm, EqualDrift, Run, sweep_table
+from ipa_core.evaluation.sweep_page import sweep_sections
 from tests.evaluation.material import result
 
 HAND_SCORE = METRICS[0]
@@ -96,42 +98,70 @@ def test_a_contrast_without_runs_is_left_out() -> None:
     assert table.rows[1].trouble == "seed 0: it failed"
 
 
-def drifted(name: str, drift: float, *gains: float) -> Arm:
-    made = arm(name, *gains)
-    runs = [
+def drifted(name: str, *runs: tuple[float, float]) -> Arm:
+    """A run for each (drift, gain)."""
+    made = arm(name, *(gain for _, gain in runs))
+    moved = [
         run.model_copy(update={"results": tuple(one.model_copy(update={"drift": drift}) for one in run.results)})
-        for run in made.runs
+        for run, (drift, _) in zip(made.runs, runs, strict=True)
     ]
-    return made.model_copy(update={"runs": tuple(runs)})
+    return made.model_copy(update={"runs": tuple(moved)})
+
+
+def at_equal_drift(one: Arm, *series: Arm) -> EqualDrift:
+    names = [other.name for other in series]
+    (found,) = sweep_table("t", BASE, [one, *series], (), [one.name], names, bootstrap=50).equal_drift
+    return found
+
+
+NEAR, FAR = (0.1, 0.03), (0.3, 0.05)
 
 
 def test_at_equal_drift_an_arm_meets_the_line_between_two_points() -> None:
-    """Base (0, 0), near (0.1, 0.02), far (0.3, 0.06): at 0.2 that is 0.04."""
-    arms = [drifted("far", 0.3, 0.06), drifted("near", 0.1, 0.02), drifted("a", 0.2, 0.1, 0.7)]
-    (found,) = sweep_table("t", BASE, arms, [], (["a"], ["far", "near"]), bootstrap=50).equal_drift
-    assert found.between == ("near", "far")
-    assert found.differences["hand_score"].mean == pytest.approx(0.06)  # Of the seed that all three have.
+    """At a drift of 0.15 the line between near and far is at 0.035."""
+    found = at_equal_drift(drifted("a", (0.15, 0.1)), drifted("far", FAR), drifted("near", NEAR))
+    assert found.gains["hand_score"].mean == pytest.approx(0.1 - 0.035)
+    assert (found.seeds, found.drift, found.trouble) == (1, pytest.approx(0.15), None)
 
 
 def test_at_equal_drift_the_base_is_a_point_of_every_series() -> None:
-    arms = [drifted("far", 0.4, 0.08), drifted("a", 0.1, 0.1)]
-    (found,) = sweep_table("t", BASE, arms, [], (["a"], ["far"]), bootstrap=50).equal_drift
-    assert found.between == ("base", "far")
-    assert found.differences["hand_score"].mean == pytest.approx(0.08)
+    found = at_equal_drift(drifted("a", (0.05, 0.1)), drifted("near", NEAR))
+    assert found.gains["hand_score"].mean == pytest.approx(0.1 - 0.015)
 
 
-def test_an_arm_that_has_moved_further_than_the_series_is_not_compared_at_equal_drift() -> None:
-    arms = [drifted("near", 0.1, 0.02), drifted("a", 0.2, 0.1)]
-    assert sweep_table("t", BASE, arms, [], (["a"], ["near"]), bootstrap=50).equal_drift == ()
+def test_at_equal_drift_the_last_point_belongs_to_the_series() -> None:
+    assert at_equal_drift(drifted("a", FAR), drifted("far", FAR)).gains["hand_score"].mean == pytest.approx(0)
+
+
+def test_at_equal_drift_every_seed_meets_the_series_of_its_own() -> None:
+    found = at_equal_drift(drifted("a", (0.1, 0.1), (0.2, 0.2)), drifted("s", (0.2, 0.1), (0.4, 0.1)))
+    assert found.gains["hand_score"].mean == pytest.approx(((0.1 - 0.05) + (0.2 - 0.05)) / 2)
+    assert found.seeds == 2
+
+
+def test_at_equal_drift_what_can_not_be_compared_says_why() -> None:
+    found = at_equal_drift(drifted("a", (0.4, 0.1), (0.2, 0.1)), drifted("far", FAR, FAR), drifted("near", NEAR))
+    assert (found.seeds, found.gains) == (0, {})
+    assert found.trouble == (
+        "seed 0: its drift of 40.0% is beyond the series' 30.0%; seed 1: not all of the series were trained with it"
+    )
 
 
 def test_the_page_names_arms_and_troubles() -> None:
     failed = Arm(name="b", section="Main", settings=(), runs=(), trouble="seed 0: it failed")
     table = sweep_table("t", BASE, [arm("a", 0.1), failed], [], bootstrap=10)
-    means, against, _ = sweep_sections(table)
+    means, against = sweep_sections(table)
     assert [row[0] for row in means.blocks[0].rows] == ["base", "a", "b"]  # type: ignore[union-attr]
     assert means.blocks[1] == "b: seed 0: it failed"
     assert [row[0] for row in against.blocks[1].rows] == ["a"]  # type: ignore[union-attr]
+
+
+def test_the_page_says_what_is_not_compared_at_equal_drift() -> None:
+    arms = [drifted("a", (0.4, 0.1)), drifted("b", (0.2, 0.1)), drifted("far", FAR)]
+    section = sweep_sections(sweep_table("t", BASE, arms, (), ["a", "b"], ["far"], bootstrap=10))[-1]
+    _, table, trouble = section.blocks
+    assert [row[:3] for row in table.rows] == [("b", "1", "20.0%")]  # type: ignore[union-attr]
+    assert trouble == "a: seed 0: its drift of 40.0% is beyond the series' 30.0%"
 
 
 def test_a_feature_distance_is_shown_where_it_was_computed() -> None:

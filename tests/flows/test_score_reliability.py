@@ -36,6 +36,13 @@ def test_the_score_is_the_runs_own(folder: Path) -> None:
     assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-5)
 
 
+def test_the_best_are_chosen_by_the_score(folder: Path) -> None:
+    done = rerun(folder)
+    score = run_reliability(next(runs(done.store)), done.store)["hand score"]
+    assert score.gain is not None and score.gain > 0
+    assert score.gain == score.most
+
+
 def test_what_is_measured_over_several_frames_has_no_halves(folder: Path) -> None:
     done = rerun(folder)
     found = run_reliability(next(runs(done.store)), done.store)

@@ -28,6 +28,7 @@ ARMS = [
 def write_sweep(folder: Path, **changes: object) -> Path:
     (folder / "run.yaml").write_text(yaml.safe_dump(fake_config(folder).model_dump(mode="json")))
     tree = {"name": "small", "run": "run.yaml", "seeds": [0, 1], "arms": ARMS, "contrasts": [["IPA", "SFT"]]}
+    tree |= {"equal_drift": {"arms": ["IPA"], "series": ["IPA", "SFT"]}}
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(tree | changes))
     return path
@@ -73,11 +74,12 @@ def test_the_page_says_what_it_was_made_with(swept: Swept, place: Path) -> None:
     assert all(run.lora in text for arm in swept.arms for run in arm.runs)
     assert "Written by `ipa sweep sweep.yaml`." in text
     assert "| IPA − SFT |" in text
+    assert "## At the same drift" in text
 
 
 def test_arms_with_another_base_are_refused(place: Path) -> None:
     arms = [{"name": "a"}, {"name": "b", "set": ["candidates.seed=5"]}]
-    path = write_sweep(place, arms=arms, seeds=[0], contrasts=[])
+    path = write_sweep(place, arms=arms, seeds=[0], contrasts=[], equal_drift={})
     found = run_sweep(load_sweep(path), Store(place / "store"), FAKES)
     assert "another base model" in str(found.table.rows[1].trouble)
 
@@ -85,11 +87,13 @@ def test_arms_with_another_base_are_refused(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"arms": [{"name": "a"}, {"name": "a"}], "contrasts": []}, "two arms are called 'a'"),
+        ({"arms": [{"name": "a"}, {"name": "a"}], "contrasts": [], "equal_drift": {}}, "two arms are called 'a'"),
         ({"contrasts": [["IPA", "DPO"]]}, "there is no arm 'DPO'"),
         ({"arm": []}, "arm: Extra inputs are not permitted"),
-        ({"arms": [], "contrasts": []}, "arms: .* at least 1 item"),
+        ({"arms": [], "contrasts": [], "equal_drift": {}}, "arms: .* at least 1 item"),
         ({"seeds": [3, 3]}, "holds one twice"),
+        ({"equal_drift": {"arms": ["DPO"], "series": ["IPA"]}}, "equal_drift: there is no arm 'DPO'"),
+        ({"equal_drift": {"arms": ["IPA"]}}, "equal_drift: name both"),
     ],
 )
 def test_a_sweep_that_can_not_be_used(place: Path, changes: dict[str, object], problem: str) -> None:
@@ -100,7 +104,9 @@ def test_a_sweep_that_can_not_be_used(place: Path, changes: dict[str, object], p
 def test_work_for_others_is_refused(place: Path) -> None:
     arms = [{"name": "a", "set": ["execution.hand_over=retrain/generate"]}]
     with pytest.raises(ConfigError, match=r"execution\.hand_over"):
-        run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[])), Store(place / "other store"), FAKES)
+        run_sweep(
+            load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), Store(place / "other store"), FAKES
+        )
 
 
 def test_each_training_is_a_run(swept: Swept, place: Path) -> None:
@@ -119,14 +125,16 @@ def test_failed_items_of_the_evaluation_end_an_arm_and_no_other(place: Path) -> 
 
     overrides = ["execution.max_failed=0.9"]
     with patch("flows.stages.evaluation._generate", once):
-        path = write_sweep(place, arms=[{"name": "a"}, {"name": "b"}], seeds=[0], contrasts=[])
+        path = write_sweep(place, arms=[{"name": "a"}, {"name": "b"}], seeds=[0], contrasts=[], equal_drift={})
         found = run_sweep(load_sweep(path), store, FAKES, overrides)
     assert [row.seeds for row in found.table.rows] == [0, 1]
     assert str(found.table.rows[0].trouble).startswith("seed 0: 1 items of the evaluation failed")
 
 
 def test_a_wrong_setting_is_said_before_anything_is_computed(place: Path) -> None:
-    path = write_sweep(place, arms=[{"name": "a"}, {"name": "b", "set": ["alignment.betta=1"]}], contrasts=[])
+    path = write_sweep(
+        place, arms=[{"name": "a"}, {"name": "b", "set": ["alignment.betta=1"]}], contrasts=[], equal_drift={}
+    )
     with pytest.raises(ConfigError, match=r"alignment\.betta"):
         run_sweep(load_sweep(path), Store(place / "other store"), FAKES)
     assert not (place / "other store" / "actions").exists()

@@ -64,15 +64,20 @@ def test_nothing_measured() -> None:
     assert (found.clips, found.mean, found.split_half, found.interval) == (0, None, None, None)
 
 
+def chosen(clip: str, *candidates: tuple[float, float]) -> list[Measured]:
+    """(choice, value) of each."""
+    return [Measured(clip, value, None, None, choice) for choice, value in candidates]
+
+
 def test_the_gain_of_choosing_by_another_measure() -> None:
+    """-2 in a, +3 in b; a clip of one has no choice."""
     found = reliability(
-        [
-            Measured("a", 1.0, None, None, choice=0.9),
-            Measured("a", 5.0, None, None, choice=0.1),
-            Measured("b", 7.0, None, None, choice=0.2),
-            Measured("b", 3.0, None, None, choice=0.1),
-            Measured("c", 9.0, None, None, choice=0.1),
-        ]
+        [*chosen("a", (0.9, 1.0), (0.1, 5.0)), *chosen("b", (0.2, 9.0), (0.1, 3.0)), *chosen("c", (1, 9.0))]
     )
-    assert found.gain == 0.0  # -2 in a, +2 in b; a clip of one has no choice.
-    assert found.spread == pytest.approx(8**0.5)
+    assert (found.gain, found.most) == (0.5, 2.5)
+    assert found.spread == pytest.approx(((8 + 18) / 2) ** 0.5)
+    assert found.gain_interval == (-2.0, 3.0)
+
+
+def test_a_choice_that_can_not_tell_gains_nothing() -> None:
+    assert reliability(chosen("a", (0.0, 1.0), (0.0, 5.0))).gain == 0

@@ -70,7 +70,15 @@ def test_candidates_can_stand_in_the_order_of_a_component() -> None:
     assert kept([one, other], rank_by="confidence") == [("a", 1)]
     assert kept([one, other], rank_by="confidence", pick="worst") == [("a", 0)]
     assert kept([one, other], rank_by="confidence", threshold=0.7) == [("a", 0)]
-    assert "number 1 of the clip by confidence 0.700" in reasons([one, other], rank_by="confidence")[1]
+    assert reasons([one, other], rank_by="confidence") == [
+        "score 0.900, confidence 0.200 would do, but per_clip is 1 and the clip has 1 already",
+        "score 0.600, confidence 0.700, -0.150 from the clip's median, number 1 of the clip",
+    ]
+
+
+def test_what_lacks_the_component_to_be_ranked_by_is_not_kept() -> None:
+    (reason,) = reasons([candidate("a", 0, 0.9)], rank_by="fingers")
+    assert reason == "score 0.900, but fingers was not measured, by which candidates are ranked"
 
 
 def test_random_picks_do_not_depend_on_the_score() -> None:

@@ -1,0 +1,129 @@
+"""Two models, or two ways to train one, on the same clips and noise: mean differences and wins, with intervals.
+
+A clip and a training seed are both drawn from something larger, so intervals resample both (Owen, "The pigeonhole
+bootstrap", 2007). With three training seeds such an interval is rather too narrow, with one it is over clips alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipa_core.evaluation.bench import METRICS, ClipResult, Interval, Metric
+from ipa_core.records import Record
+
+SHOWN: Final = (
+    "ssim",
+    "psnr",
+    "ssim_hand",
+    "psnr_hand",
+    "hand_score",
+    "confidence",
+    "hands_found",
+    "fingers",
+)
+"""Metrics that are compared, in the order of tables."""
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
+Gains = dict[tuple[str, int], float]
+"""By clip and seed of a video, how much better the second is than the first."""
+Floats = NDArray[np.float64]
+
+
+class Gain(Record):
+    """Of one metric; positive is better, whatever the metric."""
+
+    mean: float
+    interval: Interval | None
+    """95 %, over clips and training seeds; ``None`` with fewer than two clips."""
+
+
+class Difference(Gain):
+    """Between two arms, or an arm and the base."""
+
+    win_rate: float
+    """Share of the videos that beat their counterpart of the same clip, noise and training seed; ties count half."""
+    win_rate_interval: Interval | None
+
+
+def differences(
+    pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]], bootstrap: int = 2000
+) -> dict[str, Difference]:
+    """Of each metric that can be compared; see :func:`difference`."""
+    found = {name: difference(BY_NAME[name], pairs, bootstrap) for name in SHOWN}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def difference(
+    metric: Metric,
+    pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]],
+    bootstrap: int,
+) -> Difference | None:
+    """Second minus first of each pair (one for each training seed), in the metric's better direction. ``None`` where no
+    video of the two can be compared."""
+    found = [gains(metric, first, second) for first, second in pairs]
+    gain = mean_gain(found, bootstrap)
+    if gain is None:
+        return None
+    wins = mean_gain([{video: (np.sign(value) + 1) / 2 for video, value in each.items()} for each in found], bootstrap)
+    assert wins is not None
+    return Difference(mean=gain.mean, interval=gain.interval, win_rate=wins.mean, win_rate_interval=wins.interval)
+
+
+def gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResult]) -> Gains:
+    """Of the videos that both have."""
+    before = {(result.clip_id, result.seed): metric.read(result) for result in first}
+    sign = 1.0 if metric.higher_is_better else -1.0
+    found: Gains = {}
+    for result in second:
+        video = (result.clip_id, result.seed)
+        old, new = before.get(video), metric.read(result)
+        if old is not None and new is not None:
+            found[video] = sign * (new - old)
+    return found
+
+
+def mean_gain(found: Sequence[Gains], bootstrap: int) -> Gain | None:
+    """Mean over all videos; ``found`` has the gains of each training seed. ``None`` where there are none."""
+    clips = {clip: place for place, clip in enumerate(sorted({clip for each in found for clip, _ in each}))}
+    if not clips:
+        return None
+    sums, counts = np.zeros((len(found), len(clips))), np.zeros((len(found), len(clips)))
+    for row, each in enumerate(found):
+        for (clip, _), value in each.items():
+            sums[row, clips[clip]] += value
+            counts[row, clips[clip]] += 1
+    resamples = _resamples(sums.shape, bootstrap) if len(clips) > 1 else None
+    return Gain(mean=round(float(sums.sum() / counts.sum()), 6), interval=_interval(sums, counts, resamples))
+
+
+@dataclass(frozen=True, eq=False)
+class _Resamples:
+    """How often each training seed ``[B, S]`` and each clip ``[B, C]`` is drawn in each of B resamples."""
+
+    seeds: Floats
+    clips: Floats
+
+
+def _resamples(shape: tuple[int, ...], count: int) -> _Resamples:
+    source = np.random.default_rng(0)
+    seeds, clips = (source.multinomial(size, np.full(size, 1 / size), count).astype(float) for size in shape)
+    return _Resamples(seeds, clips)
+
+
+def _interval(sums: Floats, counts: Floats, drawn: _Resamples | None) -> Interval | None:
+    if drawn is None:
+        return None
+    totals = np.einsum("bs,sc,bc->b", drawn.seeds, sums, drawn.clips)
+    numbers = np.einsum("bs,sc,bc->b", drawn.seeds, counts, drawn.clips)
+    low, high = np.quantile(totals[numbers > 0] / numbers[numbers > 0], [0.025, 0.975])
+    return Interval(low=round(float(low), 6), high=round(float(high), 6))
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are there; ``None`` where none is."""
+    there = [value for value in values if value is not None]
+    return round(float(np.mean(there)), 6) if there else None
