@@ -48,12 +48,15 @@ def test_output_changes_only_with_the_version(done: Done, stage: StageName) -> N
 
 
 def upstream(done: Done, stage: StageName) -> str:
-    """What the encoder of this machine made of the test's pictures, twice: as sources and as clips; for the evaluation
-    what it made of the LoRA too."""
+    """What the encoder of this machine made of the test's pictures, twice: as sources and as clips; for the training
+    also the latents, whose digests seed its draws; for the evaluation what this machine made of the LoRA."""
     outputs = [result.outputs["000.mp4"].digest for _, result in done.results.done("clips")]
     sources = [item.action.inputs["video"] for item, _ in done.results.done("clips")]
-    lora = [done.output("finetune", LORA)] if stage == "evaluation" else []
-    return digest_config({"sources": sorted(sources), "clips": sorted(outputs), "lora": lora})
+    made = {"sources": sorted(sources), "clips": sorted(outputs)}
+    made["lora"] = [done.output("finetune", LORA)] if stage == "evaluation" else []
+    if stage in ("references", "finetune"):
+        made["latents"] = sorted(item.action.inputs["latents"] for item, _ in done.results.done("references"))
+    return digest_config(made)
 
 
 def form(value: Any) -> Any:
