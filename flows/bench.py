@@ -17,7 +17,7 @@ from flows.stages.poses import posed_clips
 from flows.sweep import computed_here
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
-from ipa_core.evaluation.differences import Difference, differences
+from ipa_core.evaluation.differences import Difference, differences, with_interval
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
 from ipa_core.evaluation.sheets import before_after
 from ipa_core.records import PoseSequence, Record
@@ -189,8 +189,7 @@ def bench_table(report: BenchReport) -> str:
     if report.left_out:
         lines.append(f"left out, nobody was found in the driving video: {', '.join(report.left_out)}")
     for name, gain in report.gains.items():
-        bounds = "" if gain.interval is None else f" ({gain.interval.low:+.3f} to {gain.interval.high:+.3f})"
-        lines.append(f"{name}: {gain.mean:+.3f}{bounds}, wins {gain.win_rate:.0%}")
+        lines.append(f"{name}: {with_interval(gain.mean, gain.interval, '+.3f')}, wins {gain.win_rate:.0%}")
     return "\n".join(lines)
 
 

@@ -123,6 +123,11 @@ def _interval(sums: Floats, counts: Floats, drawn: _Resamples | None) -> Interva
     return Interval(low=round(float(low), 6), high=round(float(high), 6))
 
 
+def with_interval(value: float, interval: Interval | None, form: str) -> str:
+    """``+0.35 (+0.30 to +0.40)``, each number in the format ``form``."""
+    return f"{value:{form}}" + ("" if interval is None else f" ({interval.low:{form}} to {interval.high:{form}})")
+
+
 def mean(values: Sequence[float | None]) -> float | None:
     """Of those that are there; ``None`` where none is."""
     there = [value for value in values if value is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ipa_core.evaluation.differences import BY_NAME, SHOWN, Difference, Gain
+from ipa_core.evaluation.differences import BY_NAME, SHOWN, Difference, Gain, with_interval
 from ipa_core.evaluation.page import Section, Table
 from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
 
@@ -96,17 +96,11 @@ def _about(row: ArmRow) -> tuple[str, ...]:
 def _gain(found: Mapping[str, Gain], name: str) -> str:
     if name not in found:
         return "–"
-    digits, interval = _DIGITS.get(name, 3), found[name].interval
-    bounds = "" if interval is None else f" ({interval.low:+.{digits}f} to {interval.high:+.{digits}f})"
-    return f"{found[name].mean:+.{digits}f}{bounds}"
+    return with_interval(found[name].mean, found[name].interval, f"+.{_DIGITS.get(name, 3)}f")
 
 
 def _wins(found: Difference | None) -> str:
-    if found is None:
-        return "–"
-    interval = found.win_rate_interval
-    bounds = "" if interval is None else f" ({interval.low:.2f} to {interval.high:.2f})"
-    return f"{found.win_rate:.2f}{bounds}"
+    return "–" if found is None else with_interval(found.win_rate, found.win_rate_interval, ".2f")
 
 
 def _number(value: float | None, name: str) -> str:
