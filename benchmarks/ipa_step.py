@@ -5,8 +5,11 @@ Every variant trains in a process of its own, in turn, several times round, so t
 all of them alike; the medians are compared. Samples are noise of the right shape: time does not depend on them.
 
     python benchmarks/ipa_step.py
-    python benchmarks/ipa_step.py --model Wan2.1-VACE-1.3B --frames 81 --height 480 --width 832 --dtype bfloat16 \
-        --device cuda
+    python benchmarks/ipa_step.py --geometry wan-vace-1.3b --frames 33 --height 480 --width 832 --dtype bfloat16 \
+        --device cuda --batch-size 1 --steps 3 --rounds 1
+
+``--geometry`` takes a model of that shape with random weights, on which time and memory don't depend either: nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -16,12 +19,28 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "wan-vace-1.3b": {
+        "num_attention_heads": 12,
+        "ffn_dim": 8960,
+        "num_layers": 30,
+        "vace_layers": list(range(0, 30, 2)),
+    },
+    "wan-vace-14b": {
+        "num_attention_heads": 40,
+        "ffn_dim": 13824,
+        "num_layers": 40,
+        "vace_layers": list(range(0, 40, 5)),
+    },
+}
+"""What differs from diffusers' defaults in Wan 2.1 VACE's transformer configs."""
 VARIANTS = ("sft", "ipa online", "ipa table")
 WARM_UP = 2
 """Steps of a process that are not counted."""
@@ -30,6 +49,7 @@ WARM_UP = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description="Step time and peak memory of IPA, online and by table, against SFT.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo")
+    parser.add_argument("--geometry", choices=GEOMETRIES, help="a model of this shape, untrained, in place of --model")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--height", type=int, default=96)
     parser.add_argument("--width", type=int, default=96)
@@ -43,7 +63,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.variant:
         print(json.dumps(measure(options)))
-    else:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if options.geometry:
+            options.model = Path(folder) / options.geometry
+            save_untrained(options.model, options.geometry, options.dtype, options.device)
         compare(options)
 
 
@@ -56,7 +80,7 @@ def compare(options: argparse.Namespace) -> None:
         peak = dict.fromkeys(VARIANTS, 0.0)
         for _ in range(options.rounds):
             for variant in VARIANTS:
-                found = apart(variant, checkpointing)
+                found = apart(options.model, variant, checkpointing)
                 seconds[variant] += found["seconds"]
                 peak[variant] = max(peak[variant], found["peak"])
         base = median(seconds["sft"])
@@ -68,9 +92,30 @@ def compare(options: argparse.Namespace) -> None:
             )
 
 
-def apart(variant: str, checkpointing: bool) -> dict[str, Any]:
+def save_untrained(folder: Path, geometry: str, dtype: str, device: str) -> None:
+    """Save a Wan-VACE pipeline of this shape with random weights; in place of the large text encoder one of a layer,
+    whose output has the same width: training doesn't run it."""
+    import torch
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+    from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+
+    text: Any = UMT5Config(vocab_size=384, d_model=4096, d_kv=64, d_ff=1024, num_heads=8)
+    text.num_layers = 1
+    with torch.device(device):
+        torch.manual_seed(0)
+        pipeline: Any = WanVACEPipeline(
+            tokenizer=ByT5Tokenizer(),
+            text_encoder=UMT5EncoderModel(text),
+            vae=AutoencoderKLWan(),
+            transformer=WanVACETransformer3DModel(**GEOMETRIES[geometry]).to(getattr(torch, dtype)),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+    pipeline.save_pretrained(folder)
+
+
+def apart(model: Path, variant: str, checkpointing: bool) -> dict[str, Any]:
     """Measure one variant in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant]
+    command = [sys.executable, __file__, *sys.argv[1:], "--model", str(model), "--variant", variant]
     command += ["--checkpointing"] if checkpointing else []
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

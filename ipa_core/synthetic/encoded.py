@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,9 @@ class EncodedSet:
     hands: Tensor
     person: Tensor
 
+    def to(self, device: str) -> EncodedSet:
+        return EncodedSet(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def encode_shards(
     shards: list[Path],
@@ -37,21 +42,24 @@ def encode_shards(
     config: FlowTrainingConfig,
     *,
     seed: int,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> EncodedSet:
     """Encode every shard into ``folder`` (files that exist are kept) and read the result into memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for number, shard in enumerate(shards):
-        path = folder / shard.name
-        if not path.exists():
-            rng = np.random.default_rng([seed, number])
-            partial = path.with_suffix(".partial")
-            safetensors.torch.save_file(_encode(load_shards([shard]), codec, config, rng), partial)
-            partial.replace(path)
-        parts.append(safetensors.torch.load_file(path))
-        if progress:
-            progress(f"encoded {number + 1} of {len(shards)} shards", (number + 1) / len(shards))
+    paths = [folder / shard.name for shard in shards]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    if missing:
+        with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
+            written = [
+                pool.submit(_write_encoded, shards[number], paths[number], codec, config, [seed, number])
+                for number in missing
+            ]
+            for number, part in enumerate(as_completed(written), len(paths) - len(missing) + 1):
+                part.result()
+                if progress:
+                    progress(f"encoded {number} of {len(paths)} shards", number / len(paths))
+    parts = [safetensors.torch.load_file(path) for path in paths]
     return EncodedSet(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
@@ -60,6 +68,13 @@ def hand_share(mask: np.ndarray) -> np.ndarray:
     *rest, height, width = mask.shape
     blocks = mask.reshape(*rest, height // PATCH, PATCH, width // PATCH, PATCH)
     return blocks.mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _write_encoded(shard: Path, path: Path, codec: LinearCodec, config: FlowTrainingConfig, seed: list[int]) -> None:
+    torch.set_num_threads(1)  # There is a process for every core.
+    partial = path.with_suffix(".partial")
+    safetensors.torch.save_file(_encode(load_shards([shard]), codec, config, np.random.default_rng(seed)), partial)
+    partial.replace(path)
 
 
 def _encode(

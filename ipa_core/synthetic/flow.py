@@ -98,32 +98,45 @@ class FoldedPadding(WanAttnProcessor):
 
 
 class TrainingBatches:
-    """Draws batches from encoded clips; batch ``step`` is a function of (seed, step)."""
+    """Draws batches from encoded clips, on the device where these are; batch ``step`` is a function of (seed, step)."""
 
     def __init__(self, clips: EncodedSet, codec: LinearCodec, config: FlowTrainingConfig, seed: int) -> None:
         self._clips, self._codec, self._config, self._seed = clips, codec, config, seed
-        person = clips.person.numpy()
-        self._of_person = {index: np.flatnonzero(person == index) for index in np.unique(person).tolist()}
+        self._person = clips.person.cpu().numpy()
+        self._by_person = np.argsort(self._person, kind="stable")
+        self._sorted = self._person[self._by_person]
 
     def __call__(self, step: int) -> Batch:
+        clips, config = self._clips, self._config
         rng = np.random.default_rng([self._seed, step])
-        clean, controls, hands, prompts = [], [], [], []
-        for _ in range(self._config.batch_size):
-            clip = int(rng.integers(len(self._clips.clean)))
-            same = rng.uniform() < self._config.same_clip_reference
-            source = clip if same else int(rng.choice(self._of_person[int(self._clips.person[clip])]))
-            reference = self._clips.clean[source][:, [int(rng.integers(self._clips.clean.shape[2]))]]
-            variant = 0 if rng.uniform() < self._config.palm_share else 1
-            # Gestures also run backwards. Mirror images would need a mirrored light, so there are none.
-            axes = [1] if rng.uniform() < 0.5 else []
-            clean.append(torch.cat([reference, self._clips.clean[clip].flip(axes)], dim=1))
-            controls.append(self._clips.controls[clip, variant].flip(axes))
-            hands.append(self._clips.hands[clip][None].flip(axes))
-            prompts.append(int(rng.uniform() < self._config.prompt_dropout))
-        latents, hand = torch.stack(clean).float(), torch.stack(hands).float()
-        weight = torch.cat([torch.full_like(hand[:, :, :1], 0.2), 1 + self._config.hand_weight * hand], dim=2)
-        conditioning = vace_conditioning(torch.stack(controls).float(), latents[:, :, :1], self._codec)
-        return Batch(latents, conditioning, weight, torch.tensor(prompts))
+        batch, frames = config.batch_size, clips.clean.shape[2]
+        clip = rng.integers(len(self._person), size=batch)
+        first, last = (np.searchsorted(self._sorted, self._person[clip], side) for side in ("left", "right"))
+        source = np.where(
+            rng.uniform(size=batch) < config.same_clip_reference, clip, self._by_person[rng.integers(first, last)]
+        )
+        shown = rng.integers(frames, size=batch)
+        variant = (rng.uniform(size=batch) >= config.palm_share).astype(int)
+        # Gestures also run backwards. Mirror images would need a mirrored light, so there are none.
+        backwards = rng.uniform(size=(batch, 1)) < 0.5
+        times = np.where(backwards, np.arange(frames)[::-1], np.arange(frames))
+        prompt = (rng.uniform(size=batch) < config.prompt_dropout).astype(int)
+
+        each, source_, shown_, variant_, times_, prompt_ = (
+            torch.from_numpy(index).to(clips.clean.device)
+            for index in (clip[:, None], source, shown, variant[:, None], times, prompt)
+        )
+        reference = clips.clean[source_, :, shown_].float()[:, :, None]
+        clean = clips.clean[each, :, times_].float().transpose(1, 2)
+        control = clips.controls[each, variant_, :, times_].float().transpose(1, 2)
+        hand = clips.hands[each, times_].float()[:, None]
+        weight = torch.cat([torch.full_like(hand[:, :, :1], 0.2), 1 + config.hand_weight * hand], dim=2)
+        return Batch(
+            clean=torch.cat([reference, clean], dim=2),
+            conditioning=vace_conditioning(control, reference, self._codec),
+            weight=weight,
+            prompt=prompt_,
+        )
 
 
 def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) -> Tensor:
@@ -139,21 +152,35 @@ def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) ->
     return torch.cat([first, torch.cat([grey, control, mask], dim=1)], dim=2)
 
 
-def flow_loss(
-    transformer: Any, batch: Batch, prompts: Prompts, time: Tensor, noise: Tensor, folded: FoldedPadding
-) -> Tensor:
-    """Weighted mean squared velocity error, a scalar; time: ``[B]`` in (0, 1)."""
-    mixed = torch.lerp(batch.clean, noise, time.view(-1, 1, 1, 1, 1))
-    folded.bias = prompts.bias[batch.prompt][:, None, None, :]
-    velocity = transformer(
-        hidden_states=mixed,
-        timestep=1000 * time,
-        encoder_hidden_states=prompts.embeddings[batch.prompt],
-        control_hidden_states=batch.conditioning,
-        return_dict=False,
-    )[0]
-    error = (velocity.float() - (noise - batch.clean)) ** 2
-    return (batch.weight * error).mean() / batch.weight.mean()
+class FlowLoss(nn.Module):
+    """Weighted mean squared velocity error of a transformer on a batch."""
+
+    embeddings: Tensor
+    bias: Tensor
+
+    def __init__(self, transformer: Any, prompts: Prompts) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.register_buffer("embeddings", prompts.embeddings)
+        self.register_buffer("bias", prompts.bias)
+        self._folded = FoldedPadding()
+        for block in (*transformer.blocks, *transformer.vace_blocks):
+            block.attn2.set_processor(self._folded)
+
+    def forward(
+        self, clean: Tensor, conditioning: Tensor, weight: Tensor, prompt: Tensor, time: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The parts of a :class:`Batch`, time ``[B]`` in (0, 1) and noise like ``clean`` -> a scalar."""
+        self._folded.bias = self.bias[prompt][:, None, None, :]
+        velocity = self.transformer(
+            hidden_states=torch.lerp(clean, noise, time.view(-1, 1, 1, 1, 1)),
+            timestep=1000 * time,
+            encoder_hidden_states=self.embeddings[prompt],
+            control_hidden_states=conditioning,
+            return_dict=False,
+        )[0]
+        error = (velocity.float() - (noise - clean)) ** 2
+        return (weight * error).mean() / weight.mean()
 
 
 def train_flow(
@@ -170,37 +197,36 @@ def train_flow(
 ) -> None:
     """Train a WanVACETransformer3DModel in place; in the end it holds the averaged weights.
 
-    Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it where it exists. workers: threads that
-    each take an equal part of a batch. Two give the same sums in whatever order they finish; on a busy CPU they are
-    faster than two threads that share every matrix product.
+    ``batches`` must give them on ``device``. Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it
+    where it exists. workers: threads that each take an equal part of a batch. Two give the same sums in whatever order
+    they finish; on a busy CPU they are faster than two threads that share every matrix product.
     """
-    transformer.to(device).train()
-    prompts = Prompts(prompts.embeddings.to(device), prompts.bias.to(device))
-    folded = FoldedPadding()
-    for block in (*transformer.blocks, *transformer.vace_blocks):
-        block.attn2.set_processor(folded)
+    loss_of: Any = FlowLoss(transformer, prompts).to(device).train()
     names, parameters = zip(*transformer.named_parameters(), strict=True)
     average = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = _restore(checkpoint, names, parameters, average, optimizer)
-    running = None
+    if device != "cpu":
+        # So small a model takes far longer to launch than to compute: its kernels are recorded once and replayed.
+        loss_of = torch.cuda.make_graphed_callables(
+            loss_of, _inputs(batches(start), config, seed, start), allow_unused_input=True
+        )
+    running: Tensor | None = None
     threads = max(1, torch.get_num_threads() // workers)
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
 
-    def part_backward(part: tuple[Batch, Tensor, Tensor]) -> float:
-        loss = flow_loss(transformer, part[0], prompts, part[1], part[2], folded)
-        (loss / workers).backward()
-        return loss.item() / workers
+    def part_backward(part: tuple[Tensor, ...]) -> Tensor:
+        loss = loss_of(*part) / workers
+        loss.backward()
+        return loss.detach()
 
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
-        batch = _to(batches(step), device)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        time = torch.sigmoid(0.3 + 1.2 * torch.randn(config.batch_size, generator=generator)).to(device)
-        noise = torch.randn(batch.clean.shape, generator=generator).to(device)
+        inputs = _inputs(batches(step), config, seed, step)
         optimizer.zero_grad()
-        loss = sum(pool.map(part_backward, _split(batch, time, noise, workers)))
+        parts = zip(*(whole.chunk(workers) for whole in inputs), strict=True)
+        loss = torch.stack(list(pool.map(part_backward, parts))).sum()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         keep = min(config.ema, (step + 1) / (step + 10))
@@ -209,7 +235,7 @@ def train_flow(
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             _save(checkpoint, names, parameters, average, optimizer, step + 1)
         if progress and step % 10 == 9:
-            progress(f"flow step {step + 1} of {config.steps}, loss {running:.4f}", (step + 1) / config.steps)
+            progress(f"flow step {step + 1} of {config.steps}, loss {running.item():.4f}", (step + 1) / config.steps)
     with torch.no_grad():
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
@@ -224,13 +250,13 @@ def _rate(step: int, config: FlowTrainingConfig) -> float:
     return min(1.0, (step + 1) / config.warmup_steps) * max(0.02, min(1.0, left))
 
 
-def _split(batch: Batch, time: Tensor, noise: Tensor, parts: int) -> list[tuple[Batch, Tensor, Tensor]]:
-    tensors = (batch.clean, batch.conditioning, batch.weight, batch.prompt, time, noise)
-    return [(Batch(*part[:4]), *part[4:]) for part in zip(*(t.chunk(parts) for t in tensors), strict=True)]
-
-
-def _to(batch: Batch, device: str) -> Batch:
-    return Batch(*(getattr(batch, name).to(device) for name in ("clean", "conditioning", "weight", "prompt")))
+def _inputs(batch: Batch, config: FlowTrainingConfig, seed: int, step: int) -> tuple[Tensor, ...]:
+    """What :class:`FlowLoss` takes at this step."""
+    device = batch.clean.device
+    generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+    time = torch.sigmoid(0.3 + 1.2 * torch.randn(config.batch_size, generator=generator, device=device))
+    noise = torch.randn(batch.clean.shape, generator=generator, device=device)
+    return batch.clean, batch.conditioning, batch.weight, batch.prompt, time, noise
 
 
 def _save(

@@ -48,12 +48,15 @@ def pretrain(
 ) -> PretrainReport:
     """Train the small base model and save it as a diffusers pipeline folder ``output``.
 
-    device: "cpu" or "cuda". Raises ``ImportError`` without the extra ``[synthetic]`` while clips have to be rendered.
+    device: "cpu" or "cuda", which then multiplies in TF32. Raises ``ImportError`` without the extra ``[synthetic]``
+    while clips have to be rendered.
     """
     started = time.monotonic()
+    torch.backends.cuda.matmul.allow_tf32 = True
     data = config.data
+    processes = os.cpu_count() or 1
     shards = render_shards(
-        workdir / "clips", data.clips, shooting(config, data.seed), processes=os.cpu_count() or 1, progress=progress
+        workdir / "clips", data.clips, shooting(config, data.seed), processes=processes, progress=progress
     )
     pictures = load_shards(shards[: -(-config.codec.clips // SHARD_CLIPS)])
     codec = linear_codec(config, workdir, pictures)
@@ -64,6 +67,7 @@ def pretrain(
         codec,
         config.training,
         seed=config.seed,
+        processes=processes,
         progress=progress,
     )
     text_encoder = build_text_encoder(config.model, config.seed)
@@ -71,7 +75,7 @@ def pretrain(
     pipeline = assemble(autoencoder, transformer, text_encoder)
     train_flow(
         transformer,
-        TrainingBatches(encoded, codec, config.training, config.seed),
+        TrainingBatches(encoded.to(device), codec, config.training, config.seed),
         embed_prompts(pipeline.tokenizer, text_encoder),
         config.training,
         flow_checkpoint(config, workdir),
