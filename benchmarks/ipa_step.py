@@ -5,11 +5,11 @@ Every variant trains in a process of its own, in turn, several times round, so t
 all of them alike; the medians are compared. Samples are noise of the right shape: time does not depend on them.
 
     python benchmarks/ipa_step.py
-    python benchmarks/ipa_step.py --geometry wan-vace-1.3b --frames 33 --height 480 --width 832 --dtype bfloat16 \
-        --device cuda --batch-size 1 --steps 3 --rounds 1
+    python benchmarks/ipa_step.py --geometry Wan2.1-VACE-1.3B-diffusers --frames 33 --height 480 --width 832 \
+        --dtype bfloat16 --device cuda --batch-size 1 --steps 3 --rounds 1
 
 ``--geometry`` takes a model of that shape with random weights, on which time and memory don't depend either: nothing is
-downloaded.
+downloaded. The operations a second that it then prints are those of `ipa plan`'s formula (ipa_core/cost.py).
 """
 
 from __future__ import annotations
@@ -26,21 +26,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-GEOMETRIES: dict[str, dict[str, Any]] = {
-    "wan-vace-1.3b": {
-        "num_attention_heads": 12,
-        "ffn_dim": 8960,
-        "num_layers": 30,
-        "vace_layers": list(range(0, 30, 2)),
-    },
-    "wan-vace-14b": {
-        "num_attention_heads": 40,
-        "ffn_dim": 13824,
-        "num_layers": 40,
-        "vace_layers": list(range(0, 40, 5)),
-    },
-}
-"""What differs from diffusers' defaults in Wan 2.1 VACE's transformer configs."""
+from ipa_core.config import AlignmentConfig, ClipsConfig  # noqa: E402
+from ipa_core.cost import NETWORKS, forward_flops, sample_flops  # noqa: E402
+
 VARIANTS = ("sft", "ipa online", "ipa table")
 WARM_UP = 2
 """Steps of a process that are not counted."""
@@ -49,7 +37,7 @@ WARM_UP = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description="Step time and peak memory of IPA, online and by table, against SFT.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "demo")
-    parser.add_argument("--geometry", choices=GEOMETRIES, help="a model of this shape, untrained, in place of --model")
+    parser.add_argument("--geometry", choices=NETWORKS, help="a model of this shape, untrained, in place of --model")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--height", type=int, default=96)
     parser.add_argument("--width", type=int, default=96)
@@ -72,9 +60,11 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    print(f"model {options.model.name}, {options.frames} frames of {options.width} x {options.height}, batch of")
-    print(f"{options.batch_size}, {options.dtype}, {device_name(options.device)}")
-    print(f"{'':12} {'checkpointing':>14} {'step':>9} {'to SFT':>7} {'peak memory':>12}")
+    size = f"{options.frames} frames of {options.width} x {options.height}"
+    print(
+        f"{options.model.name}, {size}, batch of {options.batch_size}, {options.dtype}, {device_name(options.device)}"
+    )
+    print(f"{'':12} {'checkpointing':>14} {'step':>9} {'to SFT':>7} {'peak memory':>12} {'TFLOP/s':>8}")
     for checkpointing in (False, True):
         seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         peak = dict.fromkeys(VARIANTS, 0.0)
@@ -88,8 +78,21 @@ def compare(options: argparse.Namespace) -> None:
             step = median(seconds[variant])
             print(
                 f"{variant:12} {'yes' if checkpointing else 'no':>14} {step:8.3f}s {step / base:6.2f}x "
-                f"{peak[variant] / 2**20:8.0f} MiB"
+                f"{peak[variant] / 2**20:8.0f} MiB {rate(options, variant, checkpointing, step):>8}",
+                flush=True,
             )
+
+
+def rate(options: argparse.Namespace, variant: str, checkpointing: bool, seconds: float) -> str:
+    """Operations a second by formula, 1e12; a dash for a model whose sizes it doesn't know."""
+    if not options.geometry:
+        return "-"
+    network = NETWORKS[options.geometry]
+    clips = ClipsConfig(sources=["noise"], frames=options.frames, height=options.height, width=options.width)
+    flops = sample_flops(network, clips, AlignmentConfig(gradient_checkpointing=checkpointing))
+    if variant == "ipa online":
+        flops += forward_flops(network, clips)
+    return f"{options.batch_size * flops / seconds / 1e12:.0f}"
 
 
 def save_untrained(folder: Path, geometry: str, dtype: str, device: str) -> None:
@@ -99,6 +102,7 @@ def save_untrained(folder: Path, geometry: str, dtype: str, device: str) -> None
     from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
     from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
+    network = NETWORKS[geometry]
     text: Any = UMT5Config(vocab_size=384, d_model=4096, d_kv=64, d_ff=1024, num_heads=8)
     text.num_layers = 1
     with torch.device(device):
@@ -107,7 +111,12 @@ def save_untrained(folder: Path, geometry: str, dtype: str, device: str) -> None
             tokenizer=ByT5Tokenizer(),
             text_encoder=UMT5EncoderModel(text),
             vae=AutoencoderKLWan(),
-            transformer=WanVACETransformer3DModel(**GEOMETRIES[geometry]).to(getattr(torch, dtype)),
+            transformer=WanVACETransformer3DModel(
+                num_attention_heads=network.dim // 128,
+                ffn_dim=network.ffn_dim,
+                num_layers=network.layers,
+                vace_layers=list(range(0, network.layers, network.layers // network.control_layers)),
+            ).to(getattr(torch, dtype)),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         )
     pipeline.save_pretrained(folder)
@@ -128,7 +137,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, prepare, reference_errors, train
-    from ipa_core.config import AlignmentConfig
     from ipa_core.models.wan_vace import WanVACEModel
     from ipa_core.records import PoseSequence
 

@@ -17,8 +17,9 @@ from typing import Final
 
 from ipa_core.config import AlignmentConfig, ClipsConfig, RunConfig
 
-ASSUMED_FLOPS: Final = 400e12
-"""Operations a second that one GPU is taken to reach (an H100 in bfloat16 at 40 % of its peak): an assumption."""
+ASSUMED_FLOPS: Final = 350e12
+"""Operations a second that one GPU is taken to reach: about what an H200 did in bfloat16 with the 1.3B's geometry at 33
+frames of 480 x 832 (343e12 in steps of SFT: benchmarks/ipa_step.py). An H100 has the same arithmetic units."""
 ATTENTION_BACKWARD: Final = 2.5
 """Backward over forward of fused attention, which computes its scores again: five matrix products for two."""
 _PROMPT_TOKENS: Final = 512
@@ -57,24 +58,32 @@ def latent_tokens(clips: ClipsConfig) -> int:
 def candidate_flops(network: Network, config: RunConfig) -> float:
     """Of generating one video: a forward pass for each step, two with classifier-free guidance."""
     passes = config.candidates.steps * (2 if config.candidates.guidance_scale > 1 else 1)
-    main, control = _passes(network, latent_tokens(config.clips), _PROMPT_TOKENS)
-    return passes * (main.forward + control.forward)
+    return passes * forward_flops(network, config.clips)
 
 
 def reference_flops(network: Network, config: RunConfig) -> float:
     """Of the reference's error for one draw of the training: a forward pass."""
-    main, control = _passes(network, latent_tokens(config.clips), _PROMPT_TOKENS)
+    return forward_flops(network, config.clips)
+
+
+def forward_flops(network: Network, clips: ClipsConfig) -> float:
+    """Of one forward pass for one sample."""
+    main, control = _passes(network, latent_tokens(clips), _PROMPT_TOKENS)
     return main.forward + control.forward
 
 
 def training_flops(network: Network, config: RunConfig) -> float:
     """Of the whole training with the reference's errors at hand: its steps times its samples a step."""
-    main, control = _passes(network, latent_tokens(config.clips), _PROMPT_TOKENS)
-    return config.alignment.steps * config.alignment.batch_size * _sample_flops(main, control, config.alignment)
+    learn_once = sample_flops(network, config.clips, config.alignment)
+    return config.alignment.steps * config.alignment.batch_size * learn_once
+
+
+def sample_flops(network: Network, clips: ClipsConfig, alignment: AlignmentConfig) -> float:
+    """Of learning from one sample once, its reference's error at hand."""
+    return _sample_flops(*_passes(network, latent_tokens(clips), _PROMPT_TOKENS), alignment)
 
 
 def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> float:
-    """Of learning from one sample once."""
     forward = main.forward + control.forward
     # The control branch does not see the main blocks: without a LoRA of its own no gradient runs through it.
     parts = (main, control) if alignment.vace_blocks else (main,)

@@ -205,6 +205,6 @@ def test_the_table_marks_what_is_by_formula_and_adds_it_up(tmp_path: Path) -> No
     config = wan_config("execution.gpus=8")
     lines = plan_text(wan_plan(tmp_path, "execution.gpus=8"), config.execution).splitlines()
     assert lines[0].split() == ["stage", "items", "cached", "compute", "time", "GPU-hours", "disk", "why"]
-    assert lines[3].split()[:8] == ["candidates", "90", "0", "90", "6.8", "h", "~", "54.5"]
-    assert lines[10].split() == ["total", "49.4", "h", "112.9", "and", "what", "is", "not", "known", "yet", "(?)"]
-    assert lines[11].startswith("~ by formula, at an assumed 400 TF/s per GPU")
+    assert lines[3].split()[:8] == ["candidates", "90", "0", "90", "7.8", "h", "~", "62.2"]
+    assert lines[10].split() == ["total", "56.4", "h", "129.0", "and", "what", "is", "not", "known", "yet", "(?)"]
+    assert lines[11].startswith("~ by formula, at an assumed 350 TF/s per GPU")
