@@ -207,7 +207,8 @@ def train_flow(
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = _restore(checkpoint, names, parameters, average, optimizer)
     if device != "cpu":
-        # So small a model takes far longer to launch than to compute: its kernels are recorded once and replayed.
+        # So small a model takes far longer to launch than to compute: its kernels are recorded once and replayed. The
+        # gradients are then the recording's own buffers, so there must be one backward pass for each step.
         loss_of = torch.cuda.make_graphed_callables(
             loss_of, _inputs(batches(start), config, seed, start), allow_unused_input=True
         )
