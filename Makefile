@@ -1,11 +1,18 @@
 # Two commands: `make demo` and `make test`. Both set .venv up on first use and need no network afterwards.
-.PHONY: demo test check setup setup-test
+.PHONY: demo test test-slow check setup setup-test
+
+PYTEST = .venv/bin/pytest --durations 10
+# A process for each core, each with whole files of tests: what those set up is set up once.
+SPREAD = --numprocesses logical --maxprocesses 8 --dist loadfile
 
 demo: setup
 	@.venv/bin/ipa demo
 
 test: setup-test check
-	.venv/bin/pytest -m "not slow"
+	$(PYTEST) $(SPREAD) -m "not slow"
+
+test-slow: setup-test
+	$(PYTEST) -m slow
 
 check:
 	.venv/bin/ruff check .
