@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,8 @@ def read_only(tmp_path):
     for path in [tmp_path / "store", *(tmp_path / "store").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     if os.geteuid() == 0:  # To whom modes mean nothing.
-        for path in (tmp_path, *tmp_path.parents[:2]):
+        closed = takewhile(lambda path: not path.stat().st_mode & 0o001, (tmp_path, *tmp_path.parents))
+        for path in list(closed):
             path.chmod(0o755)
         os.seteuid(65534)
     yield tmp_path / "store"
