@@ -8,7 +8,7 @@ from typing import Literal
 from flows.stage import Place, StageName
 from flows.stages import STAGES, references
 from ipa_core.config import RunConfig
-from ipa_core.cost import Network, candidate_flops, gpu_hours, known_network, reference_flops, training_flops
+from ipa_core.cost import Network, candidate_flops, forward_flops, gpu_hours, known_network, training_flops
 from storage import Action, Store
 
 PLACES: dict[StageName, Place] = {stage.NAME: stage.PLACE for stage in STAGES}
@@ -83,7 +83,7 @@ class Estimates:
         if stage == "finetune":
             return gpu_hours(training_flops(network, self._config))
         if stage == "references":
-            return references.EPOCHS * gpu_hours(reference_flops(network, self._config))
+            return references.EPOCHS * gpu_hours(forward_flops(network, self._config.clips))
         evaluated = stage == "evaluation"
         videos = self._config.evaluation.per_clip if evaluated else self._config.candidates.per_clip
         return videos * gpu_hours(candidate_flops(network, self._config))

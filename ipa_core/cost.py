@@ -61,13 +61,8 @@ def candidate_flops(network: Network, config: RunConfig) -> float:
     return passes * forward_flops(network, config.clips)
 
 
-def reference_flops(network: Network, config: RunConfig) -> float:
-    """Of the reference's error for one draw of the training: a forward pass."""
-    return forward_flops(network, config.clips)
-
-
 def forward_flops(network: Network, clips: ClipsConfig) -> float:
-    """Of one forward pass for one sample."""
+    """Of one forward pass for one sample: also what the reference's error costs for one draw of the training."""
     main, control = _passes(network, latent_tokens(clips), _PROMPT_TOKENS)
     return main.forward + control.forward
 

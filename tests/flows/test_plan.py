@@ -18,7 +18,7 @@ from flows.stage import STAGE_NAMES
 from flows.stages.finetune import LORA
 from flows.workbench import provenance
 from ipa_core.config import RunConfig, load_config
-from ipa_core.cost import candidate_flops, gpu_hours, known_network, reference_flops, training_flops
+from ipa_core.cost import candidate_flops, forward_flops, gpu_hours, known_network, training_flops
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos
@@ -142,7 +142,7 @@ def test_references_cost_a_forward_pass_for_each_draw(tmp_path: Path) -> None:
     network = known_network(config)
     assert network is not None
     draws = config.alignment.steps * config.alignment.batch_size
-    expected = gpu_hours(draws * reference_flops(network, config))
+    expected = gpu_hours(draws * forward_flops(network, config.clips))
     assert rows["references"].estimate.gpu_hours == pytest.approx(expected, abs=0.01)
 
 
