@@ -56,6 +56,8 @@ class Progress:
         self._stage: StageName | None = None
         self._cached = self._misses = self._done = self._failed = 0
         self._started = self._said = self._told = 0.0
+        self._since = (0.0, 0.0)
+        """When and from which share the stage's speed is measured."""
         self._share = 1.0
         self._first = (0.0, 0.0)
         """When and at which share the work outside of the stages was first heard of."""
@@ -65,6 +67,7 @@ class Progress:
             if stage != self._stage:
                 self._cached = self._misses = self._done = self._failed = 0
                 self._started = self._said = self._told = time.monotonic()
+                self._since = (self._started, 0.0)
             self._stage = stage
             self._cached += cached
             self._misses += misses
@@ -80,9 +83,13 @@ class Progress:
             self._say(0.0)
 
     def part(self, done: int, total: int) -> None:
-        """How far the current item is."""
+        """How far the current item is. What passed before the stage's first item told so was loading a model, and what
+        that item had already, an earlier run's work: neither says how fast it is."""
         with self._lock:
-            self._say(done / total if done < total else 0.0)
+            part = done / total if done < total else 0.0
+            if part and not self._done and self._since[1] == 0:
+                self._since = (time.monotonic(), part / self._misses)
+            self._say(part)
 
     def finish(self, stage: StageName, entries: list[ItemResult]) -> None:
         cached = sum(entry.status == "cached" for entry in entries)
@@ -109,8 +116,7 @@ class Progress:
         self._share = share
         if moment - self._said >= self._every or share >= 1:
             self._said = moment
-            begun, known = self._first
-            left = (moment - begun) * (1 - share) / (share - known) if share > known else None
+            left = _left(self._first, share)
             about = "" if left is None or share >= 1 else f", about {span(left)} left"
             self.line(f"{what} ({100 * share:.0f} %{about})")
 
@@ -131,8 +137,13 @@ class Progress:
     def _now(self, part: float) -> StageProgress:
         assert self._stage is not None
         share = (self._done + part) / self._misses if self._misses else 1.0
-        left = (time.monotonic() - self._started) * (1 - share) / share if share > 0 else None
-        return StageProgress(self._stage, self._cached, self._misses, self._done, self._failed, share, left)
+        return StageProgress(self._stage, self._cached, self._misses, self._done, self._failed, share, _left(self._since, share))
+
+
+def _left(since: tuple[float, float], share: float) -> float | None:
+    """Seconds until 1, by the speed since a (moment, share)."""
+    begun, known = since
+    return (time.monotonic() - begun) * (1 - share) / (share - known) if share > known else None
 
 
 def span(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Progress of work outside of the stages."""
+"""Progress: what is told, and the time left."""
 
 from __future__ import annotations
 
@@ -42,3 +42,29 @@ def test_other_work_has_a_speed_of_its_own(clock: list[float]) -> None:
 
 def test_lines_come_now_and_then(clock: list[float]) -> None:
     assert len(said(clock, *[(1, "a", number / 20) for number in range(1, 20)])) == 4
+
+
+def left(clock: list[float], *heard: tuple[float, int]) -> list[float | None]:
+    """The seconds left of a stage of two items, after each (seconds, steps of 10 of the first item)."""
+    told: list[float | None] = []
+    progress = Progress(io.StringIO(), every=0, listen=lambda now: told.append(now.seconds_left))
+    progress.start("candidates", cached=0, misses=2)
+    for seconds, steps in heard:
+        clock[0] += seconds
+        progress.part(steps, 10)
+    clock[0] += 5
+    progress.advance(None)
+    return told
+
+
+def test_loading_a_model_is_no_speed(clock: list[float]) -> None:
+    """60 s until the first step, then one in 5 s; the last eight were quick."""
+    assert left(clock, (60, 1), (5, 2)) == [None, None, pytest.approx(90), pytest.approx(5 / 0.45)]
+
+
+def test_what_an_item_had_already_is_no_speed(clock: list[float]) -> None:
+    assert left(clock, (60, 8), (5, 9))[:3] == [None, None, pytest.approx(55)]
+
+
+def test_items_without_parts_are_timed_from_the_stages_start(clock: list[float]) -> None:
+    assert left(clock) == [None, pytest.approx(5)]
