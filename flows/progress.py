@@ -137,7 +137,9 @@ class Progress:
     def _now(self, part: float) -> StageProgress:
         assert self._stage is not None
         share = (self._done + part) / self._misses if self._misses else 1.0
-        return StageProgress(self._stage, self._cached, self._misses, self._done, self._failed, share, _left(self._since, share))
+        return StageProgress(
+            self._stage, self._cached, self._misses, self._done, self._failed, share, _left(self._since, share)
+        )
 
 
 def _left(since: tuple[float, float], share: float) -> float | None:
