@@ -27,7 +27,7 @@ _PATIENCE = 180.0
 def prefect_server() -> Iterator[int | None]:
     """Within the block there is a Prefect API: the configured one (``PREFECT_API_URL``, a profile's), or our own, a
     process whose id is given."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         yield None
@@ -38,7 +38,7 @@ def prefect_server() -> Iterator[int | None]:
     try:
         address = f"http://127.0.0.1:{port}/api"
         _wait_for(address, child)
-        with temporary_settings({PREFECT_API_URL: address}):
+        with _configured(address):
             try:
                 yield child.pid
             finally:
@@ -46,6 +46,21 @@ def prefect_server() -> Iterator[int | None]:
     finally:
         child.terminate()
         child.communicate()
+
+
+@contextmanager
+def _configured(address: str) -> Iterator[None]:
+    """For the whole process: settings of a context don't reach threads that Prefect starts, such as the one that passes
+    on what processes of a task runner log, and that would start Prefect's own temporary server."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = address
+    refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        refresh_global_settings_context()
 
 
 def _send_what_waits() -> None:

@@ -70,3 +70,26 @@ def test_it_ends_after_the_run_s_last_words_have_reached_it(tmp_path: Path) -> N
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout == "still sending: 0\n", done.stderr
+
+
+THREAD = """
+import threading
+from prefect.settings import PREFECT_API_URL
+from flows.server import prefect_server
+
+seen = []
+with prefect_server():
+    thread = threading.Thread(target=lambda: seen.append(PREFECT_API_URL.value()))
+    thread.start()
+    thread.join()
+    print(seen == [PREFECT_API_URL.value()], PREFECT_API_URL.value() is not None)
+print(PREFECT_API_URL.value())
+"""
+
+
+@pytest.mark.slow
+def test_threads_know_it_too_and_nobody_afterwards(tmp_path: Path) -> None:
+    """Prefect starts a temporary server of its own, which outlives the run, for whoever knows none."""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", THREAD], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "True True\nNone\n", done.stderr
