@@ -56,8 +56,8 @@ class Progress:
         self._stage: StageName | None = None
         self._cached = self._misses = self._done = self._failed = 0
         self._started = self._said = self._told = 0.0
-        self._since = (0.0, 0.0)
-        """When and from which share the stage's speed is measured."""
+        self._since: tuple[float, float] | None = None
+        """When and at which share the stage's work was first heard of."""
         self._share = 1.0
         self._first = (0.0, 0.0)
         """When and at which share the work outside of the stages was first heard of."""
@@ -67,7 +67,7 @@ class Progress:
             if stage != self._stage:
                 self._cached = self._misses = self._done = self._failed = 0
                 self._started = self._said = self._told = time.monotonic()
-                self._since = (self._started, 0.0)
+                self._since = None
             self._stage = stage
             self._cached += cached
             self._misses += misses
@@ -83,13 +83,9 @@ class Progress:
             self._say(0.0)
 
     def part(self, done: int, total: int) -> None:
-        """How far the current item is. What passed before the stage's first item told so was loading a model, and what
-        that item had already, an earlier run's work: neither says how fast it is."""
+        """How far the current item is."""
         with self._lock:
-            part = done / total if done < total else 0.0
-            if part and not self._done and self._since[1] == 0:
-                self._since = (time.monotonic(), part / self._misses)
-            self._say(part)
+            self._say(done / total if done < total else 0.0)
 
     def finish(self, stage: StageName, entries: list[ItemResult]) -> None:
         cached = sum(entry.status == "cached" for entry in entries)
@@ -122,6 +118,8 @@ class Progress:
 
     def _say(self, part: float, *, now: bool = False) -> None:
         moment = time.monotonic()
+        if self._since is None and self._done + part > 0:
+            self._since = (moment, self._share_done(part))
         if now or moment - self._told >= self._every:
             self._told = moment
             self._listen(self._now(part))
@@ -134,12 +132,25 @@ class Progress:
         else:
             self.line(text)
 
+    def _share_done(self, part: float) -> float:
+        return (self._done + part) / self._misses if self._misses else 1.0
+
     def _now(self, part: float) -> StageProgress:
         assert self._stage is not None
-        share = (self._done + part) / self._misses if self._misses else 1.0
+        share = self._share_done(part)
         return StageProgress(
-            self._stage, self._cached, self._misses, self._done, self._failed, share, _left(self._since, share)
+            self._stage, self._cached, self._misses, self._done, self._failed, share, self._seconds_left(share)
         )
+
+    def _seconds_left(self, share: float) -> float | None:
+        """By the speed since the work was first heard of: before that models were loaded, and what was there then an
+        earlier run may have done. Items of a batch may be heard of all at once, so some time has to pass first."""
+        if self._since is None:
+            return None
+        moment, _ = self._since
+        if time.monotonic() - moment < (moment - self._started) / 4:
+            return None
+        return _left(self._since, share)
 
 
 def _left(since: tuple[float, float], share: float) -> float | None:
