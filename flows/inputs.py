@@ -21,13 +21,23 @@ _DOWNLOADS = 8
 
 
 class RunInputs:
-    """The `Inputs` of a run. ``keep=False`` (plans) puts no object into the store."""
+    """The `Inputs` of a run. ``keep=False`` (plans) puts no object into the store; ``generator`` is the LoRA that
+    generates, where it isn't what the config says."""
 
-    def __init__(self, store: Store, config: RunConfig, components: Components, *, keep: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: RunConfig,
+        components: Components,
+        *,
+        keep: bool = True,
+        generator: str | None = None,
+    ) -> None:
         self.store = store
         self._config = config
         self._components = components
         self._keep = keep
+        self._generator = generator
 
     def videos(self, videos: Sequence[Video]) -> list[str]:
         behind_urls = [video for video in videos if is_url(video.address)]
@@ -60,6 +70,11 @@ class RunInputs:
 
     def rounds(self) -> State:
         return self._rounds
+
+    def generator(self) -> str | None:
+        if self._generator is None and self._config.rounds.on_policy:
+            return self.rounds().champion(self.model_weights())
+        return self._generator
 
     def verdicts(self) -> Mapping[str, Verdict]:
         return self._verdicts

@@ -51,13 +51,21 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Runner:
     """One run over one store. Afterwards ``results``, ``dropped`` and ``seconds`` tell what happened."""
 
-    def __init__(self, store: Store, config: RunConfig, components: Components, progress: Progress, crew: Crew) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: RunConfig,
+        components: Components,
+        progress: Progress,
+        crew: Crew,
+        generator: str | None = None,
+    ) -> None:
         self.store = store
         self.config = config
         self.results = Results()
         self.dropped: list[Drop] = []
         self.seconds: dict[StageName, float] = {}
-        self.inputs = RunInputs(store, config, components)
+        self.inputs = RunInputs(store, config, components, generator=generator)
         self._progress = progress
         self._crew = crew
         self._dispatcher = Dispatcher(store, crew, config.execution.batch_minutes)

@@ -137,6 +137,9 @@ class Inputs(Protocol):
     def rounds(self) -> State:
         """The registry of adapters as it was when this run first asked."""
 
+    def generator(self) -> str | None:
+        """Digest of the LoRA that generates the candidates; None: the base model alone."""
+
     def verdicts(self) -> Mapping[str, Verdict]:
         """What people decided about candidates, by the digest of their video, as it was when this run first asked."""
 

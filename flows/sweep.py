@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +46,8 @@ class ArmConfig(Config):
     """What it changes, as ``alignment.beta=20``."""
     seeds: PositiveInt | None = None
     """It is trained with the first so many of the sweep's seeds; None: with all."""
+    generator: str | None = None
+    """An arm before it, whose LoRA of the same seed generates the candidates: the arm is its next on-policy round."""
 
 
 class TableConfig(Config):
@@ -83,9 +85,11 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
         names = [arm.name for arm in self.arms]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two arms are called '{name}'")
+        for number, arm in enumerate(self.arms):
+            if arm.name in names[:number]:
+                raise ValueError(f"two arms are called '{arm.name}'")
+            if arm.generator is not None and arm.generator not in names[:number]:
+                raise ValueError(f"generator of '{arm.name}': there is no arm '{arm.generator}' before it")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
         for field, named in (
@@ -146,7 +150,7 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
         left = "" if number < 2 else f", about {span(spent / (number - 1) * (len(trainings) - number))} left"
         print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
         try:
-            runs[arm.name].append(tally.train(config))
+            runs[arm.name].append(tally.train(config, _generator(arm, seed, runs)))
         except RunStopped as stop:
             troubles[arm.name] = f"seed {seed}: {stop}"
             print(f"{arm.name}, {troubles[arm.name]}", file=sys.stderr)
@@ -179,6 +183,15 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     )
 
 
+def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Run]]) -> str | None:
+    if arm.generator is None:
+        return None
+    found = [run.lora for run in runs[arm.generator] if run.seed == seed]
+    if not found:
+        raise RunStopped(f"its generator, {arm.generator}, has no LoRA of this seed")
+    return found[0]
+
+
 def computed_here(execution: Execution) -> None:
     """Raises :class:`ConfigError` where the config hands work to others, which only a run through Prefect does."""
     if execution.runner != "threads" or execution.hand_over:
@@ -199,10 +212,10 @@ class _Tally:
         self.seconds: dict[str, float] = {}
         """Of each item, by key."""
 
-    def train(self, config: RunConfig) -> Run:
+    def train(self, config: RunConfig, generator: str | None) -> Run:
         progress = Progress()
         crew = LocalCrew(self._store, config, self._components, progress.part)
-        runner = Runner(self._store, config, self._components, progress, crew)
+        runner = Runner(self._store, config, self._components, progress, crew, generator)
         folder = RunFolder.new(self._store)
         folder.write_config(config)
         try:
@@ -227,7 +240,7 @@ class _Tally:
         elif base != self.base:
             raise RunStopped(
                 "this arm is evaluated against another base model, other clips or other noise than those before; "
-                "arms of a sweep may differ in selection, shards and alignment"
+                "arms of a sweep may differ in how many candidates they have, selection, shards and alignment"
             )
         finetune, lora = runner.results.one("finetune"), lora_digest(runner.results)
         assert finetune is not None and lora is not None  # The evaluation needed them.

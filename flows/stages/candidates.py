@@ -1,7 +1,7 @@
 """Training clips and their poses -> K generated videos each. An item is one clip's seed group, sampled as one batch.
 
-The base model generates, or the champion with `rounds.on_policy`. Who was held out in any earlier round gets no
-candidates, whatever the split says today, and so is in no training set.
+The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. Who was held out
+in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:
 
 
 def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    champion = inputs.rounds().champion(inputs.model_weights()) if config.rounds.on_policy else None
-    lora = {} if champion is None else {"lora": champion}
+    generator = inputs.generator()
+    lora = {} if generator is None else {"lora": generator}
     barred = seen_people((named.clip for named in named_clips(config, results)), inputs.rounds().held_out())
     found: list[Item] = []
     dropped: list[Drop] = []

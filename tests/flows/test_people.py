@@ -35,6 +35,9 @@ class Lists:
     def model_weights(self) -> str:
         return digest_bytes(b"model")
 
+    def generator(self) -> None:
+        """The base model."""
+
 
 SOURCES = [digest_bytes(f"video {number}".encode()) for number in range(6)]
 GROUPS = st.lists(st.sampled_from(["anna", "ben", "carl", ""]), min_size=len(SOURCES), max_size=len(SOURCES))

@@ -77,6 +77,25 @@ def test_the_page_says_what_it_was_made_with(swept: Swept, place: Path) -> None:
     assert "## At the same drift" in text
 
 
+def test_another_arms_lora_generates_the_candidates_of_the_next_round(swept: Swept, place: Path) -> None:
+    """Of the same seed; the clips of the base model's evaluation stay the same."""
+    arms = [{"name": "IPA"}, {"name": "round 2", "generator": "IPA"}]
+    store = Store(place / "store")
+    found = run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), store, FAKES)
+    firsts = {run.lora for run in found.arms[0].runs}
+    assert firsts == {run.lora for run in swept.arms[0].runs}
+    generators = {one.action.inputs.get("lora") for one in store.actions.all("candidates")}
+    assert generators == {None, *firsts}
+    assert found.table.rows[1].seeds == 2
+
+
+def test_a_round_after_an_arm_that_failed_says_so(place: Path) -> None:
+    arms = [ARMS[2], {"name": "round 2", "generator": "impossible"}, {"name": "IPA"}]
+    path = write_sweep(place, arms=arms, seeds=[0], contrasts=[], equal_drift={})
+    found = run_sweep(load_sweep(path), Store(place / "store"), FAKES)
+    assert found.table.rows[1].trouble == "seed 0: its generator, impossible, has no LoRA of this seed"
+
+
 def test_arms_with_another_base_are_refused(place: Path) -> None:
     arms = [{"name": "a"}, {"name": "b", "set": ["candidates.seed=5"]}]
     path = write_sweep(place, arms=arms, seeds=[0], contrasts=[], equal_drift={})
@@ -92,6 +111,7 @@ def test_arms_with_another_base_are_refused(place: Path) -> None:
         ({"arm": []}, "arm: Extra inputs are not permitted"),
         ({"arms": [], "contrasts": [], "equal_drift": {}}, "arms: .* at least 1 item"),
         ({"seeds": [3, 3]}, "holds one twice"),
+        ({"arms": [{"name": "IPA"}, {"name": "SFT", "generator": "SFT"}]}, "generator of 'SFT': there is no arm"),
         ({"equal_drift": {"arms": ["DPO"], "series": ["IPA"]}}, "equal_drift: there is no arm 'DPO'"),
         ({"equal_drift": {"arms": ["IPA"]}}, "equal_drift: name both"),
     ],
