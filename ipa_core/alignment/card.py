@@ -11,7 +11,7 @@ _METHODS = {
 }
 
 _VIDEOS = {
-    "candidates": "preferred videos, chosen for their hands from what the base model itself had generated",
+    "candidates": "preferred videos, chosen for their hands from what this model, or an adapter of it, had generated",
     "driving": "driving videos, the baseline of a base model trained longer",
 }
 
