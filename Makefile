@@ -12,7 +12,7 @@ test: setup-test check
 	$(PYTEST) $(SPREAD) -m "not slow"
 
 test-slow: setup-test
-	$(PYTEST) -m slow
+	$(PYTEST) $(SPREAD) -m slow
 
 check:
 	.venv/bin/ruff check .

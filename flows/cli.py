@@ -117,6 +117,20 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
+    from flows.components import components
+    from flows.running import is_done, run_stages
+    from flows.server import is_configured
+
+    # A server that is there only for this run would take longer to start than to find everything in the store.
+    if not is_configured() and is_done(config, scope, components()):
+        summary = run_stages(config, scope, components())
+    else:
+        summary = _flow_run(config, scope)
+    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
+    return summary
+
+
+def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.retrain import retrain
     from flows.runs import RunSummary
     from flows.server import prefect_server
@@ -126,7 +140,6 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
         raise RunStopped(str(state.message))
-    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
     return summary
 
 

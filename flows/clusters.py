@@ -67,7 +67,7 @@ class Processes:
         return isinstance(error, BrokenProcessPool)
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
-        return ProcessPoolTaskRunner(processes_for(place, self._execution), initializer=_end_with_parent)
+        return _PoolTaskRunner(processes_for(place, self._execution), initializer=_end_with_parent)
 
     @contextmanager
     def about(self, place: Place, runner: Any) -> Iterator[None]:
@@ -76,6 +76,16 @@ class Processes:
     def release_gpus(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class _PoolTaskRunner(ProcessPoolTaskRunner):
+    """Ends also after a process of it was killed while it wrote to the queue of logs and events: nobody gives that
+    queue's lock back, and Python would wait at its end, for ever, for the thread that wants it."""
+
+    def _stop_message_forwarding(self) -> None:
+        if self._subprocess_message_queue is not None:
+            self._subprocess_message_queue.cancel_join_thread()
+        super()._stop_message_forwarding()
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ from flows.progress import Progress, StageProgress
 from flows.promotion import promote
 from flows.runner import Runner, Scope
 from flows.runs import Promotion, RunFolder, RunProgress, RunStatus, RunSummary, StageTable, drops, stage_table
-from flows.stage import RunStopped, StageName
+from flows.stage import Place, RunStopped, StageName
 from flows.store import open_store
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ReportData
@@ -91,6 +91,33 @@ def run_stages(
         watch.close()
     watch.outcome(summary)
     return summary
+
+
+def is_done(config: RunConfig, scope: Scope, components: Components) -> bool:
+    """Whether a run would find all that it needs in the store."""
+    store, progress = open_store(config.execution), Progress(quiet=True)
+    crew = _NobodyToCompute(store, config, components, progress.part)
+    runner = Runner(store, config, components, progress, crew)
+    try:
+        runner.run(scope)
+    except _ToBeComputed:
+        return False
+    except (RunStopped, ConfigError):
+        pass  # The run comes to it too, without having computed anything.
+    finally:
+        runner.close()
+    return True
+
+
+class _ToBeComputed(Exception):  # noqa: N818 - an answer
+    pass
+
+
+class _NobodyToCompute(LocalCrew):
+    """Ends the run at the first item that is not in the store."""
+
+    def prepare(self, place: Place) -> None:
+        raise _ToBeComputed
 
 
 def _outputs(folder: RunFolder, runner: Runner, store: Store, watch: Watch) -> dict[str, str]:

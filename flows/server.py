@@ -23,13 +23,17 @@ _PATIENCE = 180.0
 """Seconds; the first start makes the database."""
 
 
-@contextmanager
-def prefect_server() -> Iterator[int | None]:
-    """Within the block there is a Prefect API: the configured one (``PREFECT_API_URL``, a profile's), or our own, a
-    process whose id is given."""
+def is_configured() -> bool:
+    """Whether ``PREFECT_API_URL`` or a profile of Prefect names a server."""
     from prefect.settings import PREFECT_API_URL
 
-    if PREFECT_API_URL.value():
+    return bool(PREFECT_API_URL.value())
+
+
+@contextmanager
+def prefect_server() -> Iterator[int | None]:
+    """Within the block there is a Prefect API: the configured one, or our own, a process whose id is given."""
+    if is_configured():
         yield None
         return
     print("starting a Prefect server for this run (PREFECT_API_URL is not set)", file=sys.stderr)

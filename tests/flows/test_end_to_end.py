@@ -102,10 +102,21 @@ def test_each_bad_video_has_its_reason_in_the_report(first: subprocess.Completed
     assert unseen == []
 
 
-def test_the_second_run_computes_nothing(world: World, first: subprocess.CompletedProcess[str]) -> None:
-    again = json.loads(world.run().stdout)
+@pytest.fixture(scope="module")
+def second(world: World, first: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    return world.run()
+
+
+def test_the_second_run_computes_nothing(second: subprocess.CompletedProcess[str]) -> None:
+    again = json.loads(second.stdout)
     assert again["status"] == "nothing_new"
     assert {stage["name"]: stage["computed"] for stage in again["stages"] if stage["computed"]} == {}
+
+
+def test_only_a_run_that_computes_starts_a_server(
+    first: subprocess.CompletedProcess[str], second: subprocess.CompletedProcess[str]
+) -> None:
+    assert ["starting a Prefect server" in run.stderr for run in (first, second)] == [True, False]
 
 
 def test_the_lora_loads_in_diffusers(world: World, first: subprocess.CompletedProcess[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,20 @@ def test_a_worker_that_dies_takes_only_its_item_along(
     poses = summary.stages[-1]
     assert (summary.error, poses.computed, poses.failed) == (None, 4, 1)
     assert [drop.name for drop in summary.dropped] == ["dark.mp4 #000"]
+
+
+LOCK_LOST = """
+from flows.clusters import open_cluster
+from ipa_core.config import Execution
+
+if __name__ == "__main__":
+    runner = open_cluster(Execution(runner="processes")).task_runner("cpu").__enter__()
+    # As a process leaves it that is killed while it writes.
+    runner._subprocess_message_queue._wlock.acquire()
+    runner.__exit__(None, None, None)
+"""
+
+
+def test_a_process_killed_while_it_logs_leaves_no_run_that_never_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", LOCK_LOST], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -11,10 +11,11 @@ import pytest
 
 from flows.components import Components, hand_scorer
 from flows.runner import Scope
+from flows.running import is_done
 from flows.stage import RunStopped
 from ipa_core.config import PosesConfig
 from ipa_core.records import PoseSequence
-from tests.fakes import FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
+from tests.fakes import FAKES, FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 
 
@@ -42,6 +43,18 @@ def faulty(config: PosesConfig) -> Faulty:
 
 def with_extractor(make: object) -> Components:
     return Components(make, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+
+
+def test_a_run_is_done_when_nothing_is_left_to_compute(finished: Path) -> None:
+    assert is_done(fake_config(finished), Scope(), FAKES)
+
+
+def test_a_run_with_another_setting_is_not_done(folder: Path) -> None:
+    assert not is_done(fake_config(folder, alignment__beta=300.0), Scope(), FAKES)
+
+
+def test_a_stage_to_be_refreshed_is_not_done(folder: Path) -> None:
+    assert not is_done(fake_config(folder), Scope(refresh=frozenset({"scores"})), FAKES)
 
 
 def test_to_stops_after_its_stage(tmp_path: Path) -> None:
