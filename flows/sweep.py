@@ -85,11 +85,17 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
         names = [arm.name for arm in self.arms]
-        for number, arm in enumerate(self.arms):
-            if arm.name in names[:number]:
+        trainings: dict[str, int] = {}
+        for arm in self.arms:
+            if arm.name in trainings:
                 raise ValueError(f"two arms are called '{arm.name}'")
-            if arm.generator is not None and arm.generator not in names[:number]:
+            trainings[arm.name] = len(self.seeds[: arm.seeds])
+            if arm.generator is None:
+                continue
+            if arm.generator == arm.name or arm.generator not in trainings:
                 raise ValueError(f"generator of '{arm.name}': there is no arm '{arm.generator}' before it")
+            if trainings[arm.generator] < trainings[arm.name]:
+                raise ValueError(f"generator of '{arm.name}': '{arm.generator}' is trained with fewer seeds")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
         for field, named in (

@@ -32,7 +32,7 @@ def finished(run: UUID, *, attempt: int = 1) -> Any:
         about = read(run)
         return about if about.state.is_final() and (attempt == 1 or about.run_count >= attempt) else None
 
-    return wait(f"the end of run {run}", found, patience=300)
+    return wait(f"the end of run {run}", found, patience=900)
 
 
 def retry(run: UUID) -> None:
@@ -94,7 +94,7 @@ def client() -> Any:
     return get_client(sync_client=True)
 
 
-def wait(what: str, found: Callable[[], Any], *, patience: float = 120) -> Any:
+def wait(what: str, found: Callable[[], Any], *, patience: float = 300) -> Any:
     """What ``found`` returns, as soon as it is true."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

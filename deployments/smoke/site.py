@@ -80,7 +80,7 @@ class Site:
     def serve(self) -> None:
         port = self.environment["PREFECT_API_URL"].rpartition(":")[2].removesuffix("/api")
         self.server = self.spawn("server", "sh", "deployments/server.sh", "--host", "127.0.0.1", "--port", port)
-        wait("the server's answer", server_answers, patience=180)
+        wait("the server's answer", server_answers)
 
     def spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """In a process group of its own; its output goes to a log below the folder."""

@@ -112,6 +112,10 @@ def test_arms_with_another_base_are_refused(place: Path) -> None:
         ({"arms": [], "contrasts": [], "equal_drift": {}}, "arms: .* at least 1 item"),
         ({"seeds": [3, 3]}, "holds one twice"),
         ({"arms": [{"name": "IPA"}, {"name": "SFT", "generator": "SFT"}]}, "generator of 'SFT': there is no arm"),
+        (
+            {"seeds": [0, 1], "arms": [{"name": "IPA", "seeds": 1}, {"name": "SFT", "generator": "IPA"}]},
+            "generator of 'SFT': 'IPA' is trained with fewer seeds",
+        ),
         ({"equal_drift": {"arms": ["DPO"], "series": ["IPA"]}}, "equal_drift: there is no arm 'DPO'"),
         ({"equal_drift": {"arms": ["IPA"]}}, "equal_drift: name both"),
     ],
