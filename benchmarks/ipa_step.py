@@ -2,7 +2,8 @@
 the step (online) or ahead (table), with and without gradient checkpointing: seconds and peak memory.
 
 Every variant trains in a process of its own, in turn, several times round, so that what else the machine does falls on
-all of them alike; the medians are compared. Samples are noise of the right shape: time does not depend on them.
+all of them alike. A ratio is the median of the rounds' ratios, with the smallest and the largest: where they are far
+apart the machine was busy. Samples are noise of the right shape: time does not depend on them.
 
     python benchmarks/ipa_step.py
     python benchmarks/ipa_step.py --geometry Wan2.1-VACE-1.3B-diffusers --frames 33 --height 480 --width 832 \
@@ -64,20 +65,21 @@ def compare(options: argparse.Namespace) -> None:
     print(
         f"{options.model.name}, {size}, batch of {options.batch_size}, {options.dtype}, {device_name(options.device)}"
     )
-    print(f"{'':12} {'checkpointing':>14} {'step':>9} {'to SFT':>7} {'peak memory':>12} {'TFLOP/s':>8}")
+    print(f"{'':12} {'checkpointing':>14} {'step':>9} {'to SFT':>20} {'peak memory':>12} {'TFLOP/s':>8}")
     for checkpointing in (False, True):
         seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         peak = dict.fromkeys(VARIANTS, 0.0)
         for _ in range(options.rounds):
             for variant in VARIANTS:
                 found = apart(options.model, variant, checkpointing)
-                seconds[variant] += found["seconds"]
+                seconds[variant].append(median(found["seconds"]))
                 peak[variant] = max(peak[variant], found["peak"])
-        base = median(seconds["sft"])
         for variant in VARIANTS:
             step = median(seconds[variant])
+            ratios = sorted(took / sft for took, sft in zip(seconds[variant], seconds["sft"], strict=True))
+            to_sft = f"{median(ratios):.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})"
             print(
-                f"{variant:12} {'yes' if checkpointing else 'no':>14} {step:8.3f}s {step / base:6.2f}x "
+                f"{variant:12} {'yes' if checkpointing else 'no':>14} {step:8.3f}s {to_sft:>20} "
                 f"{peak[variant] / 2**20:8.0f} MiB {rate(options, variant, checkpointing, step):>8}",
                 flush=True,
             )
