@@ -89,13 +89,13 @@ class SweepConfig(Config):
         for arm in self.arms:
             if arm.name in trainings:
                 raise ValueError(f"two arms are called '{arm.name}'")
-            trainings[arm.name] = len(self.seeds[: arm.seeds])
-            if arm.generator is None:
-                continue
-            if arm.generator == arm.name or arm.generator not in trainings:
-                raise ValueError(f"generator of '{arm.name}': there is no arm '{arm.generator}' before it")
-            if trainings[arm.generator] < trainings[arm.name]:
-                raise ValueError(f"generator of '{arm.name}': '{arm.generator}' is trained with fewer seeds")
+            seeds = len(self.seeds[: arm.seeds])
+            if arm.generator is not None:
+                if arm.generator not in trainings:
+                    raise ValueError(f"generator of '{arm.name}': there is no arm '{arm.generator}' before it")
+                if trainings[arm.generator] < seeds:
+                    raise ValueError(f"generator of '{arm.name}': '{arm.generator}' is trained with fewer seeds")
+            trainings[arm.name] = seeds
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
         for field, named in (
