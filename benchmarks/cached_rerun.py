@@ -64,9 +64,9 @@ def config(folder: Path) -> Any:
 
 
 def fill(folder: Path, clips: int) -> None:
-    from flows.crew import LocalCrew
-    from flows.progress import Progress
-    from flows.runner import Runner, Scope
+    from flows.engine.progress import Progress
+    from flows.engine.walk import Runner, Scope
+    from flows.engine.work import LocalCrew
     from storage import Store
     from tests.fakes import FAKES, write_video
 

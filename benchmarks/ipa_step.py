@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from ipa_core.config import AlignmentConfig, ClipsConfig  # noqa: E402
-from ipa_core.cost import NETWORKS, forward_flops, sample_flops  # noqa: E402
+from ipa_core.models.wan_vace.cost import NETWORKS, forward_flops, sample_flops  # noqa: E402
 
 VARIANTS = ("sft", "ipa online", "ipa table")
 WARM_UP = 2
@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, prepare, reference_errors, train
-    from ipa_core.models.wan_vace import WanVACEModel
+    from ipa_core.models.wan_vace.model import WanVACEModel
     from ipa_core.records import PoseSequence
 
     size = (options.frames, options.height, options.width)

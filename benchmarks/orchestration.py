@@ -95,9 +95,9 @@ QUIET = {
 
 
 def without_prefect(folder: Path) -> dict[str, float]:
-    from flows.crew import LocalCrew
-    from flows.progress import Progress
-    from flows.runner import Runner, Scope
+    from flows.engine.progress import Progress
+    from flows.engine.walk import Runner, Scope
+    from flows.engine.work import LocalCrew
     from storage import Store
     from tests.fakes import FAKES
 
@@ -113,8 +113,8 @@ def without_prefect(folder: Path) -> dict[str, float]:
 
 
 def with_prefect(folder: Path) -> dict[str, float]:
+    from flows.orchestration.server import prefect_server
     from flows.retrain import retrain
-    from flows.server import prefect_server
 
     with prefect_server() as server:
         meter = Meter(server)

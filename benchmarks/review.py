@@ -71,10 +71,10 @@ def main() -> None:
 
 
 def fill(folder: Path, clips: int) -> None:
-    from flows.crew import LocalCrew
-    from flows.progress import Progress
-    from flows.runner import Runner, Scope
-    from flows.runs import RunFolder
+    from flows.engine.progress import Progress
+    from flows.engine.run_folder import RunFolder
+    from flows.engine.walk import Runner, Scope
+    from flows.engine.work import LocalCrew
     from storage import Store
     from tests.fakes import FAKES, fake_config, write_video
 

@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from flows.review.queue import Reviewable, open_queue
 from ipa_core.evaluation.metrics import keypoint_error, video_metrics
 from ipa_core.masks import hand_mask
+from ipa_core.people.dataset import clip_seed
+from ipa_core.people.performers import performer_named
+from ipa_core.people.render import RenderedClip, render_clip
 from ipa_core.records import PoseSequence
-from ipa_core.synthetic.dataset import clip_seed
-from ipa_core.synthetic.performers import performer_named
-from ipa_core.synthetic.render import RenderedClip, render_clip
 from ipa_core.video import decode_video
 from storage import Store
 

@@ -24,8 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flows.score_fit import FIRST_FITTED, FIRST_TESTED, auroc, features_of, fit_to
-from flows.score_material import Measured, Subject, measure, people, recordings, trials
+from flows.experiments.score_fit import FIRST_FITTED, FIRST_TESTED, auroc, features_of, fit_to
+from flows.experiments.score_material import Measured, Subject, measure, people, recordings, trials
 from ipa_core.scoring import QualityModel, quality
 from ipa_core.scoring.corruptions import CORRUPTIONS, FINGER_FAULTS
 

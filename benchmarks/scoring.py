@@ -58,7 +58,7 @@ def score(clip: bytes, repeats: int) -> dict[str, float]:
     """Score the clip against itself; the first time, which loads the models, is not counted."""
     import cv2
 
-    from flows.components import hand_scorer
+    from flows.engine.components import hand_scorer
     from ipa_core.config import PosesConfig, ScoresConfig
     from ipa_core.pose.mediapipe import MediaPipeExtractor
     from ipa_core.video import decode_video

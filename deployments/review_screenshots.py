@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from deployments.screenshots import chromium
+from flows.engine.store import open_store
 from flows.review.app import address, listen, serve
 from flows.review.queue import open_queue
 from flows.review.session import Session
-from flows.store import open_store
 
 QUALITY = 55
 PATIENCE = 30.0

@@ -9,13 +9,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.components import components
-from flows.monitoring import Monitor
-from flows.parameters import ConfigFile, chosen_config, run_name
-from flows.runner import Scope
-from flows.running import run_stages
-from flows.stage import RunStopped, StageName
-from flows.tasks import PrefectCrew
+from flows.engine.components import components
+from flows.engine.run import run_stages
+from flows.engine.stage import RunStopped, StageName
+from flows.engine.walk import Scope
+from flows.orchestration.monitoring import Monitor
+from flows.orchestration.parameters import ConfigFile, chosen_config, run_name
+from flows.orchestration.tasks import PrefectCrew
 from ipa_core.config import ConfigError, RunConfig
 
 

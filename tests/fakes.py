@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.components import Components, hand_scorer
+from flows.engine.components import Components, hand_scorer
 from ipa_core import keypoints
 from ipa_core.clips import split_of
 from ipa_core.config import Execution, ModelConfig, PosesConfig, RunConfig

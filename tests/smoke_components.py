@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from flows.components import Components, hand_scorer
+from flows.engine.components import Components, hand_scorer
 from ipa_core.config import Execution, ModelConfig
 from tests.fake_model import FakeModel
 from tests.fakes import fake_extractor, fake_model_folder

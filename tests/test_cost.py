@@ -10,10 +10,9 @@ from diffusers import WanVACETransformer3DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ipa_core import cost
 from ipa_core.alignment.lora import lora
 from ipa_core.config import AlignmentConfig, RunConfig, load_config
-from ipa_core.cost import (
+from ipa_core.models.wan_vace.cost import (
     NETWORKS,
     Network,
     candidate_flops,
@@ -23,6 +22,7 @@ from ipa_core.cost import (
     latent_tokens,
     training_flops,
 )
+from ipa_core.models.wan_vace import cost
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = Network(layers=12, control_layers=3, dim=96, ffn_dim=256)

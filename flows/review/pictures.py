@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from flows.engine.stage import blob
 from flows.review.queue import Reviewable
-from flows.stage import blob
 from ipa_core import keypoints as kp
 from ipa_core.records import PoseSequence, Side
 from ipa_core.video import decode_video, frames
@@ -77,7 +77,7 @@ class Pictures:
 def hands(video: np.ndarray, driving: PoseSequence) -> bytes:
     """JPEG: the right and the left hand in a few frames of a video, uint8 ``[T, H, W, 3]``, cut where the driving hands
     are."""
-    from ipa_core.evaluation.sheets import contact_sheet, hand_crop, telling_frames
+    from ipa_core.reporting.sheets import contact_sheet, hand_crop, telling_frames
 
     sides: tuple[Side, Side] = ("right", "left")
     places = [(frame, side) for frame in telling_frames(driving, COLUMNS) for side in sides]
@@ -86,7 +86,7 @@ def hands(video: np.ndarray, driving: PoseSequence) -> bytes:
 
 def small(candidate: Path) -> bytes:
     """JPEG of a video's first frame."""
-    from ipa_core.evaluation.sheets import contact_sheet
+    from ipa_core.reporting.sheets import contact_sheet
 
     return contact_sheet([[next(frames(candidate)).picture]], height=SMALL_HEIGHT)
 

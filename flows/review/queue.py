@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flows.runs import RunFolder, runs
-from flows.stage import blob
+from flows.engine.run_folder import RunFolder, runs
+from flows.engine.stage import blob
 from flows.stages import selection
 from ipa_core.config import ConfigError
 from ipa_core.records import Candidate, Decision, HandScore

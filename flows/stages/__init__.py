@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from flows.stage import Stage, StageName
+from flows.engine.stage import Stage, StageName
 from flows.stages import candidates, clips, evaluation, finetune, poses, references, scores, selection, shards
 
 STAGES: tuple[Stage, ...] = tuple(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from flows.rounds import seen_people
-from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.clips import NamedClip, named_clips
+from flows.stages.people import seen_people
 from flows.stages.poses import posed_clips
-from flows.workbench import Workbench
 from ipa_core.config import RunConfig
 from ipa_core.drawing import draw_sequence
 from ipa_core.records import Candidate, PoseSequence

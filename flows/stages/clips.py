@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
-from flows.workbench import Workbench
+from flows.engine.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from ipa_core.clips import CutClip, Video, cut_video, find_videos, is_url, local_file, read_metadata, split_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Box, Clip

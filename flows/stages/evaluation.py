@@ -10,16 +10,16 @@ from typing import Final
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from flows.rounds import seen_people
-from flows.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.candidates import condition, generator, settings_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import lora_digest
+from flows.stages.people import seen_people
 from flows.stages.poses import posed_clips
-from flows.workbench import Workbench
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
-from ipa_core.evaluation.bench import Model, hands_found
+from ipa_core.evaluation.comparison import Model, hands_found
 from ipa_core.masks import hand_mask
 from ipa_core.records import PoseSequence
 from ipa_core.video import decode_video, encode_video

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from flows.stages import references
-from flows.training import LORA as LORA
-from flows.training import RECORD, Job, function_name, train_apart
-from flows.workbench import Workbench
+from flows.training.process import LORA as LORA
+from flows.training.process import RECORD, Job, function_name, train_apart
 from ipa_core.config import RunConfig
 from ipa_core.records import Digest, ReferenceErrors
 from storage import Action, Store
@@ -46,7 +46,7 @@ WAVES: Final = (items,)
 
 
 def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.alignment import model_card
+    from ipa_core.models.wan_vace.card import model_card
 
     config = bench.config.alignment
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from flows.stage import Inputs, Item, Output, Results, StageItems, key_config
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.clips import NamedClip, named_clips
-from flows.workbench import Workbench
 from ipa_core import keypoints
 from ipa_core.config import RunConfig
 from ipa_core.records import PoseSequence

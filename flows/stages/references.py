@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flows.stage import Inputs, Item, Output, Results, StageItems
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems
+from flows.engine.workbench import Workbench
 from flows.stages.shards import kept_samples
-from flows.workbench import Workbench
 from ipa_core.alignment.visits import epochs_of_run
 from ipa_core.config import RunConfig
 from ipa_core.records import PoseSequence, PreferenceSample

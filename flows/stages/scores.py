@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.candidates import Group, groups
-from flows.workbench import Workbench
 from ipa_core.config import RunConfig
 from ipa_core.records import Candidate, HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video

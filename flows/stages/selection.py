@@ -6,10 +6,10 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from flows.runs import RunFolder
-from flows.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.run_folder import RunFolder
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.scores import scored_candidates
-from flows.workbench import Workbench
 from ipa_core.config import RunConfig
 from ipa_core.records import (
     Decision,

@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from flows.stage import Inputs, Item, Output, Results, StageItems, key_config
+from flows.engine.stage import Inputs, Item, Output, Results, StageItems, key_config
+from flows.engine.workbench import Workbench
 from flows.stages.selection import decisions, preferred_samples
-from flows.workbench import Workbench
 from ipa_core.config import RunConfig
 from ipa_core.records import PreferenceSample
 from storage import Action, ShardWriter, Store

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ipa_core.alignment.card import model_card
     from ipa_core.alignment.checkpoint import CheckpointSlot
     from ipa_core.alignment.data import ShardSamples, TrainingSample, prepare
     from ipa_core.alignment.flow import flow_target, interpolate
@@ -38,7 +37,6 @@ _HOMES = {
     "halo_error": "halo",
     "interpolate": "flow",
     "launched": "processes",
-    "model_card": "card",
     "prepare": "data",
     "reference_errors": "reference",
     "train": "trainer",
@@ -60,7 +58,6 @@ __all__ = [
     "halo_error",
     "interpolate",
     "launched",
-    "model_card",
     "prepare",
     "reference_errors",
     "train",

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_core.evaluation.bench import METRICS, ClipResult, Interval, Metric
+from ipa_core.evaluation.comparison import METRICS, ClipResult, Interval, Metric
 from ipa_core.records import Record
 
 SHOWN: Final = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipa_core.config import RoundsConfig
-from ipa_core.evaluation.bench import Comparison, MetricComparison
+from ipa_core.evaluation.comparison import Comparison, MetricComparison
 from ipa_core.records import Ruling
 
 

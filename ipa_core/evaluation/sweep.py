@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ipa_core.evaluation.bench import ClipResult
+from ipa_core.evaluation.comparison import ClipResult
 from ipa_core.evaluation.differences import BY_NAME, SHOWN, Difference, Gain, Gains, differences, gains, mean, mean_gain
 from ipa_core.evaluation.features import distance_from_truth
 from ipa_core.records import Digest, Record

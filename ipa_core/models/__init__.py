@@ -8,7 +8,7 @@ from ipa_core.models.location import MissingModel, resolve_model
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel, Conditioning
     from ipa_core.models.latents import latents_from_bytes, latents_to_bytes
-    from ipa_core.models.wan_vace import WanVACEModel
+    from ipa_core.models.wan_vace.model import WanVACEModel
 
 __all__ = [
     "AnimationModel",
@@ -23,7 +23,7 @@ __all__ = [
 _WITH_TORCH = {
     "AnimationModel": "animation",
     "Conditioning": "animation",
-    "WanVACEModel": "wan_vace",
+    "WanVACEModel": "wan_vace.model",
     "latents_from_bytes": "latents",
     "latents_to_bytes": "latents",
 }

@@ -2,8 +2,8 @@ import json
 
 import yaml
 
-from ipa_core.alignment import model_card
 from ipa_core.config import AlignmentConfig
+from ipa_core.models.wan_vace.card import model_card
 
 
 def test_card_has_a_readable_head_and_the_whole_config():

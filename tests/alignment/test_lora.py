@@ -17,7 +17,7 @@ from ipa_core.alignment.lora import (
 )
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.adapter import adapter_off
-from ipa_core.models.wan_vace import WanVACEModel
+from ipa_core.models.wan_vace.model import WanVACEModel
 
 CONFIG = AlignmentConfig(rank=4, alpha=8, dtype="float32")
 

@@ -10,7 +10,7 @@ from ipa_core.alignment.reference import ReferenceTable, reference_errors
 from ipa_core.alignment.trainer import TrainedLoRA, train
 from ipa_core.alignment.visits import epochs_of_run
 from ipa_core.config import AlignmentConfig
-from ipa_core.models.wan_vace import WanVACEModel
+from ipa_core.models.wan_vace.model import WanVACEModel
 from ipa_core.records import ReferenceErrors
 from tests.alignment.samples import Samples, make_samples
 from tests.alignment.test_training import CONFIG, Slot, gradient
@@ -70,7 +70,7 @@ def test_the_gradient_is_the_same(model: WanVACEModel) -> None:
         states.append(slot.data)
     ahead, online = (_moments(state) for state in states)
     assert torch.nn.functional.cosine_similarity(ahead, online, dim=0) > 1 - 1e-6
-    torch.testing.assert_close(ahead, online, rtol=1e-3, atol=1e-6 * float(online.abs().max()))
+    torch.testing.assert_close(ahead, online, rtol=1e-3, atol=1e-5 * float(online.abs().max()))
 
 
 def test_the_gradient_depends_on_the_reference(model: WanVACEModel) -> None:

@@ -9,7 +9,7 @@ from ipa_core.alignment.checkpoint import Checkpoint
 from ipa_core.alignment.data import ShardSamples, prepare
 from ipa_core.alignment.trainer import learning_rate, train
 from ipa_core.config import AlignmentConfig
-from ipa_core.models.wan_vace import WanVACEModel
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.alignment.samples import Samples, make_sample, make_samples, write_shards
 
 CONFIG = AlignmentConfig(

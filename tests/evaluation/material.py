@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ipa_core.evaluation import CandidateLine, ClipResult, DroppedInput, NamedDigest, ReportData, VideoMetrics, compare
-from ipa_core.evaluation.bench import Model
-from ipa_core.evaluation.charts import Curve
+from ipa_core.evaluation import ClipResult, VideoMetrics, compare
+from ipa_core.evaluation.comparison import Model
 from ipa_core.keypoints import COUNT, HANDS
 from ipa_core.records import Decision, HandScore, PoseSequence, ScoreComponents, YieldReport
+from ipa_core.reporting import CandidateLine, DroppedInput, NamedDigest, ReportData
+from ipa_core.reporting.charts import Curve
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 4
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipa_core.evaluation.bench import METRICS, ClipResult
+from ipa_core.evaluation.comparison import METRICS, ClipResult
 from ipa_core.evaluation.differences import difference
 from ipa_core.evaluation.features import FeaturePair
 from ipa_core.evaluation.sweep import Arm, EqualDrift, Run, sweep_table
-from ipa_core.evaluation.sweep_page import sweep_sections
+from ipa_core.reporting.sweep_page import sweep_sections
 from tests.evaluation.material import result
 
 HAND_SCORE = METRICS[0]

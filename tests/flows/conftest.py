@@ -8,12 +8,12 @@ from unittest.mock import patch
 
 import pytest
 
-from flows import training
-from flows.components import Components
-from flows.crew import LocalCrew
-from flows.progress import Progress
-from flows.runner import Runner, Scope
-from flows.stage import Results
+from flows.engine.components import Components
+from flows.engine.progress import Progress
+from flows.engine.stage import Results
+from flows.engine.walk import Runner, Scope
+from flows.engine.work import LocalCrew
+from flows.training import process as training
 from ipa_core.config import RunConfig
 from storage import Store
 from tests.fakes import FAKES, fake_config, write_videos

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from flows.inputs import RunInputs
-from flows.stage import Item, ItemResult, Results
+from flows.engine.inputs import RunInputs
+from flows.engine.stage import Item, ItemResult, Results
 from flows.stages import STAGES
 from ipa_core.clips import Video
 from ipa_core.config import RunConfig

@@ -7,9 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from flows.crew import LocalCrew
-from flows.progress import Progress
-from flows.runner import Runner, Scope
+from flows.engine.progress import Progress
+from flows.engine.walk import Runner, Scope
+from flows.engine.work import LocalCrew
 from storage import Store
 from tests.fakes import FAKES, fake_config
 

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.bench import bench_table, run_bench
+from flows.experiments.hand_bench import bench_table, run_bench
 from flows.stages.finetune import LORA
 from ipa_core.config import ConfigError, RunConfig
-from ipa_core.evaluation.sheets import GAP, HEIGHT
 from ipa_core.keypoints import HANDS
-from ipa_core.synthetic.hand_bench import DIFFICULTIES, Truth, write_truth
+from ipa_core.people.hand_bench import DIFFICULTIES, Truth, write_truth
+from ipa_core.reporting.sheets import GAP, HEIGHT
 from storage import Store
 from storage.digest import digest_file
 from tests.fakes import FAKES, FRAMES, SIZE, fake_config, write_video

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flows.runner import Scope
-from flows.stage import blob
+from flows.engine.stage import blob
+from flows.engine.walk import Scope
 from flows.stages.evaluation import clip_results
 from flows.stages.finetune import LORA
 from tests.fakes import fake_config, write_video

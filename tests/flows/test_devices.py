@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows import devices
-from flows.devices import claim_device, release_device, visible_devices
-from flows.stage import RunStopped
+from flows.engine import devices
+from flows.engine.devices import claim_device, release_device, visible_devices
+from flows.engine.stage import RunStopped
 from ipa_core.config import Execution
 
 CUDA = Execution(device="cuda")
@@ -22,8 +22,8 @@ AUTO = Execution(device="auto")
 
 _WORKER = """
 import os, subprocess, sys
-from flows.devices import claim_device
-from flows.stage import RunStopped
+from flows.engine.devices import claim_device
+from flows.engine.stage import RunStopped
 from ipa_core.config import Execution
 try:
     print(claim_device(Execution(device="cuda"), sys.argv[1].split(",")), flush=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.crew import BATCH_LIMIT, Batch, OnDone, WorkersLost
-from flows.dispatch import Dispatcher
-from flows.pool import DIED
-from flows.stage import Item, Place
+from flows.engine.batches import Dispatcher
+from flows.engine.stage import Item, Place
+from flows.engine.work import BATCH_LIMIT, Batch, OnDone, WorkersLost
+from flows.engine.workbench import Outcome
+from flows.engine.workers import DIED
 from flows.stages import stage_named
-from flows.workbench import Outcome
 from storage import Action, ActionResult, Store
 
 POSES = stage_named("poses")

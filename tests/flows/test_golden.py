@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flows.stage import STAGE_NAMES, StageName
+from flows.engine.stage import STAGE_NAMES, StageName
 from flows.stages import STAGES
 from flows.stages.finetune import LORA
 from storage import ActionResult

@@ -16,9 +16,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from flows.stage import Item
+from flows.engine.stage import Item
+from flows.engine.workbench import Workbench
 from flows.stages import stage_named
-from flows.workbench import Workbench
 from ipa_core.config import PosesConfig
 from ipa_core.evaluation import ClipResult, VideoMetrics
 from ipa_core.models import latents_to_bytes

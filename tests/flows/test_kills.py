@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.stage import STAGE_NAMES
+from flows.engine.stage import STAGE_NAMES
 from flows.stages.finetune import LORA
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import VIDEOS, Done, run_fake

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli_models import model_rows
-from flows.runner import Scope
-from flows.running import is_done
-from flows.runs import runs
-from flows.stage import STAGE_NAMES
-from flows.status import last_runs
-from flows.yields import run_yields
+from flows.cli.models import model_rows
+from flows.engine.run import is_done
+from flows.engine.run_folder import runs
+from flows.engine.stage import STAGE_NAMES
+from flows.engine.status import last_runs
+from flows.engine.walk import Scope
+from flows.outcomes.yields import run_yields
 from ipa_core.config import RunConfig
 from storage import Store
 from storage.registry import Registry

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.rounds import people_of
-from flows.stage import Item, ItemResult, Results
+from flows.engine.stage import Item, ItemResult, Results
 from flows.stages import candidates
 from flows.stages.clips import named_clips
+from flows.stages.people import people_of
 from storage import Action, ActionResult, Blob, Store
 from storage.digest import digest_bytes
 from storage.registry import State

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from flows import plan as plan_module
-from flows.components import Components, model_folder
-from flows.estimates import Estimate
-from flows.plan import Plan, StagePlan, plan_run
-from flows.plan_text import plan_text
-from flows.runner import Scope
-from flows.runs import RunFolder
-from flows.stage import STAGE_NAMES
+from flows.cli.plan_text import plan_text
+from flows.engine import plan as plan_module
+from flows.engine.components import Components, model_folder
+from flows.engine.estimates import Estimate
+from flows.engine.plan import Plan, StagePlan, plan_run
+from flows.engine.run_folder import RunFolder
+from flows.engine.stage import STAGE_NAMES
+from flows.engine.walk import Scope
+from flows.engine.workbench import provenance
 from flows.stages.finetune import LORA
-from flows.workbench import provenance
 from ipa_core.config import RunConfig, load_config
-from ipa_core.cost import candidate_flops, forward_flops, gpu_hours, known_network, training_flops
+from ipa_core.models.wan_vace.cost import candidate_flops, forward_flops, gpu_hours, known_network, training_flops
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runs import RunSummary
-from flows.stage import StageName
+from flows.engine.run_folder import RunSummary
+from flows.engine.stage import StageName
 from storage.registry import Registry
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import VIDEOS
@@ -116,7 +116,7 @@ def test_the_ui_shows_progress_stages_yield_pictures_and_the_report(folder: Path
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
-    from flows.stage import blob
+    from flows.engine.stage import blob
     from tests.flows.conftest import run_fake
 
     run(folder)
@@ -128,7 +128,7 @@ def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) ->
 
 
 def test_a_config_that_cannot_be_read_fails_the_run_with_its_sentence(tmp_path: Path) -> None:
-    from flows.parameters import ConfigFile
+    from flows.orchestration.parameters import ConfigFile
     from flows.retrain import retrain
 
     state = retrain(ConfigFile(path=str(tmp_path / "nowhere.yaml")), return_state=True)
@@ -155,11 +155,11 @@ def test_no_more_batches_hold_a_gpu_than_the_server_allows(monkeypatch: pytest.M
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
-    from flows.tasks import GPU_SLOTS, gpu_slots
+    from flows.orchestration.tasks import GPU_SLOTS, gpu_slots
 
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_SLOTS, limit=1))
-    monkeypatch.setattr("flows.tasks.get_run_logger", lambda: logging.getLogger("no run"))
+    monkeypatch.setattr("flows.orchestration.tasks.get_run_logger", lambda: logging.getLogger("no run"))
     holding, most = 0, 0
     lock = threading.Lock()
 

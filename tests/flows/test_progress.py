@@ -6,13 +6,13 @@ import io
 
 import pytest
 
-from flows.progress import Progress
+from flows.engine.progress import Progress
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     moment = [1000.0]
-    monkeypatch.setattr("flows.progress.time.monotonic", lambda: moment[0])
+    monkeypatch.setattr("flows.engine.progress.time.monotonic", lambda: moment[0])
     return moment
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
-from flows.runner import Scope
+from flows.engine.walk import Scope
 from flows.stages.finetune import LORA
 from tests.fakes import fake_config
 from tests.flows.conftest import run_fake

@@ -12,17 +12,17 @@ import fsspec
 import pytest
 from fastapi.testclient import TestClient
 
-from flows.inputs import RunInputs
-from flows.plan import plan_run
+from flows.engine.inputs import RunInputs
+from flows.engine.plan import plan_run
+from flows.engine.run import run_stages
+from flows.engine.run_folder import RunFolder, RunSummary, last_items, runs
+from flows.engine.stage import RunStopped, blob
+from flows.engine.store import open_store
+from flows.engine.walk import Scope
 from flows.review.app import review_app
 from flows.review.queue import open_queue
 from flows.review.session import Session
-from flows.runner import Scope
-from flows.running import run_stages
-from flows.runs import RunFolder, RunSummary, last_items, runs
-from flows.stage import RunStopped, blob
 from flows.stages.finetune import LORA
-from flows.store import open_store
 from ipa_core.config import RunConfig
 from storage import Store
 from storage.digest import digest_bytes

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.plan import plan_run
-from flows.reporting import drop_unkept
+from flows.engine.plan import plan_run
+from flows.engine.run import run_stages
+from flows.engine.run_folder import RunFolder
+from flows.engine.walk import Scope
+from flows.outcomes.report import drop_unkept
 from flows.review.exchange import export_reviews, import_reviews, write_videos
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
 from flows.review.session import Session
-from flows.runner import Scope
-from flows.running import run_stages
-from flows.runs import RunFolder
 from flows.stages.selection import decisions, preferred_samples
 from ipa_core.config import ConfigError
 from ipa_core.records import Decision, Verdict

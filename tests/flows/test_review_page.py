@@ -11,11 +11,11 @@ import pytest
 
 from deployments.review_screenshots import wait_for
 from deployments.screenshots import chromium
+from flows.engine.run_folder import RunFolder
+from flows.engine.walk import Scope
 from flows.review.app import address, listen, serve
 from flows.review.queue import Queue, open_queue
 from flows.review.session import Session
-from flows.runner import Scope
-from flows.runs import RunFolder
 from flows.stages.selection import decisions
 from ipa_core.config import RunConfig
 from storage import Store

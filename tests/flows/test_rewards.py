@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.components import reward, score_files
+from flows.engine.components import reward, score_files
 from ipa_core.config import ConfigError, ScoresConfig
 from ipa_core.keypoints import HANDS
 from ipa_core.records import PoseSequence

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.components import Components
-from flows.promotion import promote
-from flows.runner import Scope
-from flows.runs import Promotion
+from flows.engine.components import Components
+from flows.engine.run_folder import Promotion
+from flows.engine.walk import Scope
+from flows.outcomes.promotion import promote
 from flows.stages import evaluation, shards
 from flows.stages.clips import named_clips
 from flows.stages.finetune import LORA

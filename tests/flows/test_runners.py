@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.components import Components, hand_scorer
-from flows.runs import RunSummary
+from flows.engine.components import Components, hand_scorer
+from flows.engine.run_folder import RunSummary
 from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence
 from tests.fake_model import FakeModel
@@ -123,7 +123,7 @@ def test_a_worker_that_dies_takes_only_its_item_along(
 
 
 LOCK_LOST = """
-from flows.clusters import open_cluster
+from flows.orchestration.clusters import open_cluster
 from ipa_core.config import Execution
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.components import Components, hand_scorer
-from flows.runner import Scope
-from flows.running import is_done
-from flows.stage import RunStopped
+from flows.engine.components import Components, hand_scorer
+from flows.engine.run import is_done
+from flows.engine.stage import RunStopped
+from flows.engine.walk import Scope
 from ipa_core.config import PosesConfig
 from ipa_core.records import PoseSequence
 from tests.fakes import FAKES, FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runs import RunFolder, runs
-from flows.store import LogFolder
+from flows.engine.run_folder import RunFolder, runs
+from flows.engine.store import LogFolder
 from storage import MissingObject, Store
 from storage.digest import digest_bytes
 

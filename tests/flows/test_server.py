@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 HOLD = """
 import os, signal, sys
 from prefect.settings import PREFECT_API_URL
-from flows.server import prefect_server
+from flows.orchestration.server import prefect_server
 with prefect_server():
     print(PREFECT_API_URL.value(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -23,11 +23,11 @@ with prefect_server():
 
 
 def servers(marker: str) -> list[int]:
-    """Processes of `flows.server` whose environment holds the marker."""
+    """Processes of `flows.orchestration.server` whose environment holds the marker."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            ours = b"flows.server" in (process / "cmdline").read_bytes()
+            ours = b"flows.orchestration.server" in (process / "cmdline").read_bytes()
             if ours and marker.encode() in (process / "environ").read_bytes():
                 found.append(int(process.name))
         except OSError:
@@ -50,7 +50,7 @@ def test_it_ends_with_a_killed_run(tmp_path: Path) -> None:
 RUN = """
 from prefect import flow, get_run_logger
 from prefect.logging.handlers import APILogWorker
-from flows.server import prefect_server
+from flows.orchestration.server import prefect_server
 
 @flow
 def talk():
@@ -75,7 +75,7 @@ def test_it_ends_after_the_run_s_last_words_have_reached_it(tmp_path: Path) -> N
 THREAD = """
 import threading
 from prefect.settings import PREFECT_API_URL
-from flows.server import prefect_server
+from flows.orchestration.server import prefect_server
 
 seen = []
 with prefect_server():

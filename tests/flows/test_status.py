@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.progress import StageProgress
-from flows.runner import Scope
-from flows.running import run_stages
-from flows.runs import RunFolder, RunProgress, StageTable
-from flows.status import SILENCE, last_runs, run_state
+from flows.engine.progress import StageProgress
+from flows.engine.run import run_stages
+from flows.engine.run_folder import RunFolder, RunProgress, StageTable
+from flows.engine.status import SILENCE, last_runs, run_state
+from flows.engine.walk import Scope
 from storage import Store
 from tests.fakes import FAKES, fake_config, write_videos
 

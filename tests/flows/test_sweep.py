@@ -11,9 +11,9 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from flows.runs import runs
+from flows.engine.run_folder import runs
+from flows.experiments.sweep import Swept, load_sweep, run_sweep, sweep_page
 from flows.stages.evaluation import _generate as generate
-from flows.sweep import Swept, load_sweep, run_sweep, sweep_page
 from ipa_core.config import ConfigError
 from storage import Store
 from tests.fakes import FAKES, fake_config

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runs import RunFolder
-from flows.yields import run_yields, yield_table
+from flows.engine.run_folder import RunFolder
+from flows.outcomes.yields import run_yields, yield_table
 from storage import Store
 from tests.flows.test_cli import call
 from tests.flows.test_review import decided, first_kept, queue_of, rerun, say

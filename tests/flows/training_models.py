@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ipa_core.config import Execution, ModelConfig
-from ipa_core.models.wan_vace import WanVACEModel
+from ipa_core.models.wan_vace.model import WanVACEModel
 
 KILL = "kill"
 """A file of this name in the model's folder kills one training process, once."""

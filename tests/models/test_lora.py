@@ -13,7 +13,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from ipa_core.models import WanVACEModel
-from ipa_core.models.wan_vace import LORA_NAME
+from ipa_core.models.wan_vace.model import LORA_NAME
 
 
 def load(folder: Path, lora: Path | bytes | None = None) -> WanVACEModel:

@@ -1,0 +1,5 @@
+"""The `ipa` command."""
+
+from flows.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,66 @@
+"""Use a model on one picture and one driving video, outside of any run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flows.engine.components import Components
+from flows.stages.finetune import LORA
+from ipa_core.clips import CutClip, cut_video
+from ipa_core.config import RunConfig
+from ipa_core.drawing import draw_sequence
+from ipa_core.records import Box, Rejected
+from ipa_core.video import decode_png, encode_video
+from storage.digest import FileDigests
+
+
+def animate_clip(
+    config: RunConfig,
+    reference: Path,
+    driving: Path,
+    output: Path,
+    *,
+    lora: Path | None,
+    prompt: str | None,
+    seed: int,
+) -> None:
+    """Animate ``reference`` with the first clip of ``driving`` and write an mp4. Raises ``Rejected``."""
+    from ipa_core.generation import animate
+
+    components = Components()
+    extractor = components.pose_extractor(config.poses)
+    try:
+
+        def people(picture: np.ndarray) -> list[Box]:
+            return [person.box for person in extractor.find_people(picture)]
+
+        source = FileDigests(None).file(driving)
+        parts = cut_video(driving, source, config.clips, people if config.clips.crop == "person" else None)
+        clip = next((part for part in parts if isinstance(part, CutClip)), None)
+        if clip is None:
+            raise Rejected(f"{driving.name} gives no clip of {config.clips.frames} pictures at {config.clips.fps} fps")
+        pose = extractor.extract(clip.frames)
+    finally:
+        extractor.close()
+    weights = None if lora is None else (lora / LORA if lora.is_dir() else lora).read_bytes()
+    model = components.animation_model(config.candidates.model, config.execution, weights, True)
+    picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
+    control = draw_sequence(pose, config.candidates.drawing)
+    words = config.clips.prompt if prompt is None else prompt
+    video = animate(model, control, picture, words, config.candidates, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(encode_video(video, config.clips.fps))
+
+
+def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The largest centred part of the target's aspect, resized."""
+    rows, columns = picture.shape[:2]
+    scale = min(columns / width, rows / height)
+    part_width, part_height = round(width * scale), round(height * scale)
+    left, top = (columns - part_width) // 2, (rows - part_height) // 2
+    part = picture[top : top + part_height, left : left + part_width]
+    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(part, (width, height), interpolation=method))

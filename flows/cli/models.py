@@ -1,0 +1,177 @@
+"""`ipa models`: the registry of adapters, and decisions by hand."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ipa_core.config import ConfigError
+
+if TYPE_CHECKING:
+    from ipa_core.records import Ruling
+    from storage import Store
+    from storage.registry import Decided, Registry, State
+
+models_app = typer.Typer(help="Adapters: champion and challengers, and decisions by hand.")
+
+Adapter = Annotated[str, typer.Argument(help="An adapter's digest, or how it begins.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why; it is kept in the registry.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One adapter with what was last decided about it."""
+
+    adapter: str
+    role: str
+    run: str
+    registered: str
+    """UTC, ISO 8601."""
+    decided: Decided | None
+    """The last decision, by the rule or by hand."""
+    ruling: Ruling | None
+    """The rule's last; a decision by hand has none of its own."""
+    generator: str | None
+    model: str
+
+
+@models_app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """List the adapters, newest first; win rate and differences are against the champion of their time."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = model_rows(_registry().state())
+    if json_:
+        print(json.dumps([_as_json(row) for row in rows]))
+        return
+    if not rows:
+        print("no adapter is registered yet: a run registers its own after evaluation")
+        return
+    print(f"{'adapter':<14}{'role':<12}{'run':<22}{'pairs won':<20}{'PSNR':>7}{'SSIM':>8}  reason")
+    for row in rows:
+        print(f"{row.adapter[:12]:<14}{row.role:<12}{row.run:<22}{_numbers(row.ruling)}  {_decision(row)}")
+
+
+@models_app.command()
+def promote(adapter: Adapter, reason: Reason) -> None:
+    """Make an adapter champion by hand."""
+    registry = _registry()
+    event = registry.promote(registry.state().find(adapter), login_name(), _given(reason), _now())
+    print(f"{event.adapter[:12]} is champion, before: {_name(event.against)}")
+
+
+@models_app.command()
+def rollback(
+    reason: Reason,
+    champion: Annotated[
+        str | None,
+        typer.Argument(metavar="CHAMPION", help="Needed where several base models have one.", show_default=False),
+    ] = None,
+) -> None:
+    """Give the champion's place back to the one before, or to the base model."""
+    registry = _registry()
+    state = registry.state()
+    if champion is None and len(state.champions) != 1:
+        found = ", ".join(one[:12] for one in state.champions)
+        raise ConfigError(f"name the champion to roll back: {found}" if found else "there is no champion to roll back")
+    chosen = state.find(champion) if champion else state.champions[0]
+    event = registry.roll_back(chosen, login_name(), _given(reason), _now())
+    print(f"{event.adapter[:12]} is rolled back, champion: {_name(event.against)}")
+
+
+@models_app.command()
+def export(
+    adapter: Adapter, folder: Annotated[Path, typer.Argument(help="Where the LoRA's files go.", show_default=False)]
+) -> None:
+    """Write an adapter's LoRA folder, for `ipa animate --lora`, diffusers and ComfyUI."""
+    store = _store()
+    state = _registry().state()
+    files = state.adapters[state.find(adapter)].files
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in files.items():
+        (folder / name).write_bytes(store.objects.get(digest))
+    print(folder)
+
+
+def model_rows(state: State) -> list[ModelRow]:
+    """Newest first."""
+    last: Mapping[str, Decided] = {event.adapter: event for event in state.decisions}
+    rulings = {event.adapter: event.ruling for event in state.decisions if event.ruling is not None}
+    rows = []
+    for adapter, entry in state.adapters.items():
+        rows.append(
+            ModelRow(
+                adapter=adapter,
+                role=state.role(adapter),
+                run=entry.run,
+                registered=entry.at,
+                decided=last.get(adapter),
+                ruling=rulings.get(adapter),
+                generator=entry.lineage.generator,
+                model=entry.lineage.model,
+            )
+        )
+    return rows[::-1]
+
+
+def _as_json(row: ModelRow) -> dict[str, object]:
+    records = {"decided": row.decided, "ruling": row.ruling}
+    return vars(row) | {name: record and record.model_dump(mode="json") for name, record in records.items()}
+
+
+def _numbers(ruling: Ruling | None) -> str:
+    if ruling is None or ruling.win_rate is None:
+        return " " * 35
+    won = f"{ruling.win_rate:.0%}"
+    if ruling.win_rate_low is not None:
+        won += f" ({ruling.win_rate_low:.0%} to {ruling.win_rate_high:.0%})"
+    return f"{won:<20}{ruling.psnr_difference:>+7.2f}{ruling.ssim_difference:>+8.3f}"
+
+
+def _decision(row: ModelRow) -> str:
+    event = row.decided
+    return "" if event is None else f"{event.kind.replace('_', ' ')} by {event.by}, {event.at[:16]}: {event.reason}"
+
+
+def _name(adapter: str | None) -> str:
+    return adapter[:12] if adapter else "the base model"
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise ConfigError("--reason is empty: say why, it is kept in the registry")
+    return reason.strip()
+
+
+def login_name() -> str:
+    """Who decides, where nobody else is named."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "a user without a name"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _store() -> Store:
+    from flows.engine.store import open_store
+
+    return open_store()
+
+
+def _registry() -> Registry:
+    from storage.registry import Registry
+
+    return Registry(_store().address)

@@ -1,0 +1,72 @@
+"""A plan as the table that `ipa plan` prints."""
+
+from __future__ import annotations
+
+from flows.engine.plan import Plan, StagePlan
+from ipa_core.config import Execution
+from ipa_core.models.wan_vace.cost import ASSUMED_FLOPS
+
+
+def plan_text(plan: Plan, execution: Execution) -> str:
+    priced = any(row.estimate.gpu_hours is not None for row in plan.stages)
+    lines = [_line("stage", "items", "cached", "compute", "time", "GPU-hours" if priced else "", "disk", "why")]
+    lines += [_stage_line(row) for row in plan.stages]
+    lines.append(_total_line(plan))
+    if any(row.estimate.basis == "formula" for row in plan.stages):
+        lines.append(
+            f"~ by formula, at an assumed {ASSUMED_FLOPS / 1e12:.0f} TF/s per GPU and without codec and text encoder; "
+            "measured once items of this model are in the store"
+        )
+    lines.append(
+        f"time with execution.gpus: {execution.gpus}, train_processes: {execution.train_processes}, "
+        f"workers: {execution.workers}"
+    )
+    for change, count in plan.drift.items():
+        lines.append(f"{count} cached results were made with another {change} (here); they stand until refreshed")
+    lines += plan.notes
+    return "\n".join(lines)
+
+
+def _line(name: str, items: str, cached: str, compute: str, time: str, hours: str, disk: str, why: str) -> str:
+    return f"{name:<12}{items:>7}{cached:>8}{compute:>9}{time:>11}{hours:>11}{disk:>11}  {why}".rstrip()
+
+
+def _stage_line(row: StagePlan) -> str:
+    reasons = [f"{count} x {reason}" if len(row.why) > 1 else reason for reason, count in row.why.items()]
+    if row.uncounted and row.name != "clips":
+        reasons.append(f"about {row.uncounted} follow from stages before")
+    compute, estimate = row.compute + row.uncounted, row.estimate
+    mark = " ~" if estimate.basis == "formula" else ""
+    time = "" if not compute else "?" if estimate.seconds is None else _duration(estimate.seconds) + mark
+    hours = "" if estimate.gpu_hours is None else f"{estimate.gpu_hours:.1f}{mark}"
+    disk = "" if not compute else "?" if estimate.bytes is None else _size(estimate.bytes)
+    return _line(row.name, str(row.items), str(row.cached), str(compute), time, hours, disk, "; ".join(reasons))
+
+
+def _total_line(plan: Plan) -> str:
+    """Sums of what is known."""
+    waiting = [row.estimate for row in plan.stages if row.compute + row.uncounted]
+    times = [estimate.seconds for estimate in waiting if estimate.seconds is not None]
+    sizes = [estimate.bytes for estimate in waiting if estimate.bytes is not None]
+    hours = [estimate.gpu_hours for estimate in waiting if estimate.gpu_hours is not None]
+    unknown = min(len(times), len(sizes)) < len(waiting)
+    return _line(
+        "total",
+        items="",
+        cached="",
+        compute="",
+        time=_duration(sum(times)) if times else "",
+        hours=f"{sum(hours):.1f}" if hours else "",
+        disk=_size(sum(sizes)) if sizes else "",
+        why="and what is not known yet (?)" if unknown else "",
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

@@ -1,0 +1,149 @@
+"""From a config to the backend that it names. Each is imported inside its arm: nobody loads the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ipa_core.config import ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.pose import PoseExtractor
+
+if TYPE_CHECKING:
+    from ipa_core.models.animation import AnimationModel
+    from ipa_core.scoring import HandScorer
+    from ipa_core.scoring.scorer import Reward
+
+
+def pose_extractor(config: PosesConfig) -> PoseExtractor:
+    match config.backend:
+        case "mediapipe":
+            from ipa_core.pose.mediapipe import MediaPipeExtractor
+
+            return MediaPipeExtractor(config)
+        case "ultralytics":
+            from ipa_core.pose.ultralytics import UltralyticsExtractor
+
+            return UltralyticsExtractor(config)
+        case "dwpose":
+            from ipa_core.pose.dwpose import DWPoseExtractor
+
+            return DWPoseExtractor(config)
+
+
+def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
+    """Raises ``ConfigError`` where ``scores.model`` or ``scores.reward`` can't be used."""
+    from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
+
+    try:
+        model = QualityModel.load(Path(score_files(config)["coefficients"]))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scores.model: {error}; `ipa score fit` writes such files") from None
+    fingers = None
+    if config.fingers:
+        from ipa_core.scoring.fingers import FingerInspector
+
+        fingers = FingerInspector()
+    return KeypointHandScorer(extractor, config, Opinions(model, fingers, reward(config)))
+
+
+def score_files(config: ScoresConfig) -> dict[str, str]:
+    """The files that a hand score depends on besides the pose backend's. Raises ``ConfigError`` where one lacks."""
+    from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
+
+    files = {"coefficients": config.model or str(PACKAGED)}
+    if not Path(files["coefficients"]).is_file():
+        raise ConfigError(f"scores.model: there is no file {config.model}; `ipa score fit --output FILE` writes one")
+    if config.fingers:
+        files["fingers"] = str(FINGER_WEIGHTS)
+    if config.reward == "dwpose":
+        files |= _second_backend(config).weights()
+    return files
+
+
+def _second_backend(config: ScoresConfig) -> PoseExtractor:
+    try:
+        return pose_extractor(PosesConfig(backend="dwpose", model=config.reward_model))
+    except RuntimeError as error:
+        raise ConfigError(f"scores.reward_model, the folder for scores.reward: {error}") from None
+
+
+def reward(config: ScoresConfig) -> Reward | None:
+    """The second opinion that ``scores.reward`` names. Raises ``ConfigError`` where it can't be loaded."""
+    if config.reward is None:
+        return None
+    if config.reward == "dwpose":
+        from ipa_core.scoring import ConfidenceReward
+
+        return ConfidenceReward(_second_backend(config))
+    try:
+        if ":" in config.reward:
+            module, _, attribute = config.reward.partition(":")
+            found = getattr(import_module(module), attribute)
+        else:
+            (entry,) = entry_points(group="ipa.rewards", name=config.reward)
+            found = entry.load()
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(sorted(entry.name for entry in entry_points(group="ipa.rewards"))) or "none"
+        raise ConfigError(
+            f"scores.reward: {config.reward} can't be loaded ({error}); write module:attribute or the name of an entry "
+            f"point of the group ipa.rewards (installed: {known})"
+        ) from None
+    if not callable(found):
+        raise ConfigError(f"scores.reward: {config.reward} is no function (video, driving video, pose) -> by side [T]")
+    return cast("Reward", found)
+
+
+def animation_model(
+    config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool
+) -> AnimationModel:
+    """Load the pipeline folder; ``lora`` is a ``pytorch_lora_weights.safetensors``. Training needs no text encoder.
+    Raises ``MissingModel``."""
+    from ipa_core.models.wan_vace.model import WanVACEModel
+
+    return WanVACEModel.load(
+        model_folder(config), dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
+    )
+
+
+def model_folder(config: ModelConfig) -> Path:
+    """Where the weights lie. Raises ``MissingModel``, whose sentence says where to get them and how large they are."""
+    from ipa_core.models.location import resolve_model
+
+    return resolve_model(config)
+
+
+def device(execution: Execution) -> str:
+    """Where this process's models go. Raises ``RunStopped`` where every GPU is taken."""
+    from flows.engine.devices import claim_device
+
+    return claim_device(execution)
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a run computes with. Tests and benchmarks put fakes here; the functions must be importable by workers."""
+
+    pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
+    hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
+    animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
+    model_folder: Callable[[ModelConfig], Path] = model_folder
+    score_files: Callable[[ScoresConfig], dict[str, str]] = score_files
+
+
+def components() -> Components:
+    """The project's own, or what ``IPA_COMPONENTS`` names as ``module:attribute``: for backends that live elsewhere."""
+    place = os.environ.get("IPA_COMPONENTS")
+    if not place:
+        return Components()
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(module), attribute, None)
+    if not isinstance(found, Components):
+        raise ConfigError(
+            f"IPA_COMPONENTS={place} names no flows.engine.components.Components; write it as module:attribute"
+        )
+    return found

@@ -1,0 +1,166 @@
+"""Progress on stderr: a bar with the time left on a terminal, a line now and then in a log; numbers to a listener."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from flows.engine.stage import ItemResult, StageName
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far the stage that runs is."""
+
+    stage: StageName
+    cached: int
+    misses: int
+    """Items to compute."""
+    done: int
+    """Of the misses, those with an outcome."""
+    failed: int
+    share: float
+    """Of the work, in [0, 1]; a long item counts by its parts."""
+    seconds_left: float | None
+    """None before anything can be said."""
+
+    def sentence(self) -> str:
+        text = f"{self.stage:<10} {self.done}/{self.misses} ({100 * self.share:.0f} %)"
+        return text if self.seconds_left is None else f"{text}, about {span(self.seconds_left)} left"
+
+
+class Progress:
+    """Counts the items of the stage that runs. ``part`` lets one long item tell how far it is. Threads may share it.
+
+    ``listen`` gets the numbers whenever a stage starts, and at most every ``every`` seconds while it runs.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        every: float = 5.0,
+        listen: Callable[[StageProgress], None] = lambda progress: None,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._bar = self._stream.isatty() and not quiet
+        self._every = every
+        self._listen = listen
+        self._lock = threading.RLock()
+        self._stage: StageName | None = None
+        self._cached = self._misses = self._done = self._failed = 0
+        self._started = self._said = self._told = 0.0
+        self._since: tuple[float, float] | None = None
+        """When and at which share the stage's work was first heard of."""
+        self._share = 1.0
+        self._first = (0.0, 0.0)
+        """When and at which share the work outside of the stages was first heard of."""
+
+    def start(self, stage: StageName, *, cached: int, misses: int) -> None:
+        with self._lock:
+            if stage != self._stage:
+                self._cached = self._misses = self._done = self._failed = 0
+                self._started = self._said = self._told = time.monotonic()
+                self._since = None
+            self._stage = stage
+            self._cached += cached
+            self._misses += misses
+            if misses:
+                self._say(0.0, now=True)
+
+    def advance(self, error: str | None) -> None:
+        with self._lock:
+            self._done += 1
+            if error is not None:
+                self._failed += 1
+                self.line(f"{self._stage}: an item failed: {error}")
+            self._say(0.0)
+
+    def part(self, done: int, total: int) -> None:
+        """How far the current item is."""
+        with self._lock:
+            self._say(done / total if done < total else 0.0)
+
+    def finish(self, stage: StageName, entries: list[ItemResult]) -> None:
+        cached = sum(entry.status == "cached" for entry in entries)
+        computed = sum(entry.status == "computed" for entry in entries)
+        rejected = sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries)
+        failed = sum(entry.status == "failed" for entry in entries)
+        spent = time.monotonic() - self._started if stage == self._stage else 0.0
+        text = f"{stage:<10} {len(entries)} items: {cached} cached, {computed} computed"
+        text += f", {rejected} rejected" if rejected else ""
+        text += f", {failed} failed" if failed else ""
+        self.line(f"{text} ({spent:.1f} s)")
+
+    def line(self, text: str) -> None:
+        if not self._quiet:
+            clear = "\r\x1b[K" if self._bar else ""
+            print(f"{clear}{text}", file=self._stream, flush=True)
+
+    def share(self, what: str, share: float) -> None:
+        """How far work outside of the stages is, ``share`` in [0, 1]. A smaller share than before is that of other
+        work; what was there when this work was first heard of says nothing about its speed."""
+        moment = time.monotonic()
+        if share < self._share:
+            self._first = (moment, share)
+        self._share = share
+        if moment - self._said >= self._every or share >= 1:
+            self._said = moment
+            left = _left(self._first, share)
+            about = "" if left is None or share >= 1 else f", about {span(left)} left"
+            self.line(f"{what} ({100 * share:.0f} %{about})")
+
+    def _say(self, part: float, *, now: bool = False) -> None:
+        moment = time.monotonic()
+        if self._since is None and self._done + part > 0:
+            self._since = (moment, self._share_done(part))
+        if now or moment - self._told >= self._every:
+            self._told = moment
+            self._listen(self._now(part))
+        if self._quiet or (not now and moment - self._said < (0.2 if self._bar else self._every)):
+            return
+        self._said = moment
+        text = self._now(part).sentence()
+        if self._bar:
+            print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
+        else:
+            self.line(text)
+
+    def _share_done(self, part: float) -> float:
+        return (self._done + part) / self._misses if self._misses else 1.0
+
+    def _now(self, part: float) -> StageProgress:
+        assert self._stage is not None
+        share = self._share_done(part)
+        return StageProgress(
+            self._stage, self._cached, self._misses, self._done, self._failed, share, self._seconds_left(share)
+        )
+
+    def _seconds_left(self, share: float) -> float | None:
+        """By the speed since the work was first heard of: before that models were loaded, and what was there then an
+        earlier run may have done. Items of a batch may be heard of all at once, so some time has to pass first."""
+        if self._since is None:
+            return None
+        moment, _ = self._since
+        if time.monotonic() - moment < (moment - self._started) / 4:
+            return None
+        return _left(self._since, share)
+
+
+def _left(since: tuple[float, float], share: float) -> float | None:
+    """Seconds until 1, by the speed since a (moment, share)."""
+    begun, known = since
+    return (time.monotonic() - begun) * (1 - share) / (share - known) if share > known else None
+
+
+def span(seconds: float) -> str:
+    """A time in the unit that a person would take."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

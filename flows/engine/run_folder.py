@@ -1,0 +1,240 @@
+"""What is kept of a run: its config, stage tables, item names and results, under `runs/<run id>/` of the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from flows.engine.progress import StageProgress
+from flows.engine.stage import STAGE_NAMES, Drop, Results, StageName
+from ipa_core.config import ConfigError, RunConfig, load_config
+from storage import Store
+from storage.folders import LocalFolder, cache_folder, write_whole
+from storage.manifests import table_bytes, table_rows
+
+RunStatus = Literal["completed", "nothing_new", "failed"]
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """Counts of one stage. items = cached + computed + failed; rejected are the findings among the first two."""
+
+    name: StageName
+    items: int
+    cached: int
+    computed: int
+    rejected: int
+    failed: int
+    seconds: float
+
+    def sentence(self) -> str:
+        parts = [f"{self.cached} cached", f"{self.computed} computed"]
+        parts += [f"{self.rejected} rejected"] if self.rejected else []
+        parts += [f"{self.failed} failed"] if self.failed else []
+        return f"{self.items} items: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a run's adapter; part of the run's summary."""
+
+    adapter: str
+    decision: Literal["promoted", "refused", "unchanged"]
+    """``unchanged``: it was decided before, on the same evidence or for good."""
+    reason: str
+    against: str | None
+    """Digest of the champion that it was compared with; None: the base model."""
+
+    def sentence(self) -> str:
+        over = f"the champion {self.against[:12]}" if self.against else "the base model"
+        return f"adapter {self.adapter[:12]}: {self.decision}, compared with {over}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    run_id: str
+    status: RunStatus
+    stages: tuple[StageTable, ...]
+    outputs: dict[str, str] = field(default_factory=dict)
+    """`lora`, `shards`, `report`: paths, or URLs, of what this run made."""
+    error: str | None = None
+    dropped: tuple[Drop, ...] = ()
+    promotion: Promotion | None = None
+    """None where the run did not come to a comparison."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is that has not ended."""
+
+    stages: tuple[StageTable, ...]
+    """Those that are through."""
+    stage: StageProgress | None
+    """The one under way."""
+    flow_run: str | None
+    """Id of the Prefect flow run."""
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+    host: str = field(default_factory=socket.gethostname)
+    process: int = field(default_factory=os.getpid)
+
+
+class RunFolder:
+    """Files under `runs/<run id>/` of a store, here or behind a URL. Each is replaced whole, so that it can be read
+    while the run goes on."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._folder = store.folder.below(f"runs/{run_id}")
+
+    @classmethod
+    def new(cls, store: Store) -> RunFolder:
+        return cls(store, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+
+    def address(self, name: str = "") -> str:
+        """Absolute path or URL of a file or folder of the run."""
+        return self._folder.address(name)
+
+    def write(self, name: str, data: bytes) -> str:
+        """Returns the address."""
+        self._folder.write(name, data)
+        return self.address(name)
+
+    def write_json(self, name: str, data: Any) -> None:
+        self.write(name, json.dumps(data, indent=1).encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """None where there is no such file."""
+        data = self._folder.read(name)
+        return None if data is None else json.loads(data)
+
+    def write_config(self, config: RunConfig) -> None:
+        self.write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+
+    def config(self) -> RunConfig:
+        """Raises :class:`ConfigError`."""
+        path = self.local_copy("config.yaml")
+        if path is None:
+            raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
+        return load_config(path)
+
+    def write_items(self, results: Results) -> None:
+        """Which item was which action: what `ipa plan` compares with."""
+        rows = [
+            {
+                "stage": stage,
+                "name": entry.item.name,
+                "key": entry.item.action.key,
+                "status": entry.status,
+                "outcome": entry.result.outcome if entry.result else None,
+                "reason": entry.result.reason if entry.result else entry.error,
+            }
+            for stage, entries in results.items()
+            for entry in entries
+        ]
+        self.write("items.parquet", table_bytes(rows))
+
+    def write_progress(self, progress: RunProgress) -> None:
+        self.write_json("progress.json", asdict(progress))
+
+    def progress(self) -> RunProgress | None:
+        """What was written last; None where the run did not get that far."""
+        about = self.read_json("progress.json")
+        if about is None:
+            return None
+        stage = StageProgress(**about["stage"]) if about["stage"] else None
+        return RunProgress(**about | {"stage": stage, "stages": tuple(StageTable(**row) for row in about["stages"])})
+
+    def items(self) -> dict[tuple[str, str], str]:
+        """Key by (stage, name)."""
+        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
+
+    def names(self, stage: StageName) -> dict[str, str]:
+        """Name by key of a stage's items; two of them may have one name."""
+        return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
+
+    def _item_rows(self) -> list[dict[str, Any]]:
+        data = self._folder.read("items.parquet")
+        return [] if data is None else table_rows(data)
+
+    def write_summary(self, summary: RunSummary) -> None:
+        self.write_json("run.json", summary.to_json())
+
+    def summary(self) -> dict[str, Any] | None:
+        """None while the run goes on, or where it was killed."""
+        return self.read_json("run.json")
+
+    def export(self, digest: str, name: str, *, link: bool = False) -> None:
+        """Place an object into the run's folder under a name that people know."""
+        self._store.objects.place(digest, f"runs/{self.run_id}/{name}", link=link)
+
+    def local_copy(self, name: str) -> Path | None:
+        """The file on this machine: itself, or a copy of what lies behind the URL. None where there is none."""
+        if isinstance(self._folder, LocalFolder):
+            path = self._folder.path / name
+            return path if path.exists() else None
+        data = self._folder.read(name)
+        if data is None:
+            return None
+        copy = cache_folder() / "runs" / self.run_id / name
+        write_whole(copy, data)
+        return copy
+
+
+def runs(store: Store) -> Iterator[RunFolder]:
+    """Newest first; names begin with their time."""
+    return (RunFolder(store, name) for name in reversed(store.folder.folders("runs")))
+
+
+def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
+    """Key by (stage, name) of the newest run that had the item, over the last runs."""
+    found: dict[tuple[str, str], str] = {}
+    for number, run in enumerate(runs(store)):
+        if number == looked_at:
+            break
+        found = run.items() | found
+    return found
+
+
+def stage_table(results: Results, name: StageName, seconds: float) -> StageTable:
+    entries = results.get(name, [])
+    return StageTable(
+        name=name,
+        items=len(entries),
+        cached=sum(entry.status == "cached" for entry in entries),
+        computed=sum(entry.status == "computed" for entry in entries),
+        rejected=sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries),
+        failed=sum(entry.status == "failed" for entry in entries),
+        seconds=round(seconds, 2),
+    )
+
+
+def drops(results: Results, extra: list[Drop]) -> tuple[Drop, ...]:
+    """Every input that did not go on, with its reason."""
+    found = list(extra)
+    for stage in STAGE_NAMES:
+        for entry in results.get(stage, []):
+            if entry.error is not None:
+                found.append(Drop(stage, entry.item.name, f"failed: {entry.error}"))
+            elif entry.result is not None and entry.result.outcome == "rejected":
+                found.append(Drop(stage, entry.item.name, entry.result.reason or "rejected"))
+            elif stage == "clips" and entry.result is not None:
+                found += [
+                    Drop(stage, f"{entry.item.name} from {window['start']:.2f} s", window["reason"])
+                    for window in entry.result.record["dropped"]
+                ]
+    return tuple(found)

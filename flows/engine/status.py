@@ -1,0 +1,73 @@
+"""What `ipa status` shows: how far runs are and how they ended, from what they keep in the store."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from flows.engine.progress import span
+from flows.engine.run_folder import RunFolder, RunProgress, StageTable, runs
+from storage import Store
+
+SILENCE = 300.0
+"""Seconds after which a run on another machine that tells nothing counts as silent: killed, or at one long item."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run as far as its folder tells."""
+
+    run_id: str
+    config: str
+    """Name of the run's config."""
+    state: str
+    """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`."""
+    stages: tuple[StageTable, ...]
+    """Those that are through."""
+    progress: RunProgress | None
+    """None once it has ended."""
+    error: str | None
+    outputs: dict[str, str]
+    dropped: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """How far it is, or how it ended."""
+        if self.progress is None:
+            return self.error or f"{span(sum(row.seconds for row in self.stages))} in stages, {self.dropped} dropped"
+        place = f"{self.progress.host}, process {self.progress.process}"
+        about = self.progress.stage.sentence() if self.progress.stage else "between two stages"
+        ago = "" if self.state == "running" else f", last heard of {span(time.time() - self.progress.at)} ago"
+        return f"{about} ({place}{ago})"
+
+
+def run_state(folder: RunFolder) -> RunState:
+    summary = folder.summary()
+    progress = folder.progress() if summary is None else None
+    if summary is not None:
+        stages = tuple(StageTable(**row) for row in summary["stages"])
+        state, error, outputs = summary["status"], summary["error"], summary["outputs"]
+        dropped = len(summary["dropped"])
+    else:
+        stages = progress.stages if progress else ()
+        state, error, outputs, dropped = _life_of(progress), None, {}, 0
+    return RunState(folder.run_id, folder.config().name, state, stages, progress, error, outputs, dropped)
+
+
+def _life_of(progress: RunProgress | None) -> str:
+    if progress is None:
+        return "silent"
+    if progress.host == socket.gethostname():
+        return "running" if Path(f"/proc/{progress.process}").exists() else "killed"
+    return "running" if time.time() - progress.at < SILENCE else "silent"
+
+
+def last_runs(store: Store, count: int) -> list[RunState]:
+    """Newest first."""
+    return [run_state(folder) for folder in islice(runs(store), count)]

@@ -1,0 +1,161 @@
+"""Where items are computed: the store, the loaded models, and the one function that computes and commits an item."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.engine.components import Components
+from flows.engine.devices import release_device
+from flows.engine.stage import Item, Output, Stage
+from ipa_core.config import ExtractorConfig, RunConfig
+from ipa_core.records import Rejected
+from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
+
+if TYPE_CHECKING:
+    from ipa_core.evaluation import FeatureExtractor
+    from ipa_core.models.animation import AnimationModel
+    from ipa_core.pose import PoseExtractor
+    from ipa_core.scoring import HandScorer
+
+log = logging.getLogger(__name__)
+_LIBRARIES = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item. Exactly one of the three is set."""
+
+    key: str
+    result: ActionResult | None = None
+    error: str | None = None
+    lost: str | None = None
+    """Digest of an input that is missing from the store or damaged."""
+
+
+class Workbench:
+    """Loads each model once, on first use, and keeps it."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: RunConfig,
+        components: Components,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.progress = progress
+        self.components = components
+        self._model: tuple[str | None, AnimationModel] | None = None
+        self._features: dict[str, FeatureExtractor] = {}
+
+    @cached_property
+    def extractor(self) -> PoseExtractor:
+        return self.components.pose_extractor(self.config.poses)
+
+    @cached_property
+    def scorer(self) -> HandScorer:
+        return self.components.hand_scorer(self.config.scores, self.extractor)
+
+    def model(self, lora: str | None = None) -> AnimationModel:
+        """The animation model, with the LoRA of this digest. One at a time is kept: two may not fit on a GPU."""
+        if self._model is None or self._model[0] != lora:
+            self._model = None
+            weights = self.store.objects.get(lora) if lora else None
+            self._model = (
+                lora,
+                self.components.animation_model(self.config.candidates.model, self.config.execution, weights, True),
+            )
+        return self._model[1]
+
+    def make_room(self) -> None:
+        """Let go of the kept model: another process needs its memory, on a GPU the driver's too."""
+        if self._model is None:
+            return
+        import gc
+
+        import torch
+
+        self._model = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        release_device()
+
+    def features(self, config: ExtractorConfig) -> FeatureExtractor:
+        if config.sha256 not in self._features:
+            from ipa_core.evaluation import FeatureExtractor
+
+            self._features[config.sha256] = FeatureExtractor(config)
+        return self._features[config.sha256]
+
+    @cached_property
+    def scratch(self) -> Path:
+        """A folder for outputs too big for memory; emptied after each item."""
+        return Path(tempfile.mkdtemp(prefix="ipa-"))
+
+    def close(self) -> None:
+        self.make_room()
+        if "scratch" in self.__dict__:
+            shutil.rmtree(self.scratch)
+        if "extractor" in self.__dict__:
+            self.extractor.close()
+
+    def run(self, stage: Stage, item: Item, *, refresh: bool = False) -> Outcome:
+        """Compute and commit one item. Only what says that the machine must stop (KeyboardInterrupt) gets out."""
+        started = time.perf_counter()
+        if refresh:
+            self.store.checkpoints.clear(item.action.key)
+        try:
+            output = stage.compute(item, self)
+        except Rejected as finding:
+            output = Output(record={}, rejected=str(finding))
+        except (MissingObject, CorruptObject) as trouble:
+            return Outcome(item.action.key, lost=trouble.digest)
+        except Exception as error:
+            log.debug("%s: %s failed", stage.NAME, item.name, exc_info=True)
+            return Outcome(item.action.key, error=_sentence(error))
+        return Outcome(item.action.key, result=self._commit(item, output, time.perf_counter() - started, refresh))
+
+    def _commit(self, item: Item, output: Output, seconds: float, refresh: bool) -> ActionResult:
+        outputs: dict[str, Blob] = {}
+        for name, content in output.objects.items():
+            if isinstance(content, bytes):
+                outputs[name] = Blob(self.store.objects.put(content), len(content))
+            else:
+                size = content.stat().st_size
+                outputs[name] = Blob(self.store.objects.put_file(content), size)
+        if refresh:
+            self.store.actions.forget(item.action.stage, item.action.key)
+        result = self.store.actions.commit(
+            ActionResult(
+                action=item.action,
+                outcome="rejected" if output.rejected else "done",
+                reason=output.rejected,
+                record=output.record,
+                outputs=outputs,
+                provenance=provenance() | {"seconds": round(seconds, 3), "name": item.name},
+            )
+        )
+        self.store.checkpoints.clear(item.action.key)
+        return result
+
+
+def provenance() -> dict[str, Any]:
+    """What may change low bits without being in any key."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **libraries}
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text[:500]}"

@@ -1,0 +1,197 @@
+"""`ipa bench`: a model, with or without a LoRA, on the hand bench: rendered clips whose hands are exactly known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flows.engine.components import Components
+from flows.engine.progress import Progress
+from flows.engine.stage import RunStopped, Stage, blob
+from flows.engine.walk import Runner, Scope
+from flows.engine.work import LocalCrew
+from flows.experiments.sweep import computed_here
+from flows.stages import evaluation, stage_named
+from flows.stages.poses import posed_clips
+from ipa_core.config import ConfigError, RunConfig
+from ipa_core.evaluation import ClipResult, video_metrics
+from ipa_core.evaluation.differences import Difference, differences, with_interval
+from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
+from ipa_core.people.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
+from ipa_core.records import PoseSequence, Record
+from ipa_core.reporting.sheets import before_after
+from ipa_core.video import decode_video
+from storage import Action, ActionResult, Store
+
+ALL: Final = "all"
+
+
+class BenchRow(Record):
+    """One class of clips under one model; means. Hand numbers are over the exact hand pixels and points."""
+
+    difficulty: str
+    model: str
+    clips: int
+    psnr: float | None
+    """``None``, here and below: nothing was measured."""
+    ssim: float | None
+    psnr_hand: float | None
+    ssim_hand: float | None
+    keypoint_error: float | None
+    """See `ipa_core.evaluation.metrics.keypoint_error`."""
+    hand_score: float | None
+    hands_found: float | None
+    drift: float | None
+
+
+class BenchReport(Record):
+    rows: tuple[BenchRow, ...]
+    left_out: tuple[str, ...]
+    """Names of the bench's clips in whose driving video no person was found."""
+    gains: dict[str, Difference]
+    """Of the model with the LoRA over that without, over all clips, by metric; empty without a LoRA."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    name: str
+    result: ClipResult
+    keypoint_error: float
+    action: Action
+    video: str
+    """Digest."""
+
+
+def run_bench(
+    config: RunConfig, store: Store, components: Components, lora: bytes | None
+) -> tuple[BenchReport, bytes | None]:
+    """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate. With a
+    LoRA also a picture (JPEG): driving video, base and LoRA on the first clip of each class, whatever it shows.
+
+    Raises :class:`ConfigError` where the videos are not the bench's or are cut another way, :class:`RunStopped` where
+    an item fails.
+    """
+    computed_here(config.execution)
+    truths = _truths(config)
+    crew_progress = Progress()
+    crew = LocalCrew(store, config, components, crew_progress.part)
+    runner = Runner(store, config, components, crew_progress, crew)
+    try:
+        runner.run(Scope(last="poses"))
+        base = _judged(config, runner, truths, None)
+        adapted = _judged(config, runner, truths, store.objects.put(lora)) if lora else []
+    finally:
+        runner.close()
+    left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
+    rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
+    if not adapted:
+        return BenchReport(rows=tuple(rows), left_out=left_out, gains={}), None
+    rows += [_row(name, "with LoRA", adapted) for name in (*DIFFICULTIES, ALL)]
+    gains = differences([([one.result for one in base], [one.result for one in adapted])])
+    order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
+    rows.sort(key=lambda row: order[row.difficulty])
+    report = BenchReport(rows=tuple(rows), left_out=left_out, gains=gains)
+    return report, _picture(base, adapted, store)
+
+
+def _picture(base: Sequence[_Judged], adapted: Sequence[_Judged], store: Store) -> bytes:
+    clips = []
+    for one, other in zip(base, adapted, strict=True):
+        inputs = one.action.inputs
+        if one.name in {f"{name}-00" for name in DIFFICULTIES}:
+            videos = [decode_video(store.objects.get(digest)) for digest in (inputs["clip"], one.video, other.video)]
+            clips.append((PoseSequence.from_bytes(store.objects.get(inputs["pose"])), videos))
+    return before_after(clips)
+
+
+def _truths(config: RunConfig) -> dict[str, Truth]:
+    """Of the bench that the config's metadata table belongs to. Raises :class:`ConfigError`."""
+    if config.clips.metadata is None:
+        raise ConfigError("clips.metadata: the hand bench is where its metadata.csv lies, and none is named")
+    folder = Path(config.clips.metadata).parent
+    try:
+        return load_truth(folder)
+    except FileNotFoundError:
+        raise ConfigError(f"clips.metadata: {folder} holds no truth.safetensors, so it is no hand bench") from None
+
+
+def _judged(config: RunConfig, runner: Runner, truths: dict[str, Truth], lora: str | None) -> list[_Judged]:
+    """Every video of one model on the bench's clips."""
+    named = [(one, pose) for one, pose in posed_clips(config, runner.results) if one.clip.split == "held_out"]
+    model = "base" if lora is None else "aligned"
+    items = [evaluation.clip_item(config, runner.inputs, one, pose, model, lora, ()) for one, pose in named]
+    stage: Stage = stage_named("evaluation")
+    found: list[_Judged] = []
+    for (one, _), entry in zip(named, runner.items(stage, items), strict=True):
+        name = one.name.partition(".mp4")[0]
+        truth = truths.get(name)
+        if truth is None or truth.video != one.clip.source:
+            raise ConfigError(f"{one.name} is no video of the hand bench, or was changed")
+        if one.clip.index or (one.clip.frames, one.clip.height, one.clip.width) != truth.hand_mask.shape:
+            frames, height, width = truth.hand_mask.shape
+            raise ConfigError(f"clips: the hand bench's truth is of {frames} whole frames of {width} x {height} pixels")
+        if entry.done is None:
+            raise RunStopped(f"{entry.item.name} failed: {entry.error}; run the same command again")
+        found += _against(truth, name, entry.done, runner.store)
+    return found
+
+
+def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> list[_Judged]:
+    """With the exact hands in place of those that an extractor found in the driving video."""
+    driving = decode_video(store.objects.get(result.action.inputs["clip"]))
+    found = []
+    for k, record in enumerate(result.record["results"]):
+        video = decode_video(store.objects.get(blob(result, f"{k}.mp4")))
+        pose = PoseSequence.from_bytes(store.objects.get(blob(result, f"{k}.pose")))
+        metrics = video_metrics(video, driving, truth.hand_mask)
+        row = ClipResult.model_validate(record).model_copy(update={"metrics": metrics})
+        video_digest = blob(result, f"{k}.mp4")
+        found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints), result.action, video_digest))
+    return found
+
+
+def _row(difficulty: str, model: str, judged: Sequence[_Judged]) -> BenchRow:
+    chosen = [one for one in judged if difficulty in (class_of(one.name), ALL)]
+    metrics: list[VideoMetrics] = [one.result.metrics for one in chosen]
+    return BenchRow(
+        difficulty=difficulty,
+        model=model,
+        clips=len({one.result.clip_id for one in chosen}),
+        psnr=_mean([one.psnr for one in metrics]),
+        ssim=_mean([one.ssim for one in metrics]),
+        psnr_hand=_mean([one.psnr_hand for one in metrics]),
+        ssim_hand=_mean([one.ssim_hand for one in metrics]),
+        keypoint_error=_mean([one.keypoint_error for one in chosen]),
+        hand_score=_mean([one.result.score.score for one in chosen]),
+        hands_found=_mean([one.result.hands_found for one in chosen]),
+        drift=_mean([one.result.drift for one in chosen]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return round(sum(there) / len(there), 6) if there else None
+
+
+def bench_table(report: BenchReport) -> str:
+    lines = [
+        f"{'class':<16}{'model':<11}{'clips':>6}{'PSNR':>8}{'SSIM':>7}{'PSNR-Hand':>11}{'SSIM-Hand':>11}"
+        f"{'point error':>13}{'hand score':>12}{'found':>7}"
+    ]
+    for row in report.rows:
+        lines.append(
+            f"{row.difficulty:<16}{row.model:<11}{row.clips:>6}{_text(row.psnr, 2):>8}{_text(row.ssim):>7}"
+            f"{_text(row.psnr_hand, 2):>11}{_text(row.ssim_hand):>11}{_text(row.keypoint_error):>13}"
+            f"{_text(row.hand_score):>12}{_text(row.hands_found):>7}"
+        )
+    if report.left_out:
+        lines.append(f"left out, nobody was found in the driving video: {', '.join(report.left_out)}")
+    for name, gain in report.gains.items():
+        lines.append(f"{name}: {with_interval(gain.mean, gain.interval, '+.3f')}, wins {gain.win_rate:.0%}")
+    return "\n".join(lines)
+
+
+def _text(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,115 @@
+"""`ipa score reliability`: which measures tell the candidates of one clip apart, on a run that has scored some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from flows.engine.components import score_files
+from flows.engine.run_folder import RunFolder
+from flows.engine.stage import blob
+from ipa_core.config import ConfigError, ScoresConfig
+from ipa_core.evaluation.metrics import video_metrics
+from ipa_core.masks import hand_mask
+from ipa_core.records import HandMeasures, PoseSequence
+from ipa_core.scoring import QualityModel, quality
+from ipa_core.scoring.reliability import Measured, Reliability, reliability
+from ipa_core.scoring.scorer import summarise
+from ipa_core.video import decode_video
+from storage import ActionResult, Store
+
+_HANDS = TypeAdapter(list[HandMeasures])
+_SCORE: Final = "hand score"
+_OVER_FRAMES: Final = ("bone_consistency", "jitter")
+Values = tuple[float | None, float | None, float | None]
+"""Over all frames, the even, the odd ones."""
+
+
+def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
+    """By measure: the hand score, each of its components, and PSNR-Hand and SSIM-Hand against the driving video, which
+    is the truth where the reference image comes from it. Raises :class:`ConfigError` where the run has no scores."""
+    results = sorted(store.actions.lookup("scores", folder.names("scores")).values(), key=lambda result: result.key)
+    if not results:
+        raise ConfigError(f"run {folder.run_id} has scored no candidates; `ipa run CONFIG --to scores` does that")
+    scores = folder.config().scores
+    model = QualityModel.load(Path(score_files(scores)["coefficients"]))
+    found: dict[str, list[Measured]] = {}
+    for result in results:
+        if result.outcome == "done":
+            clip = f"{result.action.inputs['driving']} {result.action.inputs['pose']}"
+            hands = _of_hands(store, result, scores, model)
+            score, _, _ = hands[_SCORE]
+            for name, values in (hands | _against_truth(store, result)).items():
+                found.setdefault(name, []).append(Measured(clip, *values, choice=score))
+    return {name: reliability(values) for name, values in found.items()}
+
+
+def _of_hands(store: Store, result: ActionResult, scores: ScoresConfig, model: QualityModel) -> dict[str, Values]:
+    """The score and the means of its components, over all frames and over the even and the odd ones."""
+    hands = _HANDS.validate_json(store.objects.get(blob(result, "hands.json")))
+    # What is measured over several frames has pictures of the other half in it.
+    alone = [hand.model_copy(update=dict.fromkeys(_OVER_FRAMES)) for hand in hands]
+    parts = [hands, *([hand for hand in alone if hand.frame % 2 == rest] for rest in (0, 1))]
+    judged = [summarise(list(part), scores, model) for part in parts]
+    means = [_means(part, scores) for part in parts]
+    values: dict[str, Values] = {_SCORE: _three([one.score for one in judged])}
+    for name in quality.UTILITIES:
+        values[name] = _three([one.get(name) for one in means])
+    for name in _OVER_FRAMES:
+        values[name] = (values[name][0], None, None)
+    return values
+
+
+def _means(hands: Sequence[HandMeasures], scores: ScoresConfig) -> dict[str, float]:
+    scored = [hand for hand in hands if hand.unscorable is None]
+    weights = [min(1.0, (hand.size or 0.0) / scores.trusted_hand_size) for hand in scored]
+    return quality.means(scored, weights) if scored else {}
+
+
+def _three(values: Sequence[float | None]) -> Values:
+    whole, even, odd = values
+    return whole, even, odd
+
+
+def _against_truth(store: Store, result: ActionResult) -> dict[str, Values]:
+    inputs, read = result.action.inputs, store.objects.get
+    video, truth = decode_video(read(inputs["candidate"])), decode_video(read(inputs["driving"]))
+    masks = hand_mask(PoseSequence.from_bytes(read(inputs["pose"])))
+    parts = [
+        video_metrics(video[start::step], truth[start::step], masks[start::step])
+        for start, step in ((0, 1), (0, 2), (1, 2))
+    ]
+    return {
+        "PSNR-Hand": _three([part.psnr_hand for part in parts]),
+        "SSIM-Hand": _three([part.ssim_hand for part in parts]),
+    }
+
+
+def reliability_table(found: dict[str, Reliability]) -> str:
+    heads = f"{'mean':>8}{'spread':>8}{'share':>7}{'split-half':>12} {'95 %':<16}{'best':>8} {'95 %':<18}{'most':>7}"
+    lines = [f"{'measure':<16}{heads}"]
+    for name, one in sorted(found.items(), key=lambda item: -(item[1].split_half or -2)):
+        if one.clips:
+            lines.append(
+                f"{name:<16}{_text(one.mean, '.3f'):>8}{_text(one.spread, '.3f'):>8}{_text(one.within_share, '.0%'):>7}"
+                f"{_text(one.split_half, '+.2f'):>12} {_bounds(one.interval, '+.2f'):<16}{_text(one.gain, '+.3f'):>8} "
+                f"{_bounds(one.gain_interval, '+.3f'):<18}{_text(one.most, '+.3f'):>7}".rstrip()
+            )
+    some = max(found.values(), key=lambda one: one.candidates)
+    lines.append(
+        f"{some.candidates} candidates of {some.clips} clips. Spread: standard deviation between candidates of one "
+        "clip; share: theirs of the variance. Split-half: even against odd frames, differences from the clip's mean. "
+        "Best: each clip's best by hand score over the mean of its clip; most: its best by the measure itself."
+    )
+    return "\n".join(lines)
+
+
+def _bounds(interval: tuple[float, float] | None, form: str) -> str:
+    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
+
+
+def _text(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,305 @@
+"""`ipa sweep`: many trainings through the same cached pipeline, evaluated on the same clips, in one table.
+
+An arm is the sweep's run config with some settings changed. Arms share every stage whose keys don't hold what they
+change: a sweep over beta pays for candidates, scores and reference errors once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from flows.engine.components import Components
+from flows.engine.progress import Progress, span
+from flows.engine.run import save_summary
+from flows.engine.run_folder import RunFolder
+from flows.engine.stage import Results, RunStopped
+from flows.engine.walk import Runner, Scope
+from flows.engine.work import LocalCrew
+from flows.engine.workbench import provenance
+from flows.stages import evaluation
+from flows.stages.finetune import lora_digest
+from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config, read_config
+from ipa_core.evaluation.comparison import ClipResult
+from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_table
+from ipa_core.reporting.page import Page, Section, Table
+from ipa_core.reporting.sweep_page import sweep_sections
+from storage import Store
+
+
+class ArmConfig(Config):
+    """One way to train."""
+
+    name: str
+    section: str = "Arms"
+    """Heading under which the table has it."""
+    set: tuple[str, ...] = ()
+    """What it changes, as ``alignment.beta=20``."""
+    seeds: PositiveInt | None = None
+    """It is trained with the first so many of the sweep's seeds; None: with all."""
+    generator: str | None = None
+    """An arm before it, whose LoRA of the same seed generates the candidates: the arm is its next on-policy round."""
+
+
+class TableConfig(Config):
+    """A table to be shown beside, such as a paper's."""
+
+    about: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class EqualDriftConfig(Config):
+    """Two ways to train at several strengths, to be compared where they have moved the model equally far."""
+
+    arms: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    """What each of ``arms`` is compared with, between its two points nearest in drift."""
+
+
+class SweepConfig(Config):
+    """An experiment. ``configs/paper-ablation.yaml`` is one."""
+
+    name: str
+    about: str = ""
+    """What is asked; the first paragraph of the page."""
+    run: str
+    """The run config that all arms start from; relative to the sweep's file."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """``alignment.seed`` of the trainings of each arm."""
+    arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1)]
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Pairs of arms, the one that is expected to be better first."""
+    equal_drift: EqualDriftConfig = EqualDriftConfig()
+    beside: TableConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SweepConfig:
+        names = [arm.name for arm in self.arms]
+        trainings: dict[str, int] = {}
+        for arm in self.arms:
+            if arm.name in trainings:
+                raise ValueError(f"two arms are called '{arm.name}'")
+            seeds = len(self.seeds[: arm.seeds])
+            if arm.generator is not None:
+                if arm.generator not in trainings:
+                    raise ValueError(f"generator of '{arm.name}': there is no arm '{arm.generator}' before it")
+                if trainings[arm.generator] < seeds:
+                    raise ValueError(f"generator of '{arm.name}': '{arm.generator}' is trained with fewer seeds")
+            trainings[arm.name] = seeds
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} holds one twice")
+        for field, named in (
+            ("contrasts", [name for pair in self.contrasts for name in pair]),
+            ("equal_drift", [*self.equal_drift.arms, *self.equal_drift.series]),
+        ):
+            for name in named:
+                if name not in names:
+                    raise ValueError(f"{field}: there is no arm '{name}'")
+        if bool(self.equal_drift.arms) != bool(self.equal_drift.series):
+            raise ValueError("equal_drift: name both the arms and the series that they are compared with")
+        return self
+
+
+def load_sweep(path: Path) -> SweepConfig:
+    """Raises :class:`ConfigError`."""
+    found = read_config(path, SweepConfig)
+    return found.model_copy(update={"run": str(path.resolve().parent / found.run)})
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found. seconds: of this command; item_seconds: what all items of the table took when they were
+    computed, today or before."""
+
+    table: SweepTable
+    arms: tuple[Arm, ...]
+    computed: int
+    cached: int
+    seconds: float
+    item_seconds: float
+
+
+def run_sweep(sweep: SweepConfig, store: Store, components: Components, overrides: Sequence[str] = ()) -> Swept:
+    """Run all arms, one after the other, in this process and its ``execution.workers``. An arm that can't go on is in
+    the table with its sentence, also one that is compared with another base model.
+
+    Raises :class:`ConfigError` for an arm whose settings are wrong or that is to be computed elsewhere, before anything
+    is computed, and :class:`RunStopped` where no arm came to its end.
+    """
+    started = time.perf_counter()
+    trainings = [
+        (arm, seed, load_config(Path(sweep.run), [*overrides, *arm.set, f"alignment.seed={seed}"]))
+        for arm in sweep.arms
+        for seed in sweep.seeds[: arm.seeds]
+    ]
+    for _, _, config in trainings:
+        computed_here(config.execution)
+    tally = _Tally(store, components)
+    runs: dict[str, list[Run]] = {arm.name: [] for arm in sweep.arms}
+    troubles: dict[str, str] = {}
+    first_ended = started
+    for number, (arm, seed, config) in enumerate(trainings):
+        if number == 1:
+            first_ended = time.perf_counter()
+        # By those after the first, which makes what all share.
+        spent = time.perf_counter() - first_ended
+        left = "" if number < 2 else f", about {span(spent / (number - 1) * (len(trainings) - number))} left"
+        print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
+        try:
+            runs[arm.name].append(tally.train(config, _generator(arm, seed, runs)))
+        except RunStopped as stop:
+            troubles[arm.name] = f"seed {seed}: {stop}"
+            print(f"{arm.name}, {troubles[arm.name]}", file=sys.stderr)
+    if tally.base is None:
+        raise RunStopped(f"no arm came to its end; the first: {next(iter(troubles.values()))}")
+    arms = tuple(
+        Arm(
+            name=arm.name,
+            section=arm.section,
+            settings=arm.set,
+            runs=tuple(runs[arm.name]),
+            trouble=troubles.get(arm.name),
+        )
+        for arm in sweep.arms
+    )
+    return Swept(
+        table=sweep_table(
+            sweep.name,
+            tally.base,
+            arms,
+            sweep.contrasts,
+            sweep.equal_drift.arms,
+            sweep.equal_drift.series,
+        ),
+        arms=arms,
+        computed=tally.computed,
+        cached=tally.cached,
+        seconds=time.perf_counter() - started,
+        item_seconds=sum(tally.seconds.values()),
+    )
+
+
+def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Run]]) -> str | None:
+    if arm.generator is None:
+        return None
+    found = [run.lora for run in runs[arm.generator] if run.seed == seed]
+    if not found:
+        raise RunStopped(f"its generator, {arm.generator}, has no LoRA of this seed")
+    return found[0]
+
+
+def computed_here(execution: Execution) -> None:
+    """Raises :class:`ConfigError` where the config hands work to others, which only a run through Prefect does."""
+    if execution.runner != "threads" or execution.hand_over:
+        raise ConfigError(
+            "this command computes in its own process: leave execution.runner and execution.hand_over out; what runs "
+            "through Prefect have put into the store is used"
+        )
+
+
+class _Tally:
+    """Runs trainings and keeps what they share."""
+
+    def __init__(self, store: Store, components: Components) -> None:
+        self._store = store
+        self._components = components
+        self.base: tuple[ClipResult, ...] | None = None
+        self.computed = self.cached = 0
+        self.seconds: dict[str, float] = {}
+        """Of each item, by key."""
+
+    def train(self, config: RunConfig, generator: str | None) -> Run:
+        progress = Progress()
+        crew = LocalCrew(self._store, config, self._components, progress.part)
+        runner = Runner(self._store, config, self._components, progress, crew, generator)
+        folder = RunFolder.new(self._store)
+        folder.write_config(config)
+        try:
+            runner.run(Scope())
+            save_summary(folder, runner, "completed", None, {})
+        except RunStopped as stop:
+            save_summary(folder, runner, "failed", str(stop), {})
+            raise
+        finally:
+            runner.close()
+            self._count(runner.results)
+        failed = [entry for entry in runner.results["evaluation"] if entry.status == "failed"]
+        if failed:
+            raise RunStopped(
+                f"{len(failed)} items of the evaluation failed, the first, {failed[0].item.name}: {failed[0].error}; "
+                "run the same command again"
+            )
+        rows = evaluation.clip_results(runner.results)
+        base = tuple(row for row in rows if row.model == "base")
+        if self.base is None:
+            self.base = base
+        elif base != self.base:
+            raise RunStopped(
+                "this arm is evaluated against another base model, other clips or other noise than those before; "
+                "arms of a sweep may differ in how many candidates they have, selection, shards and alignment"
+            )
+        finetune, lora = runner.results.one("finetune"), lora_digest(runner.results)
+        assert finetune is not None and lora is not None  # The evaluation needed them.
+        return Run(
+            seed=config.alignment.seed,
+            lora=lora,
+            samples=finetune[1].record["samples"],
+            steps=finetune[1].record["steps"],
+            results=tuple(row for row in rows if row.model == "aligned"),
+        )
+
+    def _count(self, results: Results) -> None:
+        for entries in results.values():
+            for entry in entries:
+                self.computed += entry.status == "computed"
+                self.cached += entry.status == "cached"
+                if entry.result is not None:
+                    self.seconds[entry.result.key] = entry.result.provenance.get("seconds", 0.0)
+
+
+def sweep_page(sweep: SweepConfig, swept: Swept, command: str) -> Page:
+    """For people: what was asked, what was found, and with what."""
+    table = swept.table
+    asked = Section(
+        "",
+        (
+            *([sweep.about] if sweep.about else []),
+            f"{table.clips} held-out clips, {table.videos} videos of each model with the same noise; training seeds "
+            f"{', '.join(map(str, sweep.seeds))}. Written by `{command}`.",
+        ),
+    )
+    beside = (
+        []
+        if sweep.beside is None
+        else [Section("Beside it", (sweep.beside.about, Table(sweep.beside.columns, sweep.beside.rows)))]
+    )
+    return Page(sweep.name, (asked, *sweep_sections(table), *beside, _made_with(swept)))
+
+
+def _made_with(swept: Swept) -> Section:
+    libraries = ", ".join(f"{name} {value}" for name, value in provenance().items() if name != "machine")
+    rows = [(f"{arm.name}, seed {run.seed}", run.lora) for arm in swept.arms for run in arm.runs]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    sentence = (
+        f"{today}, {machine()}; {libraries}. This command took {span(swept.seconds)} ({swept.computed:,} items "
+        f"computed, {swept.cached:,} cached); to compute all items of the table takes {span(swept.item_seconds)}."
+    )
+    return Section("Made with", (sentence, Table(("training", "blake3 of its LoRA"), tuple(rows))))
+
+
+def machine() -> str:
+    """In words: processor and cores."""
+    cpuinfo = Path("/proc/cpuinfo")  # Only Linux tells the processor's name there, and Python's platform does not.
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor() or platform.machine()}"

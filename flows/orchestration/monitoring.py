@@ -1,0 +1,200 @@
+"""What the Prefect UI and `ipa status` show of a run besides its tasks.
+
+Seeing is not computing: while the server does not answer, a run goes on, and what it could not show is a warning.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+from prefect import flow
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.engine.progress import StageProgress, span
+from flows.engine.run import Watch
+from flows.engine.run_folder import RunSummary, StageTable
+from flows.engine.stage import RunStopped, StageName
+from flows.engine.walk import UpstreamChanged
+from ipa_core.config import ConfigError
+from ipa_core.records import YieldReport
+from ipa_core.reporting import ReportData, curve_picture
+
+log = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("flows")
+SHEETS = 4
+"""Contact sheets shown; the report has them all."""
+
+
+class Monitor(Watch):
+    """Shows a run as the flow run that it is made in. Safe to call from the run's threads."""
+
+    def __init__(self, run: str) -> None:
+        self.flow_run = flow_run.get_id()
+        self._run = run
+        self._bars: dict[StageName, UUID] = {}
+        self._thread = ThreadPoolExecutor(1)
+        # What the pipeline logs stands in the run's log: the training's lines, what is mended, what fails.
+        self._logs = APILogHandler(logging.INFO)
+        _LOGGER.addHandler(self._logs)
+        _LOGGER.setLevel(logging.INFO)
+        self._telling: Future[None] | None = None
+
+    def stage(self, name: StageName, work: Callable[[], StageTable]) -> None:
+        """Run a stage as a flow run of its own. What ends the stage is raised here; the state only shows it."""
+        ended: list[BaseException] = []
+
+        def state() -> State[Any]:
+            try:
+                table = work()
+            except UpstreamChanged as change:
+                ended.append(change)
+                return Completed(name="Outdated", message=str(change))
+            except (RunStopped, ConfigError) as stop:
+                ended.append(stop)
+                return Failed(message=str(stop))
+            except BaseException as error:
+                ended.append(error)
+                raise
+            unchanged = not table.computed and not table.failed
+            return Completed(name="Cached" if unchanged else "Completed", message=table.sentence())
+
+        _stage.set(state)
+        stage_flow.with_options(name=name, flow_run_name=f"{name}, {self._run}")(return_state=True)
+        if ended:
+            raise ended[0]
+
+    def progress(self, progress: StageProgress) -> None:
+        """Move the stage's bar."""
+        # A server that is slow to answer must not slow the work down: only the newest numbers count.
+        if self._telling is None or self._telling.done():
+            self._telling = self._thread.submit(copy_context().run, self._tell, progress)
+
+    def _tell(self, progress: StageProgress) -> None:
+        with _shown(f"the progress of {progress.stage}"):
+            percent = round(100 * progress.share, 1)
+            text = progress.sentence()
+            if progress.stage in self._bars:
+                update_progress_artifact(self._bars[progress.stage], percent, text)
+            else:
+                key = f"progress-{progress.stage}"
+                self._bars[progress.stage] = cast(UUID, create_progress_artifact(percent, key, text))
+
+    def show(self, data: ReportData) -> None:
+        """The yield of the selection, before and after, and the training curve."""
+        with _shown("the yield report"):
+            create_markdown_artifact(key="yield", markdown=_yield(data.yield_report), description="Yield")
+        for number, sheet in enumerate(data.sheets[:SHEETS], 1):
+            with _shown("a contact sheet"):
+                text = f"{sheet.clip}: driving video, base, aligned. {sheet.caption}"
+                create_image_artifact(_data_url("jpeg", sheet.frames), f"contact-sheet-{number}", text)
+        for curve in data.curves[:1]:
+            with _shown("the training curve"):
+                text = f"Training {curve.name}: {curve.about}"
+                create_image_artifact(_data_url("svg+xml", curve_picture(curve)), "training-curve", text)
+
+    def outcome(self, summary: RunSummary) -> None:
+        """The table of the stages, how the run ended, and where its outputs are."""
+        with _shown("the table of the stages"):
+            table = [
+                {
+                    "stage": row.name,
+                    "items": row.items,
+                    "cached": row.cached,
+                    "computed": row.computed,
+                    "rejected": row.rejected,
+                    "failed": row.failed,
+                    "seconds": row.seconds,
+                }
+                for row in summary.stages
+            ]
+            create_table_artifact(table, "stages", f"Run {summary.run_id}: {summary.status}")
+        with _shown("the outcome"):
+            create_markdown_artifact(key="outcome", markdown=_outcome(summary), description=summary.status)
+        if "report" in summary.outputs:
+            with _shown("the link to the report"):
+                address = summary.outputs["report"]
+                link = address if "://" in address else f"file://{address}"
+                create_link_artifact(link, link_text=address, key="report", description="The report of the run")
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        _LOGGER.removeHandler(self._logs)
+
+
+_stage: ContextVar[Callable[[], State[Any]]] = ContextVar("stage")
+
+
+@flow(name="stage", persist_result=False, result_serializer="json")
+def stage_flow() -> State[Any]:
+    """The stage that is under way. A flow goes to workers with its tasks, so it must not hold the run itself."""
+    from flows.orchestration.monitoring import current_stage
+
+    return current_stage()()
+
+
+def current_stage() -> Callable[[], State[Any]]:
+    return _stage.get()
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("the Prefect server could not be shown %s: %s", what, error)
+
+
+def _yield(report: YieldReport) -> str:
+    rows = [
+        ("clips", report.clips),
+        ("candidates", report.candidates),
+        ("good in every frame", report.good),
+        ("bad in every frame", report.bad),
+        ("unscorable", report.unscorable),
+        ("kept", report.kept),
+        ("case 1: pairs both good", report.both_good_pairs),
+        ("case 2: pairs both bad", report.both_bad_pairs),
+        ("case 3: mixed pairs", report.mixed_pairs),
+        ("case 4: strict pairs, what DPO needs", report.strict_pairs),
+        ("clips with a strict pair", report.clips_with_strict_pair),
+    ]
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {count} |" for name, count in rows)])
+
+
+def _outcome(summary: RunSummary) -> str:
+    lines = [f"# Run {summary.run_id}: {summary.status}", ""]
+    if summary.error:
+        lines += [summary.error, ""]
+    if summary.promotion:
+        lines += [summary.promotion.sentence(), ""]
+    lines += [f"- {name}: `{path}`" for name, path in summary.outputs.items()]
+    seconds = sum(row.seconds for row in summary.stages)
+    lines += ["", f"{span(seconds)} in stages; {len(summary.dropped)} inputs were dropped:", ""]
+    lines += [f"- {drop.stage}, {drop.name}: {drop.reason}" for drop in summary.dropped[:50]]
+    if len(summary.dropped) > 50:
+        lines.append(f"- and {len(summary.dropped) - 50} more, in the report")
+    return "\n".join(lines)
+
+
+def _data_url(kind: str, picture: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()

@@ -1,0 +1,61 @@
+"""What a run of the flow is asked for: the parameters that deployments and the UI's form fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.engine.run_folder import RunFolder, runs
+from flows.engine.stage import STAGE_NAMES
+from flows.engine.store import open_store
+from ipa_core.config import Config, ConfigError, RunConfig, load_config
+
+LAST = "last"
+
+
+class ConfigFile(Config):
+    """A run config in a file, on the machine that the run is on."""
+
+    path: str
+    """The YAML file, such as `configs/demo.yaml`; relative to the folder that the run starts in."""
+    changes: tuple[str, ...] = ()
+    """Fields to change, each as `alignment.beta=200`; the value is YAML."""
+
+
+def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> RunConfig:
+    """The config that a run was asked to use. Raises `ConfigError`."""
+    if (config is None) == (run is None):
+        raise ConfigError("name either a config or a run whose config is to be used again, and not both")
+    if isinstance(config, RunConfig):
+        return config
+    if config is not None:
+        return load_config(Path(config.path), list(config.changes))
+    assert run is not None
+    return named_run(run).config()
+
+
+def named_run(name: str) -> RunFolder:
+    """A run by its id, or the last one. Raises `ConfigError`."""
+    store = open_store()
+    for folder in runs(store):
+        if name in (LAST, folder.run_id):
+            return folder
+    raise ConfigError(
+        f"the store at {store.address} has no run yet"
+        if name == LAST
+        else f"there is no run {name}; `ipa status` lists the last ones"
+    )
+
+
+def run_name(parameters: Mapping[str, Any]) -> str:
+    """What the UI calls a run: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
+    config = parameters.get("config") or {}
+    config = config.model_dump() if isinstance(config, Config) else config
+    about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"
+    first, last = parameters.get("first", STAGE_NAMES[0]), parameters.get("last", STAGE_NAMES[-1])
+    if first == last:
+        return f"{first}, {about}"
+    name = f"retrain {about}"
+    name += f", from {first}" if first != STAGE_NAMES[0] else ""
+    return name + (f", to {last}" if last != STAGE_NAMES[-1] else "")

@@ -1,0 +1,119 @@
+"""After evaluation: the run's adapter is registered, and the rule decides whether it takes over from the champion."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from flows.engine.run_folder import Promotion
+from flows.engine.stage import Results, blob
+from flows.stages import candidates, evaluation, finetune, shards
+from flows.stages.clips import named_clips
+from flows.stages.evaluation import Judged
+from flows.stages.people import people_of
+from ipa_core.config import RunConfig
+from ipa_core.evaluation import judge
+from ipa_core.records import Ruling
+from storage import Store
+from storage.registry import SHORT, Decided, Lineage, Registered, Registry, State
+
+
+def promote(store: Store, config: RunConfig, results: Results, run: str) -> Promotion | None:
+    """Register the adapter and let the rule decide; None where the run did not come to a comparison.
+
+    Each evidence is ruled on once, so a repeated run changes nothing. One that was champion and is no more comes back
+    by a person's hand only. Raises ``StoreError``.
+    """
+    judged = _judged(results)
+    if judged is None:
+        return None
+    registry, entry, ruling = Registry(store.address), _entry(store, config, results, run), _ruling(judged, config)
+    registry.append(lambda state: None if state.knows(entry) else entry)
+    event = registry.append(lambda state: _decide(state, entry, judged, ruling))
+    if isinstance(event, Decided):
+        decision: Literal["promoted", "refused"] = "promoted" if event.kind == "promoted" else "refused"
+        return Promotion(entry.adapter, decision, event.reason, event.against)
+    return Promotion(
+        entry.adapter, "unchanged", _why_unchanged(registry.state(), entry.adapter, judged), judged.against
+    )
+
+
+def ruling_of(results: Results, config: RunConfig) -> Ruling | None:
+    """What the rule says of this run's adapter, whatever the registry says; None without a comparison."""
+    judged = _judged(results)
+    return None if judged is None else _ruling(judged, config)
+
+
+def _judged(results: Results) -> Judged | None:
+    """The comparison that decides: with the champion, or with the base model where there is none."""
+    found = evaluation.comparisons(results) if evaluation.NAME in results else []
+    return found[-1] if found else None
+
+
+def _ruling(judged: Judged, config: RunConfig) -> Ruling:
+    return judge(judged.comparison, config.rounds)
+
+
+def _decide(state: State, entry: Registered, judged: Judged, ruling: Ruling) -> Decided | None:
+    if state.role(entry.adapter) != "challenger" or state.ruled(entry.adapter, judged.key):
+        return None
+    champion = state.champion(entry.lineage.model)
+    current = champion == judged.against
+    reason = ruling.reason
+    if not current:
+        now = f"champion is {champion[:SHORT]}" if champion else "there is no champion"
+        reason = f"the champion changed while the run was going: now {now}; the next run compares with that"
+    return Decided(
+        kind="promoted" if current and ruling.promote else "refused",
+        at=_now(),
+        adapter=entry.adapter,
+        against=judged.against,
+        by="the rule",
+        reason=reason,
+        run=entry.run,
+        evidence=judged.key if current else None,
+        ruling=ruling,
+    )
+
+
+def _why_unchanged(state: State, adapter: str, judged: Judged) -> str:
+    role = state.role(adapter)
+    if role == "champion":
+        return "it is the champion"
+    if role == "former":
+        return "it was champion before; `ipa models promote` brings it back"
+    before = state.ruled(adapter, judged.key)
+    assert before is not None
+    return f"refused on the same evidence in run {before.run}: {before.reason}"
+
+
+def _entry(store: Store, config: RunConfig, results: Results, run: str) -> Registered:
+    clips = [named.clip for named in named_clips(config, results)]
+    (trained, lora), (packed, shard), (selected, _) = (
+        results.done(name)[0] for name in (finetune.NAME, shards.NAME, "selection")
+    )
+    kept = {sample.clip_id for sample in shards.samples_of(packed, store)}
+    aligned = evaluation.comparisons(results)[0].comparison.metrics
+    return Registered(
+        at=_now(),
+        run=run,
+        adapter=blob(lora, finetune.LORA),
+        files={name: output.digest for name, output in lora.outputs.items()},
+        lineage=Lineage(
+            model=trained.action.inputs["model"],
+            generator=candidates.generator(results),
+            scores=selected.action.inputs["scores"],
+            samples=packed.action.inputs["samples"],
+            shards={name: output.digest for name, output in shard.outputs.items()},
+            selection=selected.action.key,
+            finetune=trained.action.key,
+            config=config.model_dump(mode="json", exclude={"execution"}),
+        ),
+        metrics={metric.name: metric.aligned for metric in aligned if metric.aligned is not None},
+        trained_on=people_of(clip for clip in clips if clip.clip_id in kept),
+        held_out=people_of(clip for clip in clips if clip.split == "held_out"),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,62 @@
+"""A page of headings, sentences and tables, as Markdown and as HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text; all columns but the first are numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """heading: empty for none. Each block is a sentence or more, or a table."""
+
+    heading: str
+    blocks: tuple[str | Table, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    sections: tuple[Section, ...]
+
+    def markdown(self) -> str:
+        """Lines of text wrapped by nobody: a paragraph is a line."""
+        parts = [f"# {self.title}"]
+        for section in self.sections:
+            parts += [f"## {section.heading}"] if section.heading else []
+            parts += [block if isinstance(block, str) else _markdown(block) for block in section.blocks]
+        return "\n\n".join(parts) + "\n"
+
+    def html(self) -> str:
+        """One file that needs no network and no script; any text is escaped."""
+        return templates().get_template("page.html.j2").render(page=self)
+
+
+def templates() -> Environment:
+    """Of the HTML pages: text is escaped, and a name that a page lacks is an error."""
+    environment = Environment(
+        loader=PackageLoader("ipa_core.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["text"] = lambda block: isinstance(block, str)
+    return environment
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = ("---", *["---:"] * (len(table.columns) - 1))
+    return "\n".join([line(table.columns), line(rule), *map(line, table.rows)])

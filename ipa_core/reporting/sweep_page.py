@@ -1,0 +1,111 @@
+"""What a sweep found, for people: tables of means by section, of differences from the base, of contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ipa_core.evaluation.differences import BY_NAME, SHOWN, Difference, Gain, with_interval
+from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
+from ipa_core.reporting.page import Section, Table
+
+COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
+"""Metrics whose differences are written out."""
+_DIGITS: Final = {"psnr": 2, "psnr_hand": 2}
+_LABELS: Final = {name: BY_NAME[name].label for name in SHOWN} | {"fvd": "FVD", "fid_vid": "FID-VID"}
+
+
+def sweep_sections(table: SweepTable) -> tuple[Section, ...]:
+    headings = list(dict.fromkeys(row.section for row in table.rows))
+    found = [_means_section(table, heading, number == 0) for number, heading in enumerate(headings)]
+    found.append(_base_section(table))
+    if table.contrasts:
+        found.append(_contrast_section(table))
+    if table.equal_drift:
+        found.append(_equal_drift_section(table))
+    return tuple(found)
+
+
+def _means_section(table: SweepTable, heading: str, with_base: bool) -> Section:
+    rows = [row for row in table.rows if row.section == heading]
+    shown = [*SHOWN, *(name for name in ("fvd", "fid_vid") if table.base[name] is not None)]
+    cells = [(row.name, *_about(row), *(_number(row.means[name], name) for name in shown)) for row in rows]
+    if with_base:
+        cells.insert(0, ("base", "", "", "", "0", *(_number(table.base[name], name) for name in shown)))
+    columns = ("arm", "seeds", "samples", "steps", "drift", *(_LABELS[name] for name in shown))
+    troubles = [f"{row.name}: {row.trouble}" for row in rows if row.trouble]
+    return Section(heading, (Table(columns, tuple(cells)), *troubles))
+
+
+def _base_section(table: SweepTable) -> Section:
+    rows = tuple((row.name, *_compared(row.against_base)) for row in table.rows if row.seeds)
+    return Section(
+        "Against the base",
+        (
+            "Mean difference of each arm from the base on the same clips and noise, with its 95 % interval over clips "
+            "and training seeds (of an arm with one seed over clips alone, so too narrow), and the share of videos "
+            "that beat the base's.",
+            Table(("arm", *_columns()), rows),
+        ),
+    )
+
+
+def _contrast_section(table: SweepTable) -> Section:
+    rows = tuple((f"{one.better} − {one.worse}", *_compared(one.differences)) for one in table.contrasts)
+    return Section(
+        "One arm against another",
+        (
+            "First minus second, paired by clip, noise and training seed.",
+            Table(("arms", *_columns()), rows),
+        ),
+    )
+
+
+def _equal_drift_section(table: SweepTable) -> Section:
+    rows = tuple(_equal_drift_row(one) for one in table.equal_drift if one.seeds)
+    troubles = [f"{one.arm}: {one.trouble}" for one in table.equal_drift if one.trouble]
+    return Section(
+        "At the same drift",
+        (
+            "Each arm minus what the other series reaches at the arm's drift, on the straight line between its two "
+            "points nearest in drift, the base being one of them; 95 % intervals take the drifts as exact. Where the "
+            "series flattens out the line lies too low, so a small lead shows nothing.",
+            Table(("arm", "seeds", "drift", *(_LABELS[name] for name in COMPARED)), rows),
+            *troubles,
+        ),
+    )
+
+
+def _equal_drift_row(one: EqualDrift) -> tuple[str, ...]:
+    return (one.arm, str(one.seeds), _percent(one.drift), *(_gain(one.gains, name) for name in COMPARED))
+
+
+def _columns() -> list[str]:
+    return [f"{_LABELS[name]}: {what}" for name in COMPARED for what in ("difference", "wins")]
+
+
+def _compared(found: Mapping[str, Difference]) -> list[str]:
+    return [cell for name in COMPARED for cell in (_gain(found, name), _wins(found.get(name)))]
+
+
+def _about(row: ArmRow) -> tuple[str, ...]:
+    counts = (row.seeds, row.samples, row.steps)
+    return (*("–" if count is None else f"{count:,}" for count in counts), _percent(row.drift))
+
+
+def _gain(found: Mapping[str, Gain], name: str) -> str:
+    if name not in found:
+        return "–"
+    return with_interval(found[name].mean, found[name].interval, f"+.{_DIGITS.get(name, 3)}f")
+
+
+def _wins(found: Difference | None) -> str:
+    return "–" if found is None else with_interval(found.win_rate, found.win_rate_interval, ".2f")
+
+
+def _number(value: float | None, name: str) -> str:
+    return "–" if value is None else f"{value:.{_DIGITS.get(name, 3)}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
