@@ -9,16 +9,26 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
 TrainStrategy = Literal["ddp", "fsdp2"]
+
+
+LATER: Final = "later"
+"""Marks a field that was added when stores were in use: ``Annotated[float | None, LATER] = None``. At its default, which
+must be what was done before, it is left out of every key."""
+
+
+def is_later(field: FieldInfo) -> bool:
+    return LATER in field.metadata
 
 
 class ConfigError(Exception):
@@ -110,7 +120,10 @@ class CandidatesConfig(Config):
 
     model: ModelConfig
     per_clip: PositiveInt = 4
-    """K, the size of a seed group, sampled as one batch."""
+    """K, candidates of a clip."""
+    group: Annotated[PositiveInt | None, LATER] = None
+    """Candidates that are sampled as one batch and kept together; None: all of a clip. `per_clip: 8` with `group: 4`
+    takes the four that a store has and generates four more."""
     seed: int = 0
     """Shifts all seeds; each follows from this, the clip's digest and its number in the group."""
     drawing: DrawingConfig = DrawingConfig()
@@ -120,6 +133,23 @@ class CandidatesConfig(Config):
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Classifier-free guidance; 1 switches it off."""
     negative_prompt: str = ""
+
+    @property
+    def group_size(self) -> int:
+        return self.group or self.per_clip
+
+    @property
+    def groups(self) -> int:
+        """Seed groups of a clip."""
+        return -(-self.per_clip // self.group_size)
+
+    @model_validator(mode="after")
+    def _check(self) -> CandidatesConfig:
+        if self.group is not None and self.per_clip > self.group and self.per_clip % self.group:
+            raise ValueError(
+                f"per_clip must be a multiple of group, or less than it, got {self.per_clip} and {self.group}"
+            )
+        return self
 
 
 class ScoresConfig(Config):
@@ -270,13 +300,13 @@ class Execution(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
-    runner: Literal["threads", "processes", "dask", "ray"] = "threads"
-    """Where batches run. `threads`: this machine and one GPU; `processes`: this machine, a process for each GPU; `dask`
-    and `ray`: the workers of a cluster (extras of the same names)."""
     cluster: str | None = None
-    """Address of the Dask scheduler (`tcp://host:8786`) or Ray head (`ray://host:10001`); None starts one here."""
+    """Address of a Dask scheduler (`tcp://host:8786`) or a Ray head (`ray://host:10001`) whose workers compute (extras
+    [dask] and [ray]); None: this machine."""
     gpus: PositiveInt = 1
-    """Batches of model work at once; each runs on a GPU of its own."""
+    """Processes that compute with the animation model at the same time, each on a GPU of its own."""
+    item_minutes: Positive = 120.0
+    """An item that shows no progress for so long counts as hung: its process is ended and the item fails."""
     train_processes: PositiveInt = 1
     """Processes that train together, a GPU each; `alignment.batch_size` is shared among them."""
     train_strategy: TrainStrategy = "ddp"
@@ -290,6 +320,25 @@ class Execution(Config):
     """`kept` drops latents and conditioning of candidates that selection did not keep, once a run has completed."""
     max_failed: Fraction = 0.1
     """Share of a stage's items that may fail (by the machine's fault) before the run fails."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_runner(cls, fields: Any) -> Any:
+        """`runner` was an option until `gpus` and the address of `cluster` came to say the same; older configs have it."""
+        if not isinstance(fields, dict) or "runner" not in fields:
+            return fields
+        if fields["runner"] in ("dask", "ray") and not fields.get("cluster"):
+            raise ValueError(
+                f"runner: {fields['runner']} without a cluster is gone; start one and name its address in "
+                "execution.cluster, or leave runner out: execution.workers and gpus are processes of this machine"
+            )
+        return {name: value for name, value in fields.items() if name != "runner"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Execution:
+        if self.cluster is not None and not self.cluster.startswith(("tcp://", "tls://", "ray://")):
+            raise ValueError(f"cluster must be tcp://, tls:// (Dask) or ray:// and an address, got '{self.cluster}'")
+        return self
 
 
 class RunConfig(Config):

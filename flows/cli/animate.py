@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from flows.engine.components import Components
-from flows.stages.finetune import LORA
+from flows.training.job import LORA
 from ipa_core.clips import CutClip, cut_video
 from ipa_core.config import RunConfig
 from ipa_core.drawing import draw_sequence

@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from flows.cli.experiments import bench, sweep
 from flows.cli.models import models_app
 from flows.cli.review import review_app
 from flows.cli.score import score_app
-from flows.engine.stage import STAGE_NAMES, RunStopped, StageName
+from flows.engine.stage import RunStopped
+from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig, load_config
 from ipa_core.records import Rejected
 
@@ -43,6 +45,7 @@ Overrides = Annotated[
         "--set", metavar="FIELD=VALUE", help="Change a field of the config; VALUE is YAML.", show_default=False
     ),
 ]
+STAGE = click.Choice(STAGE_NAMES)
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 
@@ -62,37 +65,43 @@ def demo(
 def run(
     config: Config,
     from_: Annotated[
-        StageName | None,
+        str | None,
         typer.Option(
-            "--from", help="First stage to run; those before it must be complete in the store.", show_default=False
+            "--from",
+            help="First stage to run; those before it must be complete in the store.",
+            click_type=STAGE,
+            show_default=False,
         ),
     ] = None,
-    to: Annotated[StageName | None, typer.Option("--to", help="Last stage to run.", show_default=False)] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Last stage to run.", click_type=STAGE, show_default=False)
+    ] = None,
     only: Annotated[
-        StageName | None, typer.Option("--only", help="--from and --to in one.", show_default=False)
+        str | None, typer.Option("--only", help="--from and --to in one.", click_type=STAGE, show_default=False)
     ] = None,
     refresh: Annotated[
         list[str] | None,
-        typer.Option("--refresh", help="Compute a stage again although it is cached.", show_default=False),
+        typer.Option(
+            "--refresh",
+            help="Compute a stage again although it is cached.",
+            click_type=STAGE,
+            show_default=False,
+        ),
     ] = None,
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
     """Videos in, an aligned LoRA and a report out. What is in the store is not computed again."""
-    unknown = [name for name in refresh or [] if name not in STAGE_NAMES]
-    if unknown:
-        raise typer.BadParameter(f"--refresh {unknown[0]}: the stages are {', '.join(STAGE_NAMES)}")
     if only is not None and (from_ or to):
         raise typer.BadParameter("--only can't be combined with --from or --to")
-    _run(load_config(config, set_), only or from_, only or to, cast("list[StageName]", refresh or []), json_)
+    _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
 
 
-def _run(
-    config: RunConfig, first: StageName | None, last: StageName | None, refresh: list[StageName], json_: bool
-) -> None:
+def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[str], json_: bool) -> None:
     from flows.engine.walk import Scope
 
-    scope = Scope(first or "clips", last or "evaluation", frozenset(refresh))
+    scope = Scope(first, last, frozenset(refresh))
+    scope.walked(STAGES)
     _check_weights(config, scope)
     summary = _retrain(config, scope)
     if json_:
@@ -108,7 +117,7 @@ def _check_weights(config: RunConfig, scope: Any) -> None:
     """Missing weights are said before any work starts."""
     from flows.engine.components import Components
 
-    if scope.last not in ("clips", "poses"):
+    if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
         Components().model_folder(config.candidates.model)
 
 
@@ -118,16 +127,30 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
     from flows.engine.components import components
-    from flows.engine.run import is_done, run_stages
     from flows.orchestration.server import is_configured
+    from flows.retrain import whole_run
 
     # A server that is there only for this run would take longer to start than to find everything in the store.
-    if not is_configured() and is_done(config, scope, components()):
-        summary = run_stages(config, scope, components())
-    else:
-        summary = _flow_run(config, scope)
+    alone = not is_configured() and _is_done(config, scope)
+    summary = whole_run(config, scope, components()) if alone else _flow_run(config, scope)
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
     return summary
+
+
+def _is_done(config: RunConfig, scope: Any) -> bool:
+    from flows.engine.components import components
+    from flows.engine.inputs import RunInputs
+    from flows.engine.store import open_store
+    from flows.engine.view import View
+    from flows.engine.walk import nothing_to_compute
+
+    store = open_store(config.execution)
+    try:
+        return nothing_to_compute(View(config, RunInputs(store, config, components())), STAGES, scope)
+    except (RunStopped, ConfigError):
+        return True  # The run comes to it too, without having computed anything.
+    finally:
+        store.digests.save()
 
 
 def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
@@ -136,7 +159,13 @@ def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.retrain import retrain
 
     with prefect_server():
-        state = retrain(config, first=scope.first, last=scope.last, refresh=sorted(scope.refresh), return_state=True)
+        state = retrain(
+            config,
+            first=scope.first or STAGE_NAMES[0],
+            last=scope.last or STAGE_NAMES[-1],
+            refresh=sorted(scope.refresh),
+            return_state=True,
+        )
     summary = state.result(raise_on_failure=False)
     if not isinstance(summary, RunSummary):
         raise RunStopped(str(state.message))
@@ -190,7 +219,7 @@ def plan(
     from flows.engine.store import open_store
 
     settings = load_config(config, set_)
-    found = plan_run(open_store(settings.execution), settings, Components(), clips)
+    found = plan_run(open_store(settings.execution), settings, STAGES, Components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
 
 
@@ -247,9 +276,9 @@ def status(
     json_: AsJson = False,
 ) -> None:
     """How far runs are and how they ended."""
+    from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
     from flows.engine.store import open_store
-    from flows.orchestration.parameters import named_run
 
     found = [run_state(named_run(run_id))] if run_id else last_runs(open_store(), 10)
     if json_:

@@ -34,9 +34,8 @@ def bench(
 ) -> None:
     """A model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
     from flows.engine.components import components
-    from flows.engine.store import open_store
     from flows.experiments.hand_bench import bench_table, run_bench
-    from flows.training.process import LORA
+    from flows.training.job import LORA
     from ipa_core.config import ConfigError, load_config
 
     path = Path(model).resolve() if model and Path(model).exists() else model
@@ -49,7 +48,7 @@ def bench(
         weights = file.read_bytes()
     if picture is not None and weights is None:
         raise ConfigError("--picture shows what an adapter changes: name one with --lora")
-    report, shown = run_bench(settings, open_store(settings.execution), components(), weights)
+    report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
     print(report.model_dump_json() if json_ else bench_table(report))
@@ -65,13 +64,10 @@ def sweep(
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
     from flows.engine.components import components
-    from flows.engine.store import open_store
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
-    from ipa_core.config import load_config
 
     found = load_sweep(config)
-    store = open_store(load_config(Path(found.run), set_).execution)
-    swept = run_sweep(found, store, components(), set_ or [])
+    swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     for name, text in (

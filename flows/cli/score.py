@@ -73,10 +73,9 @@ def reliability(
     extra."""
     from dataclasses import asdict
 
-    from flows.engine.run_folder import runs
+    from flows.engine.run_folder import named_run, runs
     from flows.engine.store import open_store
     from flows.experiments.score_reliability import reliability_table, run_reliability
-    from flows.orchestration.parameters import named_run
 
     store = open_store()
     scored = (folder for folder in runs(store) if folder.names("scores"))

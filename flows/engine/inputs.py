@@ -1,14 +1,15 @@
-"""Digests of what lies outside the store, the registry and the reviews, each read once per run."""
+"""What a run reads from outside its store's results. Each is read once, when the run starts: a file, a table or a
+decision that changes while the run goes on changes nothing in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 from flows.engine.components import Components
-from ipa_core.clips import Video, is_url, local_file, version_of
+from ipa_core.clips import Video, VideoMetadata, find_videos, is_url, local_file, read_metadata, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
 from storage import Store
@@ -21,8 +22,8 @@ _DOWNLOADS = 8
 
 
 class RunInputs:
-    """The `Inputs` of a run. ``keep=False`` (plans) puts no object into the store; ``generator`` is the LoRA that
-    generates, where it isn't what the config says."""
+    """``keep=False`` (plans) puts no object into the store. ``generator`` is the digest of the LoRA that generates,
+    where it isn't what the config says."""
 
     def __init__(
         self,
@@ -39,15 +40,25 @@ class RunInputs:
         self._keep = keep
         self._generator = generator
 
-    def videos(self, videos: Sequence[Video]) -> list[str]:
-        behind_urls = [video for video in videos if is_url(video.address)]
+    def read(self) -> None:
+        """Read what people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
+        _ = self.metadata, self.registry, self.verdicts, self.videos
+
+    @cached_property
+    def videos(self) -> tuple[Video, ...]:
+        """The driving videos that the config names; their bytes are read by :attr:`video_digests`."""
+        return tuple(find_videos(self._config.clips.sources))
+
+    @cached_property
+    def video_digests(self) -> Mapping[Video, str]:
+        behind_urls = [video for video in self.videos if is_url(video.address)]
         try:
             with ThreadPoolExecutor(_DOWNLOADS) as pool:
                 found = dict(zip(behind_urls, pool.map(self._behind_url, behind_urls), strict=True))
         finally:
             if behind_urls:  # Kept at once, also by a plan: these cost a download.
                 self.store.digests.save()
-        return [found.get(video) or self.store.digests.file(video.address) for video in videos]
+        return {video: found.get(video) or self.store.digests.file(video.address) for video in self.videos}
 
     def _behind_url(self, video: Video) -> str:
         known = self.store.digests.url(video.address, video.version) if video.version else None
@@ -59,43 +70,35 @@ class RunInputs:
             self.store.digests.remember_url(video.address, video.version, digest)
         return digest
 
-    def model_weights(self) -> str:
-        return self._model_weights
-
-    def pose_weights(self) -> str:
-        return self._pose_weights
-
-    def score_weights(self) -> str:
-        return self._score_weights
-
-    def rounds(self) -> State:
-        return self._rounds
-
-    def generator(self) -> str | None:
-        if self._generator is None and self._config.rounds.on_policy:
-            return self.rounds().champion(self.model_weights())
-        return self._generator
-
-    def verdicts(self) -> Mapping[str, Verdict]:
-        return self._verdicts
-
-    def put(self, data: bytes) -> str:
-        return self.store.objects.put(data) if self._keep else digest_bytes(data)
+    @cached_property
+    def metadata(self) -> VideoMetadata | None:
+        """The table of prompts, groups and splits."""
+        table = self._config.clips.metadata
+        return read_metadata(table) if table else None
 
     @cached_property
-    def _rounds(self) -> State:
+    def registry(self) -> State:
+        """The registry of adapters."""
         return Registry(self.store.address).state()
 
     @cached_property
-    def _verdicts(self) -> Mapping[str, Verdict]:
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """Decisions by hand about candidates, by the digest of their video."""
         return verdicts(Reviews(self.store.address).standing())
 
     @cached_property
-    def _model_weights(self) -> str:
+    def generator(self) -> str | None:
+        """Digest of the LoRA that generates the candidates; None: the base model alone."""
+        if self._generator is None and self._config.rounds.on_policy:
+            return self.registry.champion(self.model_weights)
+        return self._generator
+
+    @cached_property
+    def model_weights(self) -> str:
         return self.store.digests.tree(self._components.model_folder(self._config.candidates.model))
 
     @cached_property
-    def _pose_weights(self) -> str:
+    def pose_weights(self) -> str:
         extractor = self._components.pose_extractor(self._config.poses)
         try:
             files = extractor.weights()
@@ -104,8 +107,13 @@ class RunInputs:
         return self._digest_of(files)
 
     @cached_property
-    def _score_weights(self) -> str:
+    def score_weights(self) -> str:
+        """What the hand score is made with besides the pose backend: coefficients, the finger network."""
         return self._digest_of(self._components.score_files(self._config.scores))
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
+
+    def put(self, data: bytes) -> str:
+        """Put a small table of upstream results into the store, so that it can be an input of one action."""
+        return self.store.objects.put(data) if self._keep else digest_bytes(data)

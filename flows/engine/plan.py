@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean
 from typing import Any
 
 from flows.engine.components import Components
-from flows.engine.estimates import MODEL_STAGES, Estimate, Estimates, runs_model, work_of
+from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
 from flows.engine.run_folder import last_items
-from flows.engine.stage import Item, ItemResult, Results, StageName
+from flows.engine.stage import Item, ItemResult, Stage
+from flows.engine.view import View
+from flows.engine.walk import Stages, walk_stage
 from flows.engine.workbench import provenance
-from flows.stages import STAGES, references
-from ipa_core.config import RunConfig
+from ipa_core.config import Config, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store
 from storage.digest import digest_bytes
@@ -23,7 +23,7 @@ from storage.digest import digest_bytes
 
 @dataclass(frozen=True)
 class StagePlan:
-    name: StageName
+    name: str
     items: int
     cached: int
     compute: int
@@ -47,15 +47,17 @@ class Plan:
         return asdict(self)
 
 
-def plan_run(store: Store, config: RunConfig, components: Components, clips: int | None = None) -> Plan:
+def plan_run(store: Store, config: RunConfig, stages: Stages, components: Components, clips: int | None = None) -> Plan:
     """Walk the stages as a run would. Where an item would be computed, go on with what it gave the last time.
 
     With ``clips`` the plan is for so many new clips, and the config's sources are not looked at.
     """
-    walk = _Walk(store, config, components, clips)
-    walk.all_stages()
-    walk.missing_bytes()
-    return walk.plan()
+    inputs = _Inputs(store, config, components, keep=False)
+    prediction = _Prediction(store, config, inputs, clips)
+    for stage in stages:
+        prediction.walk(stage)
+    prediction.find_missing_bytes(stages)
+    return prediction.plan(stages)
 
 
 class _Inputs(RunInputs):
@@ -64,128 +66,125 @@ class _Inputs(RunInputs):
     missing: str | None = None
     """The sentence that says so."""
 
+    @property
     def model_weights(self) -> str:
         if self.missing is None:
             try:
-                return super().model_weights()
+                return super().model_weights
             except MissingModel as missing:
                 self.missing = str(missing)
         return digest_bytes(b"the weights are not here")
 
 
-class _Walk:
-    def __init__(self, store: Store, config: RunConfig, components: Components, clips: int | None) -> None:
+class Forecast:
+    """What a stage's `forecast` reads: the view, and how many items upstream are not known yet."""
+
+    def __init__(self, view: View, new_clips: int) -> None:
+        self.view = view
+        self.new_clips = new_clips
+        self._uncounted: dict[str, float] = {}
+
+    def unknown(self, stage: type[Stage[Any]]) -> float:
+        """Items that can't be listed yet, and listed ones of whose results nothing is known."""
+        entries = self.view.results.get(stage.name, [])
+        blind = sum(entry.status == "pending" and entry.result is None for entry in entries)
+        return blind + self._uncounted[stage.name]
+
+    def count(self, stage: Stage[Any]) -> None:
+        self._uncounted[stage.name] = stage.forecast(self)
+
+    def uncounted(self, stage: str) -> int:
+        return round(self._uncounted[stage])
+
+
+class _Prediction:
+    """A `Policy`: a missing item is pending, with the result that an item of its name had the last time."""
+
+    def __init__(self, store: Store, config: RunConfig, inputs: _Inputs, clips: int | None) -> None:
         self._store = store
         self._config = config
+        self._inputs = inputs
         self._clips = clips
-        self._inputs = _Inputs(store, config, components, keep=False)
+        self._view = View(config, inputs)
+        self._forecast = Forecast(self._view, clips or 0)
         self._here = provenance()
         self._drift: Counter[str] = Counter()
         self._last = last_items(store)
-        self._results = Results()
-        self._pending: dict[str, StageName] = {}
-        self._reasons: dict[StageName, Counter[str]] = {}
-        self._uncounted: dict[StageName, float] = {}
+        self._pending: dict[str, str] = {}
+        """Stage of each pending item, by key."""
+        self._reasons: dict[str, Counter[str]] = {}
 
-    def all_stages(self) -> None:
-        for stage in STAGES:
-            self._results[stage.NAME] = []
-            self._reasons[stage.NAME] = Counter()
-            for wave in () if self._clips else stage.WAVES:
-                for item in wave(self._config, self._results, self._inputs).items:
-                    self._results[stage.NAME].append(self._look(stage.NAME, item))
-            self._uncounted[stage.NAME] = self._estimate_uncounted(stage.NAME)
+    def walk(self, stage: Stage[Any]) -> None:
+        self._reasons[stage.name] = Counter()
+        if self._clips:
+            self._view.add(stage.name, ())
+        else:
+            walk_stage(self._view, stage, self)
+        self._forecast.count(stage)
 
-    def _look(self, stage: StageName, item: Item) -> ItemResult:
-        key = item.action.key
-        known = self._store.actions.get(stage, key)
+    def resolve(
+        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
+    ) -> Sequence[ItemResult]:
+        return [self._look(stage, item, known.get(item.action.key)) for item in items]
+
+    def _look(self, stage: Stage[Any], item: Item, known: ActionResult | None) -> ItemResult:
         upstream = next((self._pending[parent] for parent in item.parents if parent in self._pending), None)
         if known is not None and upstream is None:
             self._drift.update(_drift(known.provenance, self._here))
             return ItemResult(item, "cached", known)
-        before = self._before(stage, item.name)
-        self._pending[key] = stage
+        key = self._last.get((stage.name, item.name))
+        before = self._store.actions.get(stage.name, key) if key else None
+        self._pending[item.action.key] = stage.name
         if upstream:
             reason = f"follows from {upstream}"
-        elif self._inputs.missing and runs_model(item.action):
+        elif self._inputs.missing and "model" in item.action.inputs:
             reason = "the weights are not here"
         else:
-            reason = why(item.action, before)
-        self._reasons[stage][reason] += 1
+            reason = why(stage, item.action, before, self._config)
+        self._reasons[stage.name][reason] += 1
         guess = known or before
         return ItemResult(item, "pending", replace(guess, action=item.action) if guess else None)
 
-    def _before(self, stage: StageName, name: str) -> ActionResult | None:
-        key = self._last.get((stage, name))
-        return self._store.actions.get(stage, key) if key else None
-
-    def _estimate_uncounted(self, stage: StageName) -> float:
-        held_out = self._config.clips.held_out
-        match stage:
-            case "clips":
-                return self._clips or 0
-            case "poses":
-                windows = [len(result.record["clips"]) for _, result in self._results.done("clips")]
-                return (self._blind("clips") + self._uncounted["clips"]) * (fmean(windows) if windows else 1)
-            case "candidates":
-                return (self._blind("poses") + self._uncounted["poses"]) * (1 - held_out)
-            case "scores":
-                per_clip = self._config.candidates.per_clip
-                return (self._blind("candidates") + self._uncounted["candidates"]) * per_clip
-            case "selection" | "shards" | "finetune":
-                return 0 if self._results[stage] else 1
-            case "references":
-                alignment = self._config.alignment
-                unknown = alignment.method == "ipa" and self._results.one("shards") is None
-                return alignment.steps * alignment.batch_size / references.EPOCHS if unknown else 0
-            case "evaluation":
-                clips = (self._blind("poses") + self._uncounted["poses"]) * held_out
-                return min(clips, self._config.evaluation.max_clips or clips) * 2
-            case _:
-                return 0
-
-    def _blind(self, stage: StageName) -> int:
-        """Items of which nothing is known that downstream items could be listed from."""
-        return sum(entry.status == "pending" and entry.result is None for entry in self._results[stage])
-
-    def missing_bytes(self) -> None:
+    def find_missing_bytes(self, stages: Stages) -> None:
         """Cached items whose bytes are gone although something that will be computed, or handed over, needs them."""
+        results = self._view.results
         needs = {
             digest
-            for entries in self._results.values()
+            for entries in results.values()
             for entry in entries
             if entry.status == "pending" and not any(parent in self._pending for parent in entry.item.parents)
             for digest in entry.item.needs
         }
-        for stage in ("finetune", "shards"):
-            needs |= {output.digest for _, result in self._results.done(stage) for output in result.outputs.values()}
+        for stage in stages:
+            if stage.handed_on:
+                done = results.done(stage.name)
+                needs |= {output.digest for _, result in done for output in result.outputs.values()}
         missing = self._store.objects.missing(needs)
-        for name, entries in self._results.items():
+        for name, entries in results.items():
             for number, entry in enumerate(entries):
                 outputs = entry.result.outputs.values() if entry.result else ()
                 if entry.status == "cached" and any(output.digest in missing for output in outputs):
                     entries[number] = replace(entry, status="pending")
                     self._reasons[name]["bytes missing"] += 1
 
-    def plan(self) -> Plan:
-        """What was found. Reads the weights' digest where a stage would, to tell whose times to go by."""
-        estimates = Estimates(self._store, self._config, self._inputs.model_weights())
-        stages = tuple(self._stage_plan(stage.NAME, estimates) for stage in STAGES)
-        return Plan(stages, dict(self._drift), (self._inputs.missing,) if self._inputs.missing else ())
+    def plan(self, stages: Stages) -> Plan:
+        """Reads the weights' digest, where a stage would, to tell whose times to go by."""
+        estimates = Estimates(self._store, self._config, self._inputs.model_weights)
+        rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
+        return Plan(rows, dict(self._drift), (self._inputs.missing,) if self._inputs.missing else ())
 
-    def _stage_plan(self, stage: StageName, estimates: Estimates) -> StagePlan:
-        entries = self._results[stage]
+    def _stage_plan(self, stage: Stage[Any], estimates: Estimates) -> StagePlan:
+        entries = self._view.results[stage.name]
         pending = [entry for entry in entries if entry.status == "pending"]
-        uncounted = round(self._uncounted[stage])
-        priced = [entry for entry in pending if stage not in MODEL_STAGES or runs_model(entry.item.action)]
+        uncounted = self._forecast.uncounted(stage.name)
         return StagePlan(
-            name=stage,
+            name=stage.name,
             items=len(entries) + uncounted,
             cached=len(entries) - len(pending),
             compute=len(pending),
             uncounted=uncounted,
-            why=dict(self._reasons[stage]),
-            estimate=estimates.of(stage, sum(work_of(entry.item.action) for entry in priced) + uncounted),
+            why=dict(self._reasons[stage.name]),
+            estimate=estimates.of(stage, sum(stage.work(entry.item.action) for entry in pending) + uncounted),
         )
 
 
@@ -205,16 +204,17 @@ _INPUT_WORDS = {
 }
 
 
-def why(action: Action, before: ActionResult | None) -> str:
-    """What distinguishes an action from the one of the same name in an earlier run."""
+def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: RunConfig) -> str:
+    """The difference between an action and the one of the same name in an earlier run."""
     if before is None:
         return "new input"
     old = before.action
     if old.version != action.version:
         return f"stage version: {old.version} -> {action.version}"
-    config = _section(action.stage)
     changes = [
-        f"{config}.{name}: {was} -> {now}" for name, was, now in _differences(old.config, action.config) if was != now
+        f"{_place(stage, name)}: {_shown(was, stage, name, config)} -> {_shown(now, stage, name, config)}"
+        for name, was, now in _differences(old.config, action.config)
+        if was != now
     ]
     changes += [
         _INPUT_WORDS.get(name, f"{name} changed")
@@ -224,15 +224,35 @@ def why(action: Action, before: ActionResult | None) -> str:
     return ", ".join(dict.fromkeys(changes)) or "not in the store"
 
 
-def _section(stage: str) -> str:
-    """Name of the config section that a stage's settings come from."""
-    return {"references": "alignment", "finetune": "alignment", "evaluation": "candidates"}.get(stage, stage)
+_ABSENT = object()
+
+
+def _place(stage: Stage[Any], name: str) -> str:
+    """Where in the config a setting of a key lies."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        start = ".".join(parts[:length])
+        if start in stage.fields:
+            return ".".join([stage.fields[start], *parts[length:]])
+    return f"{stage.section}.{name}"
+
+
+def _shown(value: Any, stage: Stage[Any], name: str, config: RunConfig) -> Any:
+    """A later field that the key leaves out is at its default."""
+    if value is not _ABSENT:
+        return value
+    node: Any = config
+    *parents, last = _place(stage, name).split(".")
+    for parent in parents:
+        node = getattr(node, parent, None)
+    about = type(node).model_fields.get(last) if isinstance(node, Config) else None
+    return about.get_default(call_default_factory=True) if about is not None and is_later(about) else None
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
     for name in sorted({*old, *new}):
-        was, now = old.get(name), new.get(name)
+        was, now = old.get(name, _ABSENT), new.get(name, _ABSENT)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             found += _differences(was, now, f"{prefix}{name}.")
         else:

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from flows.engine.stage import ItemResult, StageName
+from flows.engine.stage import ItemResult
+from flows.engine.work import Outcome
 
 
 @dataclass(frozen=True)
 class StageProgress:
     """How far the stage that runs is."""
 
-    stage: StageName
+    stage: str
     cached: int
     misses: int
     """Items to compute."""
@@ -34,7 +35,7 @@ class StageProgress:
 
 
 class Progress:
-    """Counts the items of the stage that runs. ``part`` lets one long item tell how far it is. Threads may share it.
+    """A `Listener` that counts the items of the stage that runs. Threads may share it.
 
     ``listen`` gets the numbers whenever a stage starts, and at most every ``every`` seconds while it runs.
     """
@@ -53,8 +54,12 @@ class Progress:
         self._every = every
         self._listen = listen
         self._lock = threading.RLock()
-        self._stage: StageName | None = None
-        self._cached = self._misses = self._done = self._failed = 0
+        self._stage: str | None = None
+        self._cached = self._misses = self._failed = 0
+        self._done: set[str] = set()
+        """Keys."""
+        self._parts: dict[str, float] = {}
+        """Share of each item under way, by key."""
         self._started = self._said = self._told = 0.0
         self._since: tuple[float, float] | None = None
         """When and at which share the stage's work was first heard of."""
@@ -62,32 +67,37 @@ class Progress:
         self._first = (0.0, 0.0)
         """When and at which share the work outside of the stages was first heard of."""
 
-    def start(self, stage: StageName, *, cached: int, misses: int) -> None:
+    def start(self, stage: str, *, cached: int, misses: int) -> None:
         with self._lock:
             if stage != self._stage:
-                self._cached = self._misses = self._done = self._failed = 0
+                self._cached = self._misses = self._failed = 0
+                self._done, self._parts = set(), {}
                 self._started = self._said = self._told = time.monotonic()
                 self._since = None
             self._stage = stage
             self._cached += cached
             self._misses += misses
             if misses:
-                self._say(0.0, now=True)
+                self._say(now=True)
 
-    def advance(self, error: str | None) -> None:
+    def done(self, outcome: Outcome) -> None:
         with self._lock:
-            self._done += 1
-            if error is not None:
+            self._parts.pop(outcome.key, None)
+            if outcome.lost or outcome.key in self._done:
+                return
+            self._done.add(outcome.key)
+            if outcome.error is not None:
                 self._failed += 1
-                self.line(f"{self._stage}: an item failed: {error}")
-            self._say(0.0)
+                self.line(f"{self._stage}: an item failed: {outcome.error}")
+            self._say()
 
-    def part(self, done: int, total: int) -> None:
-        """How far the current item is."""
+    def part(self, key: str, share: float) -> None:
         with self._lock:
-            self._say(done / total if done < total else 0.0)
+            if key not in self._done:
+                self._parts[key] = share
+                self._say()
 
-    def finish(self, stage: StageName, entries: list[ItemResult]) -> None:
+    def finish(self, stage: str, entries: list[ItemResult]) -> None:
         cached = sum(entry.status == "cached" for entry in entries)
         computed = sum(entry.status == "computed" for entry in entries)
         rejected = sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries)
@@ -116,30 +126,30 @@ class Progress:
             about = "" if left is None or share >= 1 else f", about {span(left)} left"
             self.line(f"{what} ({100 * share:.0f} %{about})")
 
-    def _say(self, part: float, *, now: bool = False) -> None:
+    def _say(self, *, now: bool = False) -> None:
         moment = time.monotonic()
-        if self._since is None and self._done + part > 0:
-            self._since = (moment, self._share_done(part))
+        if self._since is None and (self._done or any(self._parts.values())):
+            self._since = (moment, self._share_done())
         if now or moment - self._told >= self._every:
             self._told = moment
-            self._listen(self._now(part))
+            self._listen(self._now())
         if self._quiet or (not now and moment - self._said < (0.2 if self._bar else self._every)):
             return
         self._said = moment
-        text = self._now(part).sentence()
+        text = self._now().sentence()
         if self._bar:
             print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
         else:
             self.line(text)
 
-    def _share_done(self, part: float) -> float:
-        return (self._done + part) / self._misses if self._misses else 1.0
+    def _share_done(self) -> float:
+        return (len(self._done) + sum(self._parts.values())) / self._misses if self._misses else 1.0
 
-    def _now(self, part: float) -> StageProgress:
+    def _now(self) -> StageProgress:
         assert self._stage is not None
-        share = self._share_done(part)
+        share = self._share_done()
         return StageProgress(
-            self._stage, self._cached, self._misses, self._done, self._failed, share, self._seconds_left(share)
+            self._stage, self._cached, self._misses, len(self._done), self._failed, share, self._seconds_left(share)
         )
 
     def _seconds_left(self, share: float) -> float | None:

@@ -1,14 +1,17 @@
-"""What a worker process of `processes`, Dask or Ray does with a batch. Its workbench stays from one batch to the next,
-and so do the loaded models."""
+"""The work of a process that computes batches, be it this machine's or a cluster's: its workbench stays from one batch
+to the next, and so do the loaded models."""
 
 from __future__ import annotations
 
 import atexit
+import faulthandler
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.engine.components import Components
-from flows.engine.work import Batch, compute
-from flows.engine.workbench import Outcome, Workbench
+from flows.engine.work import Batch, Listener, Outcome, Silent, compute
+from flows.engine.workbench import Workbench
 from ipa_core.config import RunConfig
 from storage import Store
 
@@ -24,13 +27,18 @@ class RemoteWork:
     config: RunConfig
     components: Components
 
-    def __call__(self, batch: Batch) -> list[Outcome]:
+    def __call__(self, batch: Batch, listener: Listener | None = None) -> list[Outcome]:
+        listener = listener or Silent()
         try:
             bench = self._bench()
         except Exception as error:  # noqa: BLE001 - told by every item
             sentence = f"a worker could not start: {type(error).__name__}: {error}"
-            return [Outcome(item.action.key, error=sentence) for item in batch.items]
-        return compute(batch, bench)
+            outcomes = [Outcome(item.action.key, error=sentence) for item in batch.items]
+            for outcome in outcomes:
+                listener.done(outcome)
+            return outcomes
+        with _watched(60 * self.config.execution.item_minutes, listener) as watched:
+            return compute(batch, bench, watched)
 
     def _bench(self) -> Workbench:
         global _kept
@@ -39,14 +47,44 @@ class RemoteWork:
 
             # The other cores belong to the other workers.
             cv2.setNumThreads(1)
-            _close()
+            close()
             _kept = (self, Workbench(Store(self.address), self.config, self.components))
-            atexit.unregister(_close)
-            atexit.register(_close)
+            atexit.unregister(close)
+            atexit.register(close)
         return _kept[1]
 
 
-def _close() -> None:
+@contextmanager
+def _watched(seconds: float, listener: Listener) -> Iterator[Listener]:
+    """Within the block this process ends when the listener hears nothing for so long. The watch needs no Python: an
+    item may hang in a library that never gives the interpreter back."""
+    watch = _Watch(seconds, listener)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@dataclass(frozen=True)
+class _Watch:
+    seconds: float
+    listener: Listener
+
+    def start(self) -> None:
+        faulthandler.dump_traceback_later(self.seconds, exit=True)
+
+    def done(self, outcome: Outcome) -> None:
+        self.start()
+        self.listener.done(outcome)
+
+    def part(self, key: str, share: float) -> None:
+        self.start()
+        self.listener.part(key, share)
+
+
+def close() -> None:
+    """Let go of what this process has loaded."""
     global _kept
     if _kept is not None:
         _kept[1].close()

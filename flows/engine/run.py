@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from flows.engine.batches import Batches
 from flows.engine.components import Components
+from flows.engine.inputs import RunInputs
 from flows.engine.progress import Progress, StageProgress
 from flows.engine.run_folder import (
     Promotion,
@@ -16,26 +23,30 @@ from flows.engine.run_folder import (
     drops,
     stage_table,
 )
-from flows.engine.stage import Place, RunStopped, StageName
+from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.store import open_store
-from flows.engine.walk import Runner, Scope
-from flows.engine.work import Crew, LocalCrew
-from flows.outcomes import report as reporting
-from flows.outcomes.promotion import promote
+from flows.engine.view import View
+from flows.engine.walk import Scope, Stages, walk_stage
+from flows.engine.work import MakeCrew, Outcome, Silent
+from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
-from ipa_core.reporting import ReportData
-from storage import Store
+from storage import ActionResult, Store
 
-MakeCrew = Callable[[Store, RunConfig, Components, Callable[[int, int], None]], Crew]
+if TYPE_CHECKING:
+    from ipa_core.reporting import ReportData
+
+log = logging.getLogger(__name__)
+REPAIRS: Final = 10
+"""Damaged inputs of one item that are made again before it counts as failed."""
 
 
 class Watch:
-    """Follows a run and does nothing about it; `flows.orchestration.monitoring` has one that shows it in the Prefect UI."""
+    """Follows a run and does nothing about it; `flows.orchestration.monitoring` has one for the Prefect UI."""
 
     flow_run: str | None = None
     """Id of the Prefect flow run."""
 
-    def stage(self, name: StageName, work: Callable[[], StageTable]) -> None:
+    def stage(self, name: str, work: Callable[[], StageTable]) -> None:
         """Call ``work``, which runs the stage."""
         work()
 
@@ -50,122 +61,223 @@ class Watch:
     def close(self) -> None: ...
 
 
-def run_stages(
-    config: RunConfig, scope: Scope, components: Components, make_crew: MakeCrew = LocalCrew, watch: Watch | None = None
-) -> RunSummary:
-    """Run the stages of ``scope``. A run that can't go on comes back as ``failed`` with its sentence; nothing done is
-    lost."""
-    watch = watch or Watch()
-    store = open_store(config.execution)
-    folder = RunFolder.new(store)
-    folder.write_config(config)
-    through: dict[StageName, StageTable] = {}
-
-    def keep(progress: StageProgress | None) -> None:
-        folder.write_progress(RunProgress(tuple(through.values()), progress, watch.flow_run))
-
-    def listen(progress: StageProgress) -> None:
-        keep(progress)
-        watch.progress(progress)
-
-    progress = Progress(listen=listen)
-    runner = Runner(store, config, components, progress, make_crew(store, config, components, progress.part))
-
-    def stage(name: StageName, work: Callable[[], None]) -> None:
-        def counted() -> StageTable:
-            work()
-            return stage_table(runner.results, name, runner.seconds[name])
-
-        watch.stage(name, counted)
-        through[name] = stage_table(runner.results, name, runner.seconds[name])
-        keep(None)
-        folder.write_items(runner.results)
-
-    outputs: dict[str, str] = {}
-    try:
-        runner.run(scope, stage)
-        outputs = _outputs(folder, runner, store, watch)
-        computed = sum(entry.status != "cached" for entries in runner.results.values() for entry in entries)
-        promotion = promote(store, config, runner.results, folder.run_id)
-        summary = save_summary(folder, runner, "completed" if computed else "nothing_new", None, outputs, promotion)
-        if computed and config.execution.retention == "kept":
-            reporting.drop_unkept(store, config, runner.results)
-    except (RunStopped, ConfigError) as stop:
-        summary = save_summary(folder, runner, "failed", str(stop), outputs)
-    except BaseException as error:
-        save_summary(folder, runner, "failed", f"{type(error).__name__}: {error}", outputs)
-        raise
-    finally:
-        runner.close()
-        watch.close()
-    watch.outcome(summary)
-    return summary
+class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything up again
+    """Bytes that were computed again came out different, so all that was derived from them has to be derived anew."""
 
 
-def is_done(config: RunConfig, scope: Scope, components: Components) -> bool:
-    """Whether a run would find all that it needs in the store."""
-    store, progress = open_store(config.execution), Progress(quiet=True)
-    crew = _NobodyToCompute(store, config, components, progress.part)
-    runner = Runner(store, config, components, progress, crew)
-    try:
-        runner.run(scope)
-    except _ToBeComputed:
-        return False
-    except (RunStopped, ConfigError):
-        pass  # The run comes to it too, without having computed anything.
-    finally:
-        runner.close()
-    return True
+class Run:
+    """A run over one store, and the policy that has missing items computed.
 
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; whatever else a run is for comes
+    after it. A run that can't go on (``RunStopped``, ``ConfigError``) leaves the block as ``summary.status ==
+    "failed"`` with its sentence; any other error passes through. Nothing computed is lost.
+    """
 
-class _ToBeComputed(Exception):  # noqa: N818 - an answer
-    pass
+    def __init__(
+        self,
+        config: RunConfig,
+        stages: Stages,
+        components: Components,
+        scope: Scope | None = None,
+        crew: MakeCrew | None = None,
+        watch: Watch | None = None,
+        generator: str | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.config = config
+        self.stages = stages
+        self.store: Store = open_store(config.execution)
+        self.folder = RunFolder.new(self.store)
+        self.view = View(config, RunInputs(self.store, config, components, generator=generator))
+        self.outputs: dict[str, str] = {}
+        """`lora`, `shards`, `report`: where the run has put them."""
+        self.promotion: Promotion | None = None
+        self._scope = scope or Scope()
+        self._watch = watch or Watch()
+        self._progress = Progress(listen=self._listen, quiet=quiet)
+        self._crew = (crew or LocalCrew)(self.store, config, components)
+        self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
+        self._seconds: dict[str, float] = {}
+        self._renewed: set[str] = set()
+        """Keys computed in this run: not refreshed twice, and counted as computed when looked up again."""
+        self._summary: RunSummary | None = None
 
+    @property
+    def summary(self) -> RunSummary:
+        """Once the run has ended."""
+        assert self._summary is not None
+        return self._summary
 
-class _NobodyToCompute(LocalCrew):
-    """Ends the run at the first item that is not in the store."""
+    @property
+    def computed(self) -> bool:
+        """Whether anything was not in the store."""
+        return any(entry.status != "cached" for entries in self.view.results.values() for entry in entries)
 
-    def prepare(self, place: Place) -> None:
-        raise _ToBeComputed
+    def __enter__(self) -> Self:
+        self.folder.write_config(self.config)
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        expected = isinstance(error, RunStopped | ConfigError)
+        try:
+            if error is None:
+                self._end("completed" if self.computed else "nothing_new", None)
+            else:
+                self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
+        finally:
+            self._crew.close()
+            self.store.digests.save()
+            self._watch.close()
+        if error is None or expected:
+            self._watch.outcome(self.summary)
+        return expected
 
-def _outputs(folder: RunFolder, runner: Runner, store: Store, watch: Watch) -> dict[str, str]:
-    """Place what people look for into the run's folder: the LoRA, the shards, the report."""
-    outputs: dict[str, str] = {}
-    finetune, shards = (runner.results.one(name) if name in runner.results else None for name in _EXPORTED)
-    for name, found, link in (("lora", finetune, False), ("shards", shards, True)):
-        if found is None:
-            continue
-        runner.restore({output.digest for output in found[1].outputs.values()})
-        for file, output in found[1].outputs.items():
-            folder.export(output.digest, f"{name}/{file}", link=link)
-        outputs[name] = folder.address(name)
-    report = reporting.write_report(folder, runner, store, watch.show)
-    if report is not None:
-        outputs["report"] = report
-    return outputs
+    def walk(self) -> None:
+        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
+        stages = self._scope.walked(self.stages)
+        self.view.inputs.read()
+        try:
+            self._walk(stages)
+        except UpstreamChanged as change:
+            log.warning("%s; looking everything up again", change)
+            try:
+                self._walk(stages)
+            except UpstreamChanged as again:
+                raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
 
+    def items(self, stage: Stage[Any], items: Sequence[Item]) -> list[ItemResult]:
+        """Items of a stage beside the run's own, looked up or computed. Raises ``RunStopped``."""
+        known = self.store.actions.lookup(stage.name, [item.action.key for item in items])
+        try:
+            return self.resolve(stage, items, known)
+        except UpstreamChanged as change:
+            raise RunStopped(f"{change}; run the same command again") from None
 
-_EXPORTED: tuple[StageName, StageName] = ("finetune", "shards")
+    def read(self, digest: str) -> bytes:
+        """The bytes of an object of this run, computed again if they are gone."""
+        self.restore({digest})
+        return self.store.objects.get(digest)
 
+    def _walk(self, stages: Stages) -> None:
+        self.view.clear()
+        for stage in stages:
+            self._watch.stage(stage.name, lambda stage=stage: self._stage(stage))  # type: ignore[misc]
 
-def save_summary(
-    folder: RunFolder,
-    runner: Runner,
-    status: RunStatus,
-    error: str | None,
-    outputs: dict[str, str],
-    promotion: Promotion | None = None,
-) -> RunSummary:
-    summary = RunSummary(
-        run_id=folder.run_id,
-        status=status,
-        stages=tuple(stage_table(runner.results, name, runner.seconds[name]) for name in runner.seconds),
-        outputs=outputs,
-        error=error,
-        dropped=drops(runner.results, runner.dropped),
-        promotion=promotion,
-    )
-    folder.write_items(runner.results)
-    folder.write_summary(summary)
-    return summary
+    def _stage(self, stage: Stage[Any]) -> StageTable:
+        started = time.perf_counter()
+        try:
+            walk_stage(self.view, stage, self)
+        finally:
+            spent = time.perf_counter() - started
+            self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
+            self._crew.end_stage()
+            self._progress.finish(stage.name, self.view.results.get(stage.name, []))
+            self._listen(None)
+            self.folder.write_items(self.view.results)
+        self._check(stage)
+        return self._table(stage.name)
+
+    def resolve(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
+        """See `flows.engine.walk.Policy`."""
+        looked_up = stage.name in self._scope.only_looked_up(self.stages)
+        refresh = stage.name in self._scope.refresh and not looked_up
+        fresh = {key for key in known if not refresh or key in self._renewed}
+        misses = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
+        self._progress.start(stage.name, cached=len(items) - len(misses), misses=len(misses))
+        found = self._absent(stage, items, misses) if looked_up else self._compute(stage, misses, refresh)
+        outcomes = {outcome.key: outcome for outcome in found}
+        return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
+
+    def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
+        if outcome is None:
+            return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
+        return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, outcome.error)
+
+    def _absent(self, stage: Stage[Any], items: Sequence[Item], misses: list[Item]) -> list[Outcome]:
+        """Items of a stage that this run only looks up: a few may have failed in the run that computed it."""
+        if len(misses) > self.config.execution.max_failed * len(items):
+            raise RunStopped(
+                f"{len(misses)} of {len(items)} items of {stage.name} are not in the store (the first: "
+                f"{misses[0].name}); run without --from, or with --from {stage.name}"
+            )
+        return [Outcome(item.action.key, error="not in the store, and this run only looks it up") for item in misses]
+
+    def _compute(self, stage: Stage[Any], items: list[Item], refresh: bool) -> list[Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        lost = {digest for item in items for digest in item.needs}
+        waiting = items
+        for _ in range(REPAIRS):
+            self.restore(lost)
+            found = self._batches.compute(stage, waiting, refresh, self._progress) if waiting else []
+            outcomes |= {outcome.key: outcome for outcome in found}
+            lost = {outcome.lost for outcome in found if outcome.lost}
+            waiting = [item for item in waiting if outcomes[item.action.key].lost]
+        for key, outcome in outcomes.items():
+            if outcome.lost:
+                error = f"its input {outcome.lost[:12]} is damaged again and again"
+                outcomes[key] = replace(outcome, lost=None, error=error)
+        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
+        return list(outcomes.values())
+
+    def restore(self, digests: set[str]) -> None:
+        """Make sure that these objects are in the store; items whose bytes are gone are computed again."""
+        missing = self.store.objects.missing(digests)
+        if not missing:
+            return
+        makers: dict[str, tuple[Stage[Any], Item, ActionResult]] = {}
+        for stage in self.stages:
+            for entry in self.view.results.get(stage.name, []):
+                if entry.result and any(output.digest in missing for output in entry.result.outputs.values()):
+                    makers[entry.item.action.key] = (stage, entry.item, entry.result)
+        made = {output.digest for _, _, result in makers.values() for output in result.outputs.values()}
+        if missing - made:
+            lost = sorted(missing - made)[0]
+            raise RunStopped(f"object {lost[:12]} is not in the store and nothing in this run makes it")
+        for stage, item, before in makers.values():
+            log.warning("%s: computing %s again, its bytes are not in the store", stage.name, item.name)
+            self.restore(set(item.needs))
+            outcome = self._batches.compute(stage, [item], True, Silent())[0]
+            if outcome.result is None:
+                raise RunStopped(f"{stage.name} of {item.name} can't be computed again: {outcome.error or 'lost'}")
+            self._renewed.add(item.action.key)
+            self.view.replace(stage.name, ItemResult(item, "computed", outcome.result))
+            if outcome.result.outputs != before.outputs or outcome.result.record != before.record:
+                raise UpstreamChanged(f"{stage.name} of {item.name} came out different when it was computed again")
+
+    def _check(self, stage: Stage[Any]) -> None:
+        entries = self.view.results[stage.name]
+        failed = [entry for entry in entries if entry.status == "failed"]
+        limit = self.config.execution.max_failed
+        if entries and len(failed) / len(entries) > limit:
+            raise RunStopped(
+                f"{len(failed)} of {len(entries)} items of {stage.name} failed, more than execution.max_failed = "
+                f"{limit} allows; the first, {failed[0].item.name}: {failed[0].error}. What was computed is kept: "
+                "mend the cause and run the same command again"
+            )
+        sentence = stage.nothing_left(self.view)
+        if sentence:
+            raise RunStopped(sentence)
+
+    def _table(self, stage: str) -> StageTable:
+        return stage_table(self.view.results, stage, self._seconds[stage])
+
+    def _listen(self, progress: StageProgress | None) -> None:
+        through = tuple(self._table(name) for name in self._seconds if progress is None or name != progress.stage)
+        self.folder.write_progress(RunProgress(through, progress, self._watch.flow_run))
+        if progress is not None:
+            self._watch.progress(progress)
+
+    def _end(self, status: RunStatus, error: str | None) -> None:
+        self._summary = RunSummary(
+            run_id=self.folder.run_id,
+            status=status,
+            stages=tuple(self._table(name) for name in self._seconds),
+            outputs=self.outputs,
+            error=error,
+            dropped=drops(self.view, self.stages),
+            promotion=self.promotion,
+        )
+        self.folder.write_items(self.view.results)
+        self.folder.write_summary(self._summary)

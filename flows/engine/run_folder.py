@@ -7,21 +7,26 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
 from flows.engine.progress import StageProgress
-from flows.engine.stage import STAGE_NAMES, Drop, Results, StageName
+from flows.engine.stage import Drop, Stage
+from flows.engine.store import open_store
+from flows.engine.view import Results, View
 from ipa_core.config import ConfigError, RunConfig, load_config
 from storage import Store
 from storage.folders import LocalFolder, cache_folder, write_whole
 from storage.manifests import table_bytes, table_rows
 
+Value = TypeVar("Value")
+LAST: Final = "last"
+"""Names the newest run."""
 RunStatus = Literal["completed", "nothing_new", "failed"]
 
 
@@ -29,7 +34,7 @@ RunStatus = Literal["completed", "nothing_new", "failed"]
 class StageTable:
     """Counts of one stage. items = cached + computed + failed; rejected are the findings among the first two."""
 
-    name: StageName
+    name: str
     items: int
     cached: int
     computed: int
@@ -132,6 +137,14 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    @property
+    def name(self) -> str:
+        """Name of the run's config. The config is read as plain data: a run of an older version may have options that
+        are gone, and its record stays readable."""
+        data = self._folder.read("config.yaml")
+        tree = yaml.safe_load(data) if data else None
+        return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
+
     def write_items(self, results: Results) -> None:
         """Which item was which action: what `ipa plan` compares with."""
         rows = [
@@ -156,14 +169,15 @@ class RunFolder:
         about = self.read_json("progress.json")
         if about is None:
             return None
-        stage = StageProgress(**about["stage"]) if about["stage"] else None
-        return RunProgress(**about | {"stage": stage, "stages": tuple(StageTable(**row) for row in about["stages"])})
+        stage = known_fields(StageProgress, about["stage"]) if about["stage"] else None
+        tables = tuple(known_fields(StageTable, row) for row in about["stages"])
+        return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
     def items(self) -> dict[tuple[str, str], str]:
         """Key by (stage, name)."""
         return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
 
-    def names(self, stage: StageName) -> dict[str, str]:
+    def names(self, stage: str) -> dict[str, str]:
         """Name by key of a stage's items; two of them may have one name."""
         return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
 
@@ -195,9 +209,27 @@ class RunFolder:
         return copy
 
 
+def known_fields(kind: type[Value], about: dict[str, Any]) -> Value:
+    """A record of a run, without what another version says besides."""
+    return kind(**{name: about[name] for name in kind.__dataclass_fields__ if name in about})  # type: ignore[attr-defined]
+
+
 def runs(store: Store) -> Iterator[RunFolder]:
     """Newest first; names begin with their time."""
     return (RunFolder(store, name) for name in reversed(store.folder.folders("runs")))
+
+
+def named_run(name: str) -> RunFolder:
+    """A run by its id, or the last one. Raises `ConfigError`."""
+    store = open_store()
+    for folder in runs(store):
+        if name in (LAST, folder.run_id):
+            return folder
+    raise ConfigError(
+        f"the store at {store.address} has no run yet"
+        if name == LAST
+        else f"there is no run {name}; `ipa status` lists the last ones"
+    )
 
 
 def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
@@ -210,7 +242,7 @@ def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
     return found
 
 
-def stage_table(results: Results, name: StageName, seconds: float) -> StageTable:
+def stage_table(results: Results, name: str, seconds: float) -> StageTable:
     entries = results.get(name, [])
     return StageTable(
         name=name,
@@ -223,18 +255,15 @@ def stage_table(results: Results, name: StageName, seconds: float) -> StageTable
     )
 
 
-def drops(results: Results, extra: list[Drop]) -> tuple[Drop, ...]:
+def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:
     """Every input that did not go on, with its reason."""
-    found = list(extra)
-    for stage in STAGE_NAMES:
-        for entry in results.get(stage, []):
+    found = list(view.dropped)
+    for stage in stages:
+        for entry in view.results.get(stage.name, []):
             if entry.error is not None:
-                found.append(Drop(stage, entry.item.name, f"failed: {entry.error}"))
+                found.append(Drop(stage.name, entry.item.name, f"failed: {entry.error}"))
             elif entry.result is not None and entry.result.outcome == "rejected":
-                found.append(Drop(stage, entry.item.name, entry.result.reason or "rejected"))
-            elif stage == "clips" and entry.result is not None:
-                found += [
-                    Drop(stage, f"{entry.item.name} from {window['start']:.2f} s", window["reason"])
-                    for window in entry.result.record["dropped"]
-                ]
+                found.append(Drop(stage.name, entry.item.name, entry.result.reason or "rejected"))
+            elif entry.result is not None:
+                found += stage.window_drops(entry.item, entry.result)
     return tuple(found)

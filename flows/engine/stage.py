@@ -1,32 +1,30 @@
-"""What a stage is: it names the items of a run, and computes one item. Computing is the only part that needs weights.
+"""A stage: a class that names the items of a run and computes one item. Only computing needs weights.
 
-A stage's items follow from the config and from what the stages before it found; `flows.engine.walk` looks them up, computes
-the misses and hands the results on.
+The items of a stage follow from the config and from the results of the stages before it. The engine looks them up in
+the store, has the misses computed and hands the results on.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from ipa_core.config import Config, RunConfig
-from ipa_core.records import Verdict
-from storage import Action, ActionResult, Blob, Store
+from ipa_core.config import Config, RunConfig, is_later
+from ipa_core.records import Record
+from storage import Action, ActionResult
 
 if TYPE_CHECKING:
+    from flows.engine.plan import Forecast
+    from flows.engine.view import View
     from flows.engine.workbench import Workbench
-    from ipa_core.clips import Video
-    from storage.registry import State
+    from ipa_core.models.wan_vace.cost import Network
 
-StageName = Literal[
-    "clips", "poses", "candidates", "scores", "selection", "shards", "references", "finetune", "evaluation"
-]
-STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 Status = Literal["cached", "computed", "failed", "pending"]
 Place = Literal["cpu", "gpu", "train", "here"]
-"""`cpu`: independent items that need no animation model. `gpu`: items that do; who computes one keeps the model loaded.
+"""`cpu`: independent items that need no animation model. `gpu`: items that do; a process keeps the model loaded.
 `train`: one item that takes the GPUs for itself. `here`: one small item, computed by the process that runs the flow."""
 
 
@@ -36,7 +34,7 @@ class RunStopped(Exception):  # noqa: N818 - the sentence that ends a run
 
 @dataclass(frozen=True)
 class Item:
-    """One action with what people and the runner need to know about it."""
+    """One action with what people and the engine need to know about it."""
 
     name: str
     """For people: `dance.mp4 #002`."""
@@ -50,22 +48,25 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What computing an item gave: its record and the bytes by name."""
+class Drop:
+    """An input that does not go on, and why; one line of the report."""
 
-    record: Mapping[str, Any]
+    stage: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """The result of computing an item: its record and the bytes by name."""
+
+    record: Record | Mapping[str, Any]
     objects: Mapping[str, bytes | Path] = field(default_factory=dict)
     rejected: str | None = None
     """A finding about the input, see ``ipa_core.records.Rejected``."""
 
-
-@dataclass(frozen=True)
-class Drop:
-    """An input that does not go on, and why; one line of the report."""
-
-    stage: StageName
-    name: str
-    reason: str
+    def record_json(self) -> Mapping[str, Any]:
+        return self.record.model_dump(mode="json") if isinstance(self.record, Record) else self.record
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ItemResult:
     item: Item
     status: Status
     result: ActionResult | None
-    """None where it failed, or where a plan has nothing to predict it from."""
+    """None where the item failed, or where a plan has nothing to predict it from."""
     error: str | None = None
 
     @property
@@ -82,81 +83,81 @@ class ItemResult:
         return self.result if self.result is not None and self.result.outcome == "done" else None
 
 
-@dataclass(frozen=True)
-class StageItems:
-    items: tuple[Item, ...]
-    dropped: tuple[Drop, ...] = ()
-    """Inputs that became no item."""
+Kept = TypeVar("Kept", bound=Record)
+Wave = Callable[["View"], Iterable[Item | Drop]]
 
 
-class Results(dict[StageName, list[ItemResult]]):
-    """Item results by stage, in the order of the items."""
+class Stage(ABC, Generic[Kept]):
+    """One of `flows.stages`. An instance holds no state: it travels to worker processes with each batch."""
 
-    def done(self, stage: StageName) -> list[tuple[Item, ActionResult]]:
-        return [(entry.item, entry.done) for entry in self[stage] if entry.done is not None]
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Goes up whenever the output for the same inputs and config changes; golden tests watch."""
+    place: ClassVar[Place]
+    section: ClassVar[str]
+    """The section of the run config that its settings come from."""
+    fields: ClassVar[Mapping[str, str]] = {}
+    """Where in the config a setting of the key lies, if not at `section.setting`; of a group of settings its start."""
+    record: ClassVar[type[Record]]
+    """The record of a result that is not a rejection."""
+    handed_on: ClassVar[bool] = False
+    """Its outputs are placed into the run's folder, so their bytes must be there."""
 
-    def one(self, stage: StageName) -> tuple[Item, ActionResult] | None:
-        """The result of a stage of one item; None while it is not there (only in plans)."""
-        found = self.done(stage)
-        return found[0] if found else None
+    @abstractmethod
+    def items(self, run: View) -> Iterable[Item | Drop]:
+        """The items, and the inputs that become none."""
 
+    def waves(self) -> Sequence[Wave]:
+        """The items of each wave may depend on the results of the wave before it. Most stages have one wave."""
+        return (self.items,)
 
-class Stage(Protocol):
-    """A module of `flows.stages` is one of these."""
-
-    NAME: StageName
-    VERSION: int
-    """Goes up whenever the output for the same inputs and config changes; a golden test watches."""
-    PLACE: Place
-    WAVES: tuple[Callable[[RunConfig, Results, Inputs], StageItems], ...]
-    """Each wave's items may depend on the results of the one before it. Most stages have one."""
-
+    @abstractmethod
     def compute(self, item: Item, bench: Workbench) -> Output:
-        """Needs only what ``item.needs`` names and what the workbench loads."""
+        """Reads ``item.needs`` and nothing else but the weights that the workbench loads."""
 
-    def nothing_left(self, config: RunConfig, results: Results) -> str | None:
-        """Why the next stage would have nothing to work on and what to do; None where it has."""
+    def nothing_left(self, run: View) -> str | None:
+        """Why the next stage has nothing to work on, and what to do; None where it has something."""
+        return None
 
+    def read(self, result: ActionResult) -> Kept:
+        return self.record.model_validate(result.record)  # type: ignore[return-value]
 
-class Inputs(Protocol):
-    """What a run reads besides its stages' results: digests of what lies outside the store, each computed once per run,
-    the registry, what people decided, and the store for small tables."""
+    def window_drops(self, item: Item, result: ActionResult) -> Iterable[Drop]:
+        """Parts of a done item that do not go on."""
+        return ()
 
-    store: Store
+    # For `ipa plan`.
 
-    def videos(self, videos: Sequence[Video]) -> list[str]:
-        """Of each video's bytes."""
+    def forecast(self, run: Forecast) -> float:
+        """Estimated number of items that can't be listed before a stage upstream has run."""
+        return 0
 
-    def model_weights(self) -> str: ...
+    def work(self, action: Action) -> float:
+        """The work of an item as a share of the stage's usual item."""
+        return 1.0
 
-    def pose_weights(self) -> str: ...
-
-    def score_weights(self) -> str:
-        """What the hand score is made with besides the pose backend: coefficients, the finger network."""
-
-    def rounds(self) -> State:
-        """The registry of adapters as it was when this run first asked."""
-
-    def generator(self) -> str | None:
-        """Digest of the LoRA that generates the candidates; None: the base model alone."""
-
-    def verdicts(self) -> Mapping[str, Verdict]:
-        """What people decided about candidates, by the digest of their video, as it was when this run first asked."""
-
-    def put(self, data: bytes) -> str:
-        """Put a small table of upstream results into the store, so that it can be an input of one action."""
+    def flops(self, network: Network, config: RunConfig) -> float | None:
+        """Of the usual item, by formula; None where no animation model runs."""
+        return None
 
 
-def key_config(config: Config, *leave_out: str) -> dict[str, Any]:
-    """The fields of a stage's config as they enter its keys."""
-    return config.model_dump(mode="json", exclude=set(leave_out))
+def key_fields(config: Config, *leave_out: str) -> dict[str, Any]:
+    """The fields of a config as they enter a key: all but ``leave_out`` and those later ones that are at their default.
+
+    A field that was added later (`ipa_core.config.LATER`) costs nobody a cached item who does not set it.
+    """
+    dumped = config.model_dump(mode="json", exclude=set(leave_out))
+    for name, about in type(config).model_fields.items():
+        value = getattr(config, name)
+        if name not in dumped:
+            continue
+        if is_later(about) and value == about.get_default(call_default_factory=True):
+            del dumped[name]
+        elif isinstance(value, Config):
+            dumped[name] = key_fields(value)
+    return dumped
 
 
 def blob(result: ActionResult, name: str) -> str:
     """Digest of a named output."""
-    found: Blob = result.outputs[name]
-    return found.digest
-
-
-def digests(result: ActionResult, names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(blob(result, name) for name in names)
+    return result.outputs[name].digest

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine.progress import span
-from flows.engine.run_folder import RunFolder, RunProgress, StageTable, runs
+from flows.engine.run_folder import RunFolder, RunProgress, StageTable, known_fields, runs
 from storage import Store
 
 SILENCE = 300.0
@@ -51,13 +51,13 @@ def run_state(folder: RunFolder) -> RunState:
     summary = folder.summary()
     progress = folder.progress() if summary is None else None
     if summary is not None:
-        stages = tuple(StageTable(**row) for row in summary["stages"])
+        stages = tuple(known_fields(StageTable, row) for row in summary["stages"])
         state, error, outputs = summary["status"], summary["error"], summary["outputs"]
         dropped = len(summary["dropped"])
     else:
         stages = progress.stages if progress else ()
         state, error, outputs, dropped = _life_of(progress), None, {}, 0
-    return RunState(folder.run_id, folder.config().name, state, stages, progress, error, outputs, dropped)
+    return RunState(folder.run_id, folder.name, state, stages, progress, error, outputs, dropped)
 
 
 def _life_of(progress: RunProgress | None) -> str:

@@ -1,57 +1,81 @@
-"""Who computes batches. :class:`LocalCrew` is this process and its worker pool; `flows.orchestration.tasks` has one that hands
-batches to a Prefect task runner."""
+"""What is handed to a crew, and what comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flows.engine.components import Components
-from flows.engine.stage import Item, Place, StageName
-from flows.engine.workbench import Outcome, Workbench
-from flows.engine.workers import WorkerPool
+from flows.engine.stage import Item, Place, Stage
 from ipa_core.config import RunConfig
-from storage import Store
+from storage import ActionResult, Store
 
-OnDone = Callable[[Outcome], None]
-BATCH_LIMIT = 64
-"""Items of a batch at most: what a failure costs, and what the UI shows, stays small."""
+if TYPE_CHECKING:
+    from flows.engine.workbench import Workbench
+
+BATCH_LIMIT: Final = 64
+"""Items of a batch at most: then a failure costs little, and the UI stays readable."""
+DIED: Final = "the worker process died while computing this (crashed decoder, or out of memory)"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item. Exactly one of the three is set."""
+
+    key: str
+    result: ActionResult | None = None
+    error: str | None = None
+    lost: str | None = None
+    """Digest of an input that is missing from the store or damaged."""
 
 
 class WorkersLost(Exception):  # noqa: N818 - says what became of them
-    """Whoever computed the batch died with it. What was committed before is in the store."""
+    """Whoever computed the batch died with it; the message says how. Results committed before are in the store."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Items that are handed out together."""
+    """Items that one process computes, one after the other."""
 
     label: str
     """`scores: batch 3 of 12`."""
-    stage: StageName
-    place: Place
+    stage: Stage[Any]
     items: tuple[Item, ...]
     refresh: bool = False
 
 
+class Listener(Protocol):
+    """Hears how a batch goes, from any thread."""
+
+    def done(self, outcome: Outcome) -> None: ...
+
+    def part(self, key: str, share: float) -> None:
+        """How far an item under way is, ``share`` in [0, 1]."""
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def done(self, outcome: Outcome) -> None: ...
+
+    def part(self, key: str, share: float) -> None: ...
+
+
 class Crew(Protocol):
-    """Several threads may call :meth:`run` at once; the rest is called by the thread of the run."""
+    """Computes batches. Several threads may call :meth:`run` at once; the run's own thread calls the rest."""
 
     def prepare(self, place: Place) -> None:
-        """Called before batches of that place."""
+        """Called before batches of that place. Raises ``RunStopped`` where the crew can't compute them."""
 
     def slots(self, place: Place) -> int:
-        """Batches that are worth being under way at the same time."""
-
-    def lanes(self, place: Place) -> int:
-        """Items of one batch that are computed at the same time."""
+        """Batches that are computed at the same time."""
 
     def limit(self, place: Place) -> int | None:
         """Items of a batch at most; None where all go at once."""
 
-    def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
-        """One outcome for each item, in any order; ``on_done`` is called with each. Raises :class:`WorkersLost`."""
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        """One outcome for each item, in any order; the listener hears each. Raises :class:`WorkersLost`."""
 
     def end_stage(self) -> None:
         """Let go of what the next stage has no use for."""
@@ -59,49 +83,14 @@ class Crew(Protocol):
     def close(self) -> None: ...
 
 
-class LocalCrew:
-    """CPU items go to a pool of processes, all others are computed right here."""
-
-    def __init__(
-        self, store: Store, config: RunConfig, components: Components, progress: Callable[[int, int], None]
-    ) -> None:
-        self._bench = Workbench(store, config, components, progress)
-        self._pool = WorkerPool(store, config, components)
-        self._workers = config.execution.workers
-
-    def prepare(self, place: Place) -> None:
-        """Pool and models start with the first item."""
-
-    def slots(self, place: Place) -> int:
-        # While the last items of one batch are computed, the next one fills the other processes.
-        return 2 if place == "cpu" else 1
-
-    def lanes(self, place: Place) -> int:
-        return self._workers if place == "cpu" else 1
-
-    def limit(self, place: Place) -> int | None:
-        return BATCH_LIMIT
-
-    def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
-        if batch.place == "cpu":
-            return self._pool.run(batch.stage, list(batch.items), refresh=batch.refresh, on_done=on_done)
-        return compute(batch, self._bench, on_done)
-
-    def end_stage(self) -> None:
-        """The pool and the model are of use to later stages."""
-
-    def close(self) -> None:
-        self._pool.close()
-        self._bench.close()
+MakeCrew = Callable[[Store, RunConfig, Components], Crew]
 
 
-def compute(batch: Batch, bench: Workbench, on_done: OnDone = lambda outcome: None) -> list[Outcome]:
+def compute(batch: Batch, bench: Workbench, listener: Listener) -> list[Outcome]:
     """Compute and commit the items of a batch one after the other."""
-    from flows.stages import stage_named
-
-    stage = stage_named(batch.stage)
     outcomes = []
     for item in batch.items:
-        outcomes.append(bench.run(stage, item, refresh=batch.refresh))
-        on_done(outcomes[-1])
+        bench.progress = lambda done, total, key=item.action.key: listener.part(key, done / total)  # type: ignore[misc]
+        outcomes.append(bench.run(batch.stage, item, refresh=batch.refresh))
+        listener.done(outcomes[-1])
     return outcomes

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flows.engine.components import Components
 from flows.engine.devices import release_device
 from flows.engine.stage import Item, Output, Stage
+from flows.engine.work import Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
@@ -31,31 +31,15 @@ log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one item. Exactly one of the three is set."""
-
-    key: str
-    result: ActionResult | None = None
-    error: str | None = None
-    lost: str | None = None
-    """Digest of an input that is missing from the store or damaged."""
-
-
 class Workbench:
     """Loads each model once, on first use, and keeps it."""
 
-    def __init__(
-        self,
-        store: Store,
-        config: RunConfig,
-        components: Components,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:
+    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self.store = store
         self.config = config
-        self.progress = progress
         self.components = components
+        self.progress: Callable[[int, int], None] = lambda done, total: None
+        """Tells how far the item under way is."""
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
 
@@ -110,7 +94,7 @@ class Workbench:
         if "extractor" in self.__dict__:
             self.extractor.close()
 
-    def run(self, stage: Stage, item: Item, *, refresh: bool = False) -> Outcome:
+    def run(self, stage: Stage[Any], item: Item, *, refresh: bool = False) -> Outcome:
         """Compute and commit one item. Only what says that the machine must stop (KeyboardInterrupt) gets out."""
         started = time.perf_counter()
         if refresh:
@@ -122,7 +106,7 @@ class Workbench:
         except (MissingObject, CorruptObject) as trouble:
             return Outcome(item.action.key, lost=trouble.digest)
         except Exception as error:
-            log.debug("%s: %s failed", stage.NAME, item.name, exc_info=True)
+            log.debug("%s: %s failed", stage.name, item.name, exc_info=True)
             return Outcome(item.action.key, error=_sentence(error))
         return Outcome(item.action.key, result=self._commit(item, output, time.perf_counter() - started, refresh))
 
@@ -141,7 +125,7 @@ class Workbench:
                 action=item.action,
                 outcome="rejected" if output.rejected else "done",
                 reason=output.rejected,
-                record=output.record,
+                record=output.record_json(),
                 outputs=outputs,
                 provenance=provenance() | {"seconds": round(seconds, 3), "name": item.name},
             )

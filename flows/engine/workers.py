@@ -1,131 +1,193 @@
-"""Worker processes for CPU items. A file that crashes a decoder takes one worker with it, not the run."""
+"""This machine: processes for CPU items, one process for each GPU, and the run's own process for the rest.
+
+A file that crashes a decoder takes one process with it, not the run.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
+import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
+from flows.engine import remote
 from flows.engine.components import Components
-from flows.engine.stage import Item, StageName
-from flows.engine.workbench import Outcome, Workbench
-from ipa_core.config import RunConfig
+from flows.engine.devices import visible_devices
+from flows.engine.parent import end_with_parent
+from flows.engine.remote import RemoteWork
+from flows.engine.stage import Place, RunStopped
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, WorkersLost, compute
+from flows.engine.workbench import Workbench
+from ipa_core.config import Execution, RunConfig
 from storage import Store
 
-DIED = "the worker process died while computing this (crashed decoder, or out of memory)"
-_bench: Workbench | str = "the worker was not set up"
-"""Of a worker process; or why it has none."""
+_SPAWN: Final = multiprocessing.get_context("spawn")
+"""Forking a process that has torch's and Prefect's threads can deadlock."""
+_PATIENCE: Final = 10.0
+"""Seconds that a process may take to end."""
+
+
+class LocalCrew:
+    """A `Crew`: `execution.workers` CPU processes and `execution.gpus` GPU processes of this machine."""
+
+    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
+        self._execution = config.execution
+        self._bench = Workbench(store, config, components)
+        work = RemoteWork(str(store.address), config, components)
+        self._pools: dict[Place, WorkerPool] = {
+            "cpu": WorkerPool(work, config.execution.workers),
+            "gpu": WorkerPool(work, config.execution.gpus),
+        }
+
+    def prepare(self, place: Place) -> None:
+        if place == "gpu":
+            check_gpus(self._execution)
+        if place == "train":
+            self._pools["gpu"].close()  # The training needs their memory.
+
+    def slots(self, place: Place) -> int:
+        return self._pools[place].count if place in self._pools else 1
+
+    def limit(self, place: Place) -> int | None:
+        return BATCH_LIMIT
+
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        pool = self._pools.get(batch.stage.place)
+        return compute(batch, self._bench, listener) if pool is None else pool.run(batch, listener)
+
+    def end_stage(self) -> None:
+        """The processes and their models are of use to later stages."""
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self._bench.close()
+
+
+def check_gpus(execution: Execution) -> None:
+    """Raises ``RunStopped`` where there are fewer GPUs than processes that want one."""
+    if execution.gpus == 1 or execution.device == "cpu":
+        return
+    seen = len(visible_devices())
+    if seen < execution.gpus:
+        raise RunStopped(
+            f"execution.gpus is {execution.gpus}, but this process sees {seen} GPUs; lower it, or check "
+            "`nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        )
 
 
 class WorkerPool:
-    """Processes that start with the first item and keep their models until `close`. Threads may share it."""
+    """Up to ``count`` processes. Each starts when a batch needs it and keeps its models until :meth:`close`."""
 
-    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
-        self._setup = (str(store.address), config, components)
-        self._workers = config.execution.workers
+    def __init__(self, work: RemoteWork, count: int) -> None:
+        self.count = count
+        self._work = work
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._free = threading.Semaphore(count)
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
 
-    def run(
-        self, stage: StageName, items: list[Item], *, refresh: bool, on_done: Callable[[Outcome], None]
-    ) -> list[Outcome]:
-        """Compute the items in any order; one outcome for each."""
-        outcomes, suspects = self._submit(self._shared(), stage, items, refresh, on_done)
-        # Whoever was in flight when a worker died may be innocent: each suspect gets a process of its own.
-        for item in suspects:
-            own = self._start(1)
-            alone, guilty = self._submit(own, stage, [item], refresh, on_done)
-            own.shutdown()
-            outcomes += alone
-            for culprit in guilty:
-                outcomes.append(Outcome(culprit.action.key, error=DIED))
-                on_done(outcomes[-1])
-        return outcomes
-
-    def _submit(
-        self,
-        pool: ProcessPoolExecutor,
-        stage: StageName,
-        items: list[Item],
-        refresh: bool,
-        on_done: Callable[[Outcome], None],
-    ) -> tuple[list[Outcome], list[Item]]:
-        """Outcomes, and the items that were in flight when a worker died."""
-        waiting: dict[Future[Outcome], Item] = {}
-        outcomes: list[Outcome] = []
-        broken: list[Item] = []
-        for number, item in enumerate(items):
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        """Compute a batch in one process. Raises :class:`WorkersLost` where that dies."""
+        with self._free:
+            with self._lock:
+                worker = self._idle.pop() if self._idle else _Worker(self._work)
+                self._busy.append(worker)
             try:
-                waiting[pool.submit(_compute, stage, item, refresh)] = item
-            except BrokenProcessPool:
-                broken += items[number:]
-                break
-        for future in as_completed(waiting):
-            try:
-                outcomes.append(future.result())
-                on_done(outcomes[-1])
-            except BrokenProcessPool:
-                broken.append(waiting[future])
-        if broken:
-            self._drop(pool)
-        return outcomes, broken
-
-    def _shared(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = self._start(self._workers)
-            return self._pool
-
-    def _start(self, workers: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            workers,
-            # Forking a process that has torch's and Prefect's threads can deadlock.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_open,
-            initargs=self._setup,
-        )
-
-    def _drop(self, broken: ProcessPoolExecutor) -> None:
-        with self._lock:
-            if self._pool is broken:
-                self._pool = None
-        broken.shutdown(cancel_futures=True)
+                outcomes = worker.run(batch, listener)
+            except BaseException:
+                worker.kill()
+                with self._lock:
+                    self._busy.remove(worker)
+                raise
+            with self._lock:
+                if worker in self._busy:  # Else the pool was closed meanwhile.
+                    self._busy.remove(worker)
+                    self._idle.append(worker)
+            return outcomes
 
     def close(self) -> None:
+        """End all processes; those that still compute are killed."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+            idle, busy = self._idle, self._busy
+            self._idle, self._busy = [], []
+        for worker in busy:
+            worker.kill()
+        for worker in idle:
+            worker.leave()
+        for worker in idle:
+            worker.end()
 
 
-def _open(address: str, config: RunConfig, components: Components) -> None:
-    global _bench
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    import cv2
+class _Worker:
+    """One process, and the pipe to it."""
 
-    cv2.setNumThreads(1)
-    try:
-        _bench = Workbench(Store(address), config, components)
-    except Exception as error:  # noqa: BLE001 - told by every item
-        # Raised here it would only break the pool, again and again; each item tells it instead.
-        _bench = f"a worker could not start: {type(error).__name__}: {error}"
+    def __init__(self, work: RemoteWork) -> None:
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._process.start()
+        theirs.close()  # So that the pipe ends when the process does.
+
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        try:
+            self._pipe.send(batch)
+            while len(outcomes) < len(batch.items):
+                message: Any = self._pipe.recv()
+                if isinstance(message, Outcome):
+                    outcomes.append(message)
+                    listener.done(message)
+                else:
+                    listener.part(*message)
+        except (EOFError, ConnectionError):
+            self._process.join()
+            raise WorkersLost(self._last_words()) from None
+        return outcomes
+
+    def _last_words(self) -> str:
+        if self._process.exitcode == 1:
+            return (
+                "the worker process showed no progress for execution.item_minutes, or failed; its last lines are above"
+            )
+        return DIED
+
+    def leave(self) -> None:
+        self._pipe.close()
+
+    def end(self) -> None:
+        self._process.join(_PATIENCE)
+        self.kill()
+
+    def kill(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
 
 
-def end_with_parent() -> None:
-    """A parent that is killed can't tell its workers, and they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _serve(pipe: Connection, work: RemoteWork) -> None:
+    """The life of a worker process."""
+    # Ctrl-C in a terminal reaches all processes of the group; the run's own tells this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    told = _Told(pipe)
+    while True:
+        try:
+            batch = pipe.recv()
+        except EOFError:
+            remote.close()
+            return
+        work(batch, told)
 
 
-def _compute(name: StageName, item: Item, refresh: bool) -> Outcome:
-    if isinstance(_bench, str):
-        return Outcome(item.action.key, error=_bench)
-    from flows.stages import stage_named
+class _Told:
+    """A listener on the other side of a pipe."""
 
-    return _bench.run(stage_named(name), item, refresh=refresh)
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def done(self, outcome: Outcome) -> None:
+        self._pipe.send(outcome)
+
+    def part(self, key: str, share: float) -> None:
+        self._pipe.send((key, share))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from flows.engine.components import Components
-from flows.engine.progress import Progress
-from flows.engine.stage import RunStopped, Stage, blob
-from flows.engine.walk import Runner, Scope
-from flows.engine.work import LocalCrew
+from flows.engine.run import Run
+from flows.engine.stage import RunStopped, blob
+from flows.engine.walk import Scope
 from flows.experiments.sweep import computed_here
-from flows.stages import evaluation, stage_named
-from flows.stages.poses import posed_clips
+from flows.stages import STAGES
+from flows.stages.evaluation import Evaluated, Evaluation, clip_item
+from flows.stages.poses import Poses, posed_clips
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
 from ipa_core.evaluation.differences import Difference, differences, with_interval
@@ -64,9 +64,7 @@ class _Judged:
     """Digest."""
 
 
-def run_bench(
-    config: RunConfig, store: Store, components: Components, lora: bytes | None
-) -> tuple[BenchReport, bytes | None]:
+def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> tuple[BenchReport, bytes | None]:
     """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate. With a
     LoRA also a picture (JPEG): driving video, base and LoRA on the first clip of each class, whatever it shows.
 
@@ -75,15 +73,12 @@ def run_bench(
     """
     computed_here(config.execution)
     truths = _truths(config)
-    crew_progress = Progress()
-    crew = LocalCrew(store, config, components, crew_progress.part)
-    runner = Runner(store, config, components, crew_progress, crew)
-    try:
-        runner.run(Scope(last="poses"))
-        base = _judged(config, runner, truths, None)
-        adapted = _judged(config, runner, truths, store.objects.put(lora)) if lora else []
-    finally:
-        runner.close()
+    with Run(config, STAGES, components, Scope(last=Poses.name)) as run:
+        run.walk()
+        base = _judged(run, truths, None)
+        adapted = _judged(run, truths, run.store.objects.put(lora)) if lora else []
+    if run.summary.error is not None:
+        raise RunStopped(run.summary.error)
     left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
     if not adapted:
@@ -93,7 +88,7 @@ def run_bench(
     order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
     rows.sort(key=lambda row: order[row.difficulty])
     report = BenchReport(rows=tuple(rows), left_out=left_out, gains=gains)
-    return report, _picture(base, adapted, store)
+    return report, _picture(base, adapted, run.store)
 
 
 def _picture(base: Sequence[_Judged], adapted: Sequence[_Judged], store: Store) -> bytes:
@@ -117,14 +112,13 @@ def _truths(config: RunConfig) -> dict[str, Truth]:
         raise ConfigError(f"clips.metadata: {folder} holds no truth.safetensors, so it is no hand bench") from None
 
 
-def _judged(config: RunConfig, runner: Runner, truths: dict[str, Truth], lora: str | None) -> list[_Judged]:
+def _judged(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Judged]:
     """Every video of one model on the bench's clips."""
-    named = [(one, pose) for one, pose in posed_clips(config, runner.results) if one.clip.split == "held_out"]
+    named = [(one, pose) for one, pose in posed_clips(run.view) if one.clip.split == "held_out"]
     model = "base" if lora is None else "aligned"
-    items = [evaluation.clip_item(config, runner.inputs, one, pose, model, lora, ()) for one, pose in named]
-    stage: Stage = stage_named("evaluation")
+    items = [clip_item(run.view, one, pose, model, lora, ()) for one, pose in named]
     found: list[_Judged] = []
-    for (one, _), entry in zip(named, runner.items(stage, items), strict=True):
+    for (one, _), entry in zip(named, run.items(Evaluation(), items), strict=True):
         name = one.name.partition(".mp4")[0]
         truth = truths.get(name)
         if truth is None or truth.video != one.clip.source:
@@ -134,7 +128,7 @@ def _judged(config: RunConfig, runner: Runner, truths: dict[str, Truth], lora: s
             raise ConfigError(f"clips: the hand bench's truth is of {frames} whole frames of {width} x {height} pixels")
         if entry.done is None:
             raise RunStopped(f"{entry.item.name} failed: {entry.error}; run the same command again")
-        found += _against(truth, name, entry.done, runner.store)
+        found += _against(truth, name, entry.done, run.store)
     return found
 
 
@@ -142,11 +136,11 @@ def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> lis
     """With the exact hands in place of those that an extractor found in the driving video."""
     driving = decode_video(store.objects.get(result.action.inputs["clip"]))
     found = []
-    for k, record in enumerate(result.record["results"]):
+    for k, judged in enumerate(Evaluated.model_validate(result.record).results):
         video = decode_video(store.objects.get(blob(result, f"{k}.mp4")))
         pose = PoseSequence.from_bytes(store.objects.get(blob(result, f"{k}.pose")))
         metrics = video_metrics(video, driving, truth.hand_mask)
-        row = ClipResult.model_validate(record).model_copy(update={"metrics": metrics})
+        row = judged.model_copy(update={"metrics": metrics})
         video_digest = blob(result, f"{k}.mp4")
         found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints), result.action, video_digest))
     return found

@@ -19,21 +19,22 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from flows.engine.components import Components
-from flows.engine.progress import Progress, span
-from flows.engine.run import save_summary
-from flows.engine.run_folder import RunFolder
-from flows.engine.stage import Results, RunStopped
-from flows.engine.walk import Runner, Scope
-from flows.engine.work import LocalCrew
+from flows.engine.progress import span
+from flows.engine.run import Run
+from flows.engine.stage import RunStopped
+from flows.engine.view import View
 from flows.engine.workbench import provenance
-from flows.stages import evaluation
-from flows.stages.finetune import lora_digest
+from flows.outcomes.retention import drop_unkept
+from flows.stages import STAGES
+from flows.stages.evaluation import Evaluation, clip_results
+from flows.stages.finetune import Finetune, lora_digest
+from flows.stages.finetune import Training as TrainingRecord
 from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config, read_config
 from ipa_core.evaluation.comparison import ClipResult
-from ipa_core.evaluation.sweep import Arm, Run, SweepTable, sweep_table
+from ipa_core.evaluation.sweep import Arm, SweepTable, sweep_table
+from ipa_core.evaluation.sweep import Run as Training
 from ipa_core.reporting.page import Page, Section, Table
 from ipa_core.reporting.sweep_page import sweep_sections
-from storage import Store
 
 
 class ArmConfig(Config):
@@ -129,7 +130,7 @@ class Swept:
     item_seconds: float
 
 
-def run_sweep(sweep: SweepConfig, store: Store, components: Components, overrides: Sequence[str] = ()) -> Swept:
+def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[str] = ()) -> Swept:
     """Run all arms, one after the other, in this process and its ``execution.workers``. An arm that can't go on is in
     the table with its sentence, also one that is compared with another base model.
 
@@ -144,8 +145,8 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     ]
     for _, _, config in trainings:
         computed_here(config.execution)
-    tally = _Tally(store, components)
-    runs: dict[str, list[Run]] = {arm.name: [] for arm in sweep.arms}
+    tally = _Tally(components)
+    runs: dict[str, list[Training]] = {arm.name: [] for arm in sweep.arms}
     troubles: dict[str, str] = {}
     first_ended = started
     for number, (arm, seed, config) in enumerate(trainings):
@@ -189,7 +190,7 @@ def run_sweep(sweep: SweepConfig, store: Store, components: Components, override
     )
 
 
-def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Run]]) -> str | None:
+def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Training]]) -> str | None:
     if arm.generator is None:
         return None
     found = [run.lora for run in runs[arm.generator] if run.seed == seed]
@@ -200,46 +201,38 @@ def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Run]]) -> 
 
 def computed_here(execution: Execution) -> None:
     """Raises :class:`ConfigError` where the config hands work to others, which only a run through Prefect does."""
-    if execution.runner != "threads" or execution.hand_over:
+    if execution.cluster or execution.hand_over:
         raise ConfigError(
-            "this command computes in its own process: leave execution.runner and execution.hand_over out; what runs "
-            "through Prefect have put into the store is used"
+            "this command computes on this machine: leave execution.cluster and execution.hand_over out; results that "
+            "runs through Prefect have put into the store are used"
         )
 
 
 class _Tally:
     """Runs trainings and keeps what they share."""
 
-    def __init__(self, store: Store, components: Components) -> None:
-        self._store = store
+    def __init__(self, components: Components) -> None:
         self._components = components
         self.base: tuple[ClipResult, ...] | None = None
         self.computed = self.cached = 0
         self.seconds: dict[str, float] = {}
         """Of each item, by key."""
 
-    def train(self, config: RunConfig, generator: str | None) -> Run:
-        progress = Progress()
-        crew = LocalCrew(self._store, config, self._components, progress.part)
-        runner = Runner(self._store, config, self._components, progress, crew, generator)
-        folder = RunFolder.new(self._store)
-        folder.write_config(config)
-        try:
-            runner.run(Scope())
-            save_summary(folder, runner, "completed", None, {})
-        except RunStopped as stop:
-            save_summary(folder, runner, "failed", str(stop), {})
-            raise
-        finally:
-            runner.close()
-            self._count(runner.results)
-        failed = [entry for entry in runner.results["evaluation"] if entry.status == "failed"]
+    def train(self, config: RunConfig, generator: str | None) -> Training:
+        with Run(config, STAGES, self._components, generator=generator) as run:
+            run.walk()
+            drop_unkept(run)
+        view = run.view
+        self._count(view)
+        if run.summary.error is not None:
+            raise RunStopped(run.summary.error)
+        failed = [entry for entry in view.results[Evaluation.name] if entry.status == "failed"]
         if failed:
             raise RunStopped(
                 f"{len(failed)} items of the evaluation failed, the first, {failed[0].item.name}: {failed[0].error}; "
                 "run the same command again"
             )
-        rows = evaluation.clip_results(runner.results)
+        rows = clip_results(view)
         base = tuple(row for row in rows if row.model == "base")
         if self.base is None:
             self.base = base
@@ -248,18 +241,19 @@ class _Tally:
                 "this arm is evaluated against another base model, other clips or other noise than those before; "
                 "arms of a sweep may differ in how many candidates they have, selection, shards and alignment"
             )
-        finetune, lora = runner.results.one("finetune"), lora_digest(runner.results)
-        assert finetune is not None and lora is not None  # The evaluation needed them.
-        return Run(
+        one, lora = view.one(Finetune), lora_digest(view)
+        assert one is not None and lora is not None  # The evaluation needed them.
+        record = TrainingRecord.model_validate(one[1].record)
+        return Training(
             seed=config.alignment.seed,
             lora=lora,
-            samples=finetune[1].record["samples"],
-            steps=finetune[1].record["steps"],
+            samples=record.samples,
+            steps=record.steps,
             results=tuple(row for row in rows if row.model == "aligned"),
         )
 
-    def _count(self, results: Results) -> None:
-        for entries in results.values():
+    def _count(self, view: View) -> None:
+        for entries in view.results.values():
             for entry in entries:
                 self.computed += entry.status == "computed"
                 self.cached += entry.status == "cached"

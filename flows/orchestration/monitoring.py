@@ -31,10 +31,9 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.engine.progress import StageProgress, span
-from flows.engine.run import Watch
+from flows.engine.run import UpstreamChanged, Watch
 from flows.engine.run_folder import RunSummary, StageTable
-from flows.engine.stage import RunStopped, StageName
-from flows.engine.walk import UpstreamChanged
+from flows.engine.stage import RunStopped
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
 from ipa_core.reporting import ReportData, curve_picture
@@ -51,7 +50,7 @@ class Monitor(Watch):
     def __init__(self, run: str) -> None:
         self.flow_run = flow_run.get_id()
         self._run = run
-        self._bars: dict[StageName, UUID] = {}
+        self._bars: dict[str, UUID] = {}
         self._thread = ThreadPoolExecutor(1)
         # What the pipeline logs stands in the run's log: the training's lines, what is mended, what fails.
         self._logs = APILogHandler(logging.INFO)
@@ -59,7 +58,7 @@ class Monitor(Watch):
         _LOGGER.setLevel(logging.INFO)
         self._telling: Future[None] | None = None
 
-    def stage(self, name: StageName, work: Callable[[], StageTable]) -> None:
+    def stage(self, name: str, work: Callable[[], StageTable]) -> None:
         """Run a stage as a flow run of its own. What ends the stage is raised here; the state only shows it."""
         ended: list[BaseException] = []
 

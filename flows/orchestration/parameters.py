@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.engine.run_folder import RunFolder, runs
-from flows.engine.stage import STAGE_NAMES
-from flows.engine.store import open_store
+from flows.engine.run_folder import named_run
+from flows.stages import STAGE_NAMES
 from ipa_core.config import Config, ConfigError, RunConfig, load_config
-
-LAST = "last"
 
 
 class ConfigFile(Config):
@@ -33,19 +30,6 @@ def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> Run
         return load_config(Path(config.path), list(config.changes))
     assert run is not None
     return named_run(run).config()
-
-
-def named_run(name: str) -> RunFolder:
-    """A run by its id, or the last one. Raises `ConfigError`."""
-    store = open_store()
-    for folder in runs(store):
-        if name in (LAST, folder.run_id):
-            return folder
-    raise ConfigError(
-        f"the store at {store.address} has no run yet"
-        if name == LAST
-        else f"there is no run {name}; `ipa status` lists the last ones"
-    )
 
 
 def run_name(parameters: Mapping[str, Any]) -> str:

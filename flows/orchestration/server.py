@@ -10,13 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flows.engine.parent import end_with_pipe
 from flows.engine.stage import RunStopped
 
 _PATIENCE = 180.0
@@ -99,17 +99,12 @@ def _wait_for(address: str, child: subprocess.Popen[bytes]) -> None:
 
 
 def _serve(port: int) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_pipe(0)
     os.environ.update(PREFECT_UI_ENABLED="0", PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1")
     import uvicorn
     from prefect.server.api.server import create_app
 
     uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="error")
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Batches as Prefect tasks: on threads, processes, a Dask or a Ray cluster, or as a run of a deployment elsewhere."""
+"""Batches as Prefect tasks: on this machine, on a Dask or a Ray cluster, or as a run of a deployment elsewhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from prefect.task_runners import TaskRunner
 from flows.engine.components import Components
 from flows.engine.remote import RemoteWork
 from flows.engine.stage import Place, RunStopped
-from flows.engine.work import BATCH_LIMIT, Batch, LocalCrew, OnDone, WorkersLost
-from flows.engine.workbench import Outcome
-from flows.engine.workers import DIED
-from flows.orchestration.clusters import Cluster, open_cluster, processes_for
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, WorkersLost
+from flows.engine.workers import LocalCrew
+from flows.orchestration.clusters import Cluster, open_cluster
 from ipa_core.config import RunConfig
 from storage import Store
 
@@ -113,45 +112,36 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
 class PrefectCrew:
     """A `Crew` whose batches are tasks of the flow run that it is used in."""
 
-    def __init__(
-        self, store: Store, config: RunConfig, components: Components, progress: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self._store = store
         self._config = config
         self._execution = config.execution
-        self._local = LocalCrew(store, config, components, progress)
+        self._local = LocalCrew(store, config, components)
         self._cluster = open_cluster(config.execution)
         self._work = RemoteWork(str(store.address), config, components)
         self._lock = Lock()
         self._runners: dict[Place, TaskRunner[Any]] = {}
 
     def prepare(self, place: Place) -> None:
-        # From here and not from a batch's thread: Ray's processes end with the thread that started them.
-        if self._cluster is not None and self._is_sent_out(place):
+        if self._is_sent_out(place) and self._cluster is not None:
+            # From here and not from a batch's thread: Ray's processes end with the thread that started them.
             self._runner(self._cluster, place)
+        elif not self._is_handed_over(place):
+            self._local.prepare(place)
 
     def slots(self, place: Place) -> int:
-        if self._is_handed_over(place):
-            return 1
-        return processes_for(place, self._execution) if self._is_sent_out(place) else self._local.slots(place)
-
-    def lanes(self, place: Place) -> int:
-        return 1 if self._is_sent_out(place) or self._is_handed_over(place) else self._local.lanes(place)
+        return 1 if self._is_handed_over(place) else self._local.slots(place)
 
     def limit(self, place: Place) -> int | None:
         return None if self._is_handed_over(place) else BATCH_LIMIT
 
-    def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
-        if self._is_handed_over(batch.place):
-            outcomes = self._hand_over(batch)
-        elif self._is_sent_out(batch.place):
-            outcomes = self._send_out(batch)
-        else:
-            if batch.place == "train" and self._cluster is not None:
-                self._cluster.release_gpus()
-            return compute_batch(batch, lambda batch: self._local.run(batch, on_done), self._gpus(batch.place))
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        place = batch.stage.place
+        if not self._is_handed_over(place) and not self._is_sent_out(place):
+            return compute_batch(batch, lambda batch: self._local.run(batch, listener), self._gpus(place))
+        outcomes = self._hand_over(batch) if self._is_handed_over(place) else self._send_out(batch)
         for outcome in outcomes:
-            on_done(outcome)
+            listener.done(outcome)
         return outcomes
 
     def end_stage(self) -> None:
@@ -165,7 +155,7 @@ class PrefectCrew:
         self._local.close()
 
     def _is_sent_out(self, place: Place) -> bool:
-        return self._cluster is not None and place in ("cpu", "gpu")
+        return self._cluster is not None and place in ("cpu", "gpu") and not self._is_handed_over(place)
 
     def _is_handed_over(self, place: Place) -> bool:
         return self._execution.hand_over is not None and place in ("gpu", "train")
@@ -175,9 +165,10 @@ class PrefectCrew:
 
     def _send_out(self, batch: Batch) -> list[Outcome]:
         assert self._cluster is not None
-        runner = self._runner(self._cluster, batch.place)
-        parameters = {"batch": batch, "work": self._work, "gpus": self._gpus(batch.place)}
-        with self._cluster.about(batch.place, runner):
+        place = batch.stage.place
+        runner = self._runner(self._cluster, place)
+        parameters = {"batch": batch, "work": self._work, "gpus": self._gpus(place)}
+        with self._cluster.about(place, runner):
             future = runner.submit(compute_batch, parameters=parameters)
         try:
             outcomes: list[Outcome] = future.result()
@@ -185,9 +176,7 @@ class PrefectCrew:
             if not self._cluster.is_death(death):
                 raise
             _show_crash(future.task_run_id)
-            if not self._cluster.heals:
-                self._stop(batch.place, runner)
-            raise WorkersLost(batch.label) from death
+            raise WorkersLost(DIED) from death
         return outcomes
 
     def _runner(self, cluster: Cluster, place: Place) -> TaskRunner[Any]:
@@ -207,7 +196,7 @@ class PrefectCrew:
         assert self._execution.hand_over is not None
         if batch.refresh:
             for item in batch.items:
-                self._store.actions.forget(batch.stage, item.action.key)
+                self._store.actions.forget(batch.stage.name, item.action.key)
         there = self._execution.model_copy(update={"hand_over": None, "store": str(self._store.address)})
         config = self._config.model_copy(update={"execution": there})
         try:
@@ -217,8 +206,8 @@ class PrefectCrew:
                     "config": config.model_dump(mode="json"),
                     # Stages' deployments name the last run where nothing else is said.
                     "run": None,
-                    "first": batch.stage,
-                    "last": batch.stage,
+                    "first": batch.stage.name,
+                    "last": batch.stage.name,
                 },
                 timeout=None,
             )
@@ -229,7 +218,7 @@ class PrefectCrew:
             ) from None
         state = getattr(run, "state", None)
         said = state.message if state is not None and not state.is_completed() else "it says no more"
-        known = self._store.actions.lookup(batch.stage, [item.action.key for item in batch.items])
+        known = self._store.actions.lookup(batch.stage.name, [item.action.key for item in batch.items])
         error = f"not computed by the run of {self._execution.hand_over}: {said}"
         keys = [item.action.key for item in batch.items]
         return [Outcome(key, known.get(key), None if key in known else error) for key in keys]

@@ -5,49 +5,53 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
+from flows.engine.run import Run
 from flows.engine.run_folder import Promotion
-from flows.engine.stage import Results, blob
-from flows.stages import candidates, evaluation, finetune, shards
+from flows.engine.stage import blob
+from flows.engine.view import View
+from flows.stages.candidates import generator
 from flows.stages.clips import named_clips
-from flows.stages.evaluation import Judged
+from flows.stages.evaluation import Judged, comparisons
+from flows.stages.finetune import Finetune
 from flows.stages.people import people_of
+from flows.stages.selection import Selection
+from flows.stages.shards import Shards, samples_of
+from flows.training.job import LORA
 from ipa_core.config import RunConfig
 from ipa_core.evaluation import judge
 from ipa_core.records import Ruling
-from storage import Store
 from storage.registry import SHORT, Decided, Lineage, Registered, Registry, State
 
 
-def promote(store: Store, config: RunConfig, results: Results, run: str) -> Promotion | None:
-    """Register the adapter and let the rule decide; None where the run did not come to a comparison.
+def promote(run: Run) -> None:
+    """Register the adapter and let the rule decide; nothing where the run did not come to a comparison.
 
     Each evidence is ruled on once, so a repeated run changes nothing. One that was champion and is no more comes back
     by a person's hand only. Raises ``StoreError``.
     """
-    judged = _judged(results)
+    judged = _judged(run.view)
     if judged is None:
-        return None
-    registry, entry, ruling = Registry(store.address), _entry(store, config, results, run), _ruling(judged, config)
+        return
+    registry, entry, ruling = Registry(run.store.address), _entry(run), _ruling(judged, run.config)
     registry.append(lambda state: None if state.knows(entry) else entry)
     event = registry.append(lambda state: _decide(state, entry, judged, ruling))
     if isinstance(event, Decided):
         decision: Literal["promoted", "refused"] = "promoted" if event.kind == "promoted" else "refused"
-        return Promotion(entry.adapter, decision, event.reason, event.against)
-    return Promotion(
-        entry.adapter, "unchanged", _why_unchanged(registry.state(), entry.adapter, judged), judged.against
-    )
+        run.promotion = Promotion(entry.adapter, decision, event.reason, event.against)
+    else:
+        reason = _why_unchanged(registry.state(), entry.adapter, judged)
+        run.promotion = Promotion(entry.adapter, "unchanged", reason, judged.against)
 
 
-def ruling_of(results: Results, config: RunConfig) -> Ruling | None:
-    """What the rule says of this run's adapter, whatever the registry says; None without a comparison."""
-    judged = _judged(results)
-    return None if judged is None else _ruling(judged, config)
+def ruling_of(view: View) -> Ruling | None:
+    """The rule's word on this run's adapter, whatever the registry says; None without a comparison."""
+    judged = _judged(view)
+    return None if judged is None else _ruling(judged, view.config)
 
 
-def _judged(results: Results) -> Judged | None:
+def _judged(view: View) -> Judged | None:
     """The comparison that decides: with the champion, or with the base model where there is none."""
-    found = evaluation.comparisons(results) if evaluation.NAME in results else []
-    return found[-1] if found else None
+    return next(reversed(comparisons(view)), None)
 
 
 def _ruling(judged: Judged, config: RunConfig) -> Ruling:
@@ -87,27 +91,26 @@ def _why_unchanged(state: State, adapter: str, judged: Judged) -> str:
     return f"refused on the same evidence in run {before.run}: {before.reason}"
 
 
-def _entry(store: Store, config: RunConfig, results: Results, run: str) -> Registered:
-    clips = [named.clip for named in named_clips(config, results)]
-    (trained, lora), (packed, shard), (selected, _) = (
-        results.done(name)[0] for name in (finetune.NAME, shards.NAME, "selection")
-    )
-    kept = {sample.clip_id for sample in shards.samples_of(packed, store)}
-    aligned = evaluation.comparisons(results)[0].comparison.metrics
+def _entry(run: Run) -> Registered:
+    view, store = run.view, run.store
+    clips = [named.clip for named in named_clips(view)]
+    (trained, lora), (packed, shard), (selected, _) = (view.done(stage)[0] for stage in (Finetune, Shards, Selection))
+    kept = {sample.clip_id for sample in samples_of(packed, store)}
+    aligned = comparisons(view)[0].comparison.metrics
     return Registered(
         at=_now(),
-        run=run,
-        adapter=blob(lora, finetune.LORA),
+        run=run.folder.run_id,
+        adapter=blob(lora, LORA),
         files={name: output.digest for name, output in lora.outputs.items()},
         lineage=Lineage(
             model=trained.action.inputs["model"],
-            generator=candidates.generator(results),
+            generator=generator(view),
             scores=selected.action.inputs["scores"],
             samples=packed.action.inputs["samples"],
             shards={name: output.digest for name, output in shard.outputs.items()},
             selection=selected.action.key,
             finetune=trained.action.key,
-            config=config.model_dump(mode="json", exclude={"execution"}),
+            config=run.config.model_dump(mode="json", exclude={"execution"}),
         ),
         metrics={metric.name: metric.aligned for metric in aligned if metric.aligned is not None},
         trained_on=people_of(clip for clip in clips if clip.clip_id in kept),

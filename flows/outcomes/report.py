@@ -8,17 +8,20 @@ from collections.abc import Callable
 
 import yaml
 
-from flows.engine.run_folder import RunFolder, drops
-from flows.engine.stage import Results, blob
-from flows.engine.walk import Runner
+from flows.engine.run import Run
+from flows.engine.run_folder import drops
+from flows.engine.stage import blob
 from flows.outcomes.promotion import ruling_of
-from flows.stages import candidates, evaluation, selection
+from flows.stages.candidates import generator
 from flows.stages.clips import NamedClip
-from flows.stages.finetune import LORA
-from flows.stages.poses import posed_clips
+from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
+from flows.stages.finetune import Finetune
+from flows.stages.poses import pose_of, posed_clips
 from flows.stages.scores import scored_candidates
-from ipa_core.config import RunConfig
-from ipa_core.records import PoseSequence, YieldReport
+from flows.stages.selection import Selected, Selection, decisions
+from flows.stages.shards import Shards
+from flows.training.job import LORA
+from ipa_core.records import PoseSequence
 from ipa_core.reporting import (
     CandidateLine,
     Curve,
@@ -35,7 +38,7 @@ from ipa_core.reporting import (
     strips_to_show,
 )
 from ipa_core.video import decode_png, decode_video
-from storage import ActionResult, Store
+from storage import ActionResult
 from storage.digest import digest_config
 
 VERSION = 2
@@ -50,145 +53,132 @@ _CURVES = {
 }
 
 
-def write_report(folder: RunFolder, runner: Runner, store: Store, show: Callable[[ReportData], None]) -> str | None:
-    """Address of ``report.html`` in the run's folder; None where selection has not run. ``show`` gets what a report of
-    something new is made from."""
-    results, config = runner.results, runner.config
-    if "selection" not in results:
-        return None
+def write_report(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
+    """Write ``report.html`` into the run's folder; nothing where selection has not run. ``show`` gets the data of a
+    report of something new."""
+    view = run.view
+    if Selection.name not in view.results:
+        return
     about = {
         "version": VERSION,
-        "config": config.model_dump(mode="json", exclude={"execution"}),
+        "config": view.config.model_dump(mode="json", exclude={"execution"}),
         "keys": {
             stage: [[entry.item.name, entry.item.action.key, entry.error] for entry in entries]
-            for stage, entries in results.items()
+            for stage, entries in view.results.items()
         },
-        "dropped": [[drop.stage, drop.name, drop.reason] for drop in runner.dropped],
+        "dropped": [[drop.stage, drop.name, drop.reason] for drop in view.dropped],
     }
     cached = f"reports/{digest_config(about)}.html"
-    html = store.folder.read(cached)
+    html = run.store.folder.read(cached)
     if html is None:
-        data = _Gatherer(runner, store).data()
+        data = _Gatherer(run).data()
         html = render_report(data).encode()
-        store.folder.write(cached, html)
+        run.store.folder.write(cached, html)
         show(data)
-    return folder.write("report.html", html)
+    run.outputs["report"] = run.folder.write("report.html", html)
 
 
 class _Gatherer:
-    def __init__(self, runner: Runner, store: Store) -> None:
-        self._runner = runner
-        self._results: Results = runner.results
-        self._config: RunConfig = runner.config
-        self._store = store
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._view = run.view
 
     def data(self) -> ReportData:
-        selected = self._results.one("selection")
+        view = self._view
+        selected = view.one(Selection)
         assert selected is not None
-        record = selected[1].record
-        judged = evaluation.comparisons(self._results) if "evaluation" in self._results else []
-        comparison = next((one.comparison for one in judged if one.against is None), None)
-        champion = next((one.comparison for one in judged if one.against is not None), None)
+        record = Selected.model_validate(selected[1].record)
+        against_base = comparison(view)
+        champion = next((one.comparison for one in comparisons(view) if one.against is not None), None)
+        settings = view.config.model_dump(mode="json", exclude={"execution"})
         return ReportData(
-            run=self._config.name,
-            config=yaml.safe_dump(
-                self._config.model_dump(mode="json", exclude={"execution"}), sort_keys=False, allow_unicode=True
-            ),
-            comparison=comparison,
-            no_comparison=None if comparison else "the run stopped before evaluation",
-            ruling=ruling_of(self._results, self._config),
+            run=view.config.name,
+            config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+            comparison=against_base,
+            no_comparison=None if against_base else "the run stopped before evaluation",
+            ruling=ruling_of(view),
             champion=champion,
             sheets=self._sheets(),
-            yield_report=YieldReport.model_validate(record["report"]),
-            best_score=record["best_score"],
+            yield_report=record.report,
+            best_score=record.best_score,
             candidates=self._candidates(selected[1]),
             dropped=self._dropped(),
             curves=self._curves(),
             digests=self._digests(),
         )
 
-    def _read(self, digest: str) -> bytes:
-        self._runner.restore({digest})
-        return self._store.objects.get(digest)
-
     def _candidates(self, selected: ActionResult) -> tuple[CandidateLine, ...]:
-        decided = selection.decisions(selected, self._store)
-        decisions = {(decision.clip_id, decision.seed): decision for decision in decided}
+        decided = decisions(selected, self._run.store)
+        by_place = {(decision.clip_id, decision.seed): decision for decision in decided}
         shown = set(strips_to_show(decided))
         lines = []
-        for group, number, scored, _ in scored_candidates(self._config, self._results):
-            place = (scored.candidate.clip_id, scored.candidate.seed)
+        for one in scored_candidates(self._view):
+            place = (one.scored.candidate.clip_id, one.scored.candidate.seed)
             strip = None
             if place in shown:
-                pose = PoseSequence.from_bytes(self._read(blob(group.pose, "pose")))
-                strip = candidate_strip(decode_video(self._read(scored.candidate.video)), pose)
-            name = f"{group.named.name}, candidate {number}"
+                pose = PoseSequence.from_bytes(self._run.read(pose_of(one.generated.pose)))
+                strip = candidate_strip(decode_video(self._run.read(one.scored.candidate.video)), pose)
+            score = one.scored.score
             lines.append(
                 CandidateLine(
-                    clip=name,
-                    decision=decisions[place],
-                    components=scored.score.components,
-                    worst=scored.score.worst,
-                    scorable=scored.score.scorable,
+                    clip=f"{one.generated.named.name}, candidate {one.generated.number}",
+                    decision=by_place[place],
+                    components=score.components,
+                    worst=score.worst,
+                    scorable=score.scorable,
                     strip=strip,
                 )
             )
         return tuple(lines)
 
     def _sheets(self) -> tuple[Sheet, ...]:
-        if "evaluation" not in self._results:
-            return ()
-        results = evaluation.clip_results(self._results)
+        results = clip_results(self._view)
         base = [result for result in results if result.model == "base"]
         aligned = [result for result in results if result.model == "aligned"]
         score = {(result.model, result.clip_id, result.seed): result.score.score for result in results}
-        made = self._evaluated()
+        made = {(clip.model, row.clip_id): clip.result for clip in evaluated(self._view) for row in clip.results}
+        seeds = {
+            (clip.model, row.clip_id): [one.seed for one in clip.results]
+            for clip in evaluated(self._view)
+            for row in clip.results
+        }
         sheets = []
         for clip_id, seed in sheets_to_show(base, aligned):
             named, pose_result = self._clip(clip_id)
-            pose = PoseSequence.from_bytes(self._read(blob(pose_result, "pose")))
-            before, after = (self._shot(made[model, clip_id], seed) for model in ("base", "aligned"))
+            pose = PoseSequence.from_bytes(self._run.read(pose_of(pose_result)))
+            before, after = (
+                self._shot(made[model, clip_id], seeds[model, clip_id].index(seed)) for model in ("base", "aligned")
+            )
             sheets.append(
                 Sheet(
                     clip=named.name,
                     caption=f"hand score {_two(score['base', clip_id, seed])} -> "
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
-                    reference=contact_sheet([[decode_png(self._read(named.clip.reference))]]),
-                    frames=comparison_sheet(decode_video(self._read(named.clip.video)), pose, before, after),
+                    reference=contact_sheet([[decode_png(self._run.read(named.clip.reference))]]),
+                    frames=comparison_sheet(decode_video(self._run.read(named.clip.video)), pose, before, after),
                 )
             )
         return tuple(sheets)
 
-    def _shot(self, result: ActionResult, seed: int) -> Shot:
-        number = [row["seed"] for row in result.record["results"]].index(seed)
-        video = decode_video(self._read(blob(result, f"{number}.mp4")))
-        return Shot(video, PoseSequence.from_bytes(self._read(blob(result, f"{number}.pose"))))
-
-    def _evaluated(self) -> dict[tuple[str, str], ActionResult]:
-        """By (model, clip id)."""
-        return {
-            (model, row["clip_id"]): result
-            for model, result in evaluation.evaluated(self._results)
-            for row in result.record["results"]
-        }
+    def _shot(self, result: ActionResult, number: int) -> Shot:
+        video = decode_video(self._run.read(blob(result, f"{number}.mp4")))
+        return Shot(video, PoseSequence.from_bytes(self._run.read(blob(result, f"{number}.pose"))))
 
     def _clip(self, clip_id: str) -> tuple[NamedClip, ActionResult]:
-        return next(
-            (named, pose) for named, pose in posed_clips(self._config, self._results) if named.clip.clip_id == clip_id
-        )
+        return next((named, pose) for named, pose in posed_clips(self._view) if named.clip.clip_id == clip_id)
 
     def _dropped(self) -> tuple[DroppedInput, ...]:
         return tuple(
             DroppedInput(source=source, window=window, stage=drop.stage, reason=drop.reason)
-            for drop in drops(self._results, self._runner.dropped)
+            for drop in drops(self._view, self._run.stages)
             for source, window in [_window(drop.name)]
         )
 
     def _curves(self) -> tuple[Curve, ...]:
-        trained = self._results.one("finetune") if "finetune" in self._results else None
+        trained = self._view.one(Finetune)
         if trained is None:
             return ()
-        steps = json.loads(self._read(blob(trained[1], "training.json")))
+        steps = json.loads(self._run.read(blob(trained[1], "training.json")))
         return tuple(
             Curve(
                 name=name,
@@ -207,41 +197,20 @@ class _Gatherer:
             if digest:
                 found.append(NamedDigest(what=what, digest=digest))
 
-        trained = self._results.get("finetune", [])
-        for item, result in self._results.done("finetune") if trained else ():
+        for item, result in self._view.done(Finetune):
             add("base model", item.action.inputs["model"])
-            add("LoRA that generated the candidates", candidates.generator(self._results))
+            add("LoRA that generated the candidates", generator(self._view))
             add("LoRA", blob(result, LORA))
-        for judged in evaluation.comparisons(self._results) if "evaluation" in self._results else ():
+        for judged in comparisons(self._view):
             add("LoRA of the champion", judged.against)
-        for item, result in self._results.done("shards") if "shards" in self._results else ():
+        for item, result in self._view.done(Shards):
             for name in sorted(result.outputs):
                 add(f"shard {name}", blob(result, name))
             add("samples", item.action.inputs["samples"])
-        for item, _ in self._results.done("selection"):
+        for item, _ in self._view.done(Selection):
             add("scores", item.action.inputs["scores"])
             add("selection (action)", item.action.key)
         return tuple(found)
-
-
-def drop_unkept(store: Store, config: RunConfig, results: Results) -> int:
-    """Drop latents and conditioning of candidates that were not kept; returns how many objects. They are computed
-    again when something that is not cached needs them."""
-    from storage.maintenance import drop
-
-    selected = results.one("selection") if "selection" in results else None
-    if selected is None:
-        return 0
-    kept = {(line.clip_id, line.seed) for line in selection.decisions(selected[1], store) if line.kept}
-    every, needed = set(), set()
-    for group in candidates.groups(config, results):
-        for candidate in group.candidates():
-            pair = {candidate.latents, candidate.conditioning}
-            every |= pair
-            if (candidate.clip_id, candidate.seed) in kept:
-                needed |= pair
-    drop(store, every - needed)
-    return len(every - needed)
 
 
 def _window(name: str) -> tuple[str, str]:

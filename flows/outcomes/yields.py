@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from flows.engine.run_folder import runs
 from flows.stages import selection
-from ipa_core.records import YieldReport
 from ipa_core.reporting.charts import RunYield
 from storage import Store
 
@@ -22,8 +21,7 @@ def run_yields(store: Store) -> list[RunYield]:
     for folder in runs(store):
         result = selection.selected(folder, store)
         if result is not None:
-            report = YieldReport.model_validate(result.record["report"])
-            found.append(RunYield(run=folder.run_id, config=folder.config().name, report=report))
+            found.append(RunYield(run=folder.run_id, config=folder.name, report=selection.yield_of(result)))
     return found[::-1]
 
 

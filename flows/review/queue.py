@@ -79,7 +79,6 @@ def open_queue(store: Store, run_id: str | None) -> Queue:
 
 
 def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
-    config = folder.config()
     scores = _scores(store, folder)
     decisions = {(one.clip_id, one.seed): one for one in selection.decisions(selected, store)}
     found = []
@@ -99,12 +98,12 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
                 found=scored.pose,
             )
         )
-    threshold = config.selection.threshold
+    threshold = float(selected.action.config["threshold"])
     found.sort(key=lambda one: _urgency(one, threshold))
     places: dict[str, int] = {}
     for index, one in enumerate(found):
         places.setdefault(one.candidate.video, index)
-    return Queue(folder.run_id, config.name, threshold, tuple(found), places)
+    return Queue(folder.run_id, folder.name, threshold, tuple(found), places)
 
 
 def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:

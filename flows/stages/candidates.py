@@ -1,4 +1,4 @@
-"""Training clips and their poses -> K generated videos each. An item is one clip's seed group, sampled as one batch.
+"""Training clips and their poses -> K generated videos each. An item is a seed group of one clip, sampled as one batch.
 
 The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. Who was held out
 in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
@@ -6,79 +6,124 @@ in any earlier round gets no candidates, whatever the split says today, and so i
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from flows.engine.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.plan import Forecast
+from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
+from flows.engine.view import View, joined
 from flows.engine.workbench import Workbench
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
-from flows.stages.poses import posed_clips
+from flows.stages.poses import Poses, pose_of, posed_clips
 from ipa_core.config import RunConfig
 from ipa_core.drawing import draw_sequence
-from ipa_core.records import Candidate, PoseSequence
+from ipa_core.models.wan_vace.cost import Network, candidate_flops
+from ipa_core.records import Candidate, PoseSequence, Record
 from ipa_core.video import decode_png, encode_video
 from storage import Action, ActionResult
 
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel, Conditioning
 
-NAME: Final = "candidates"
-VERSION: Final = 2
-PLACE: Final = "gpu"
+
+class SeedGroup(Record):
+    """The record of a seed group. Outputs: `conditioning`, and `0.mp4`, `0.latents`, ... in the order of the seeds."""
+
+    seeds: tuple[int, ...]
 
 
-def settings_of(config: RunConfig, prompt: str) -> dict[str, Any]:
-    """What generation depends on besides bytes; evaluation generates with the same."""
-    settings = key_config(config.candidates)
-    settings["model"] = {"dtype": config.candidates.model.dtype}
+class Candidates(Stage[SeedGroup]):
+    name = "candidates"
+    version = 2
+    place = "gpu"
+    section = "candidates"
+    fields: ClassVar[Mapping[str, str]] = {"fps": "clips.fps", "prompt": "clips.prompt"}
+    record = SeedGroup
+
+    def items(self, run: View) -> Iterator[Item | Drop]:
+        config, inputs = run.config.candidates, run.inputs
+        lora = {} if inputs.generator is None else {"lora": inputs.generator}
+        barred = seen_people((named.clip for named in named_clips(run)), inputs.registry.held_out())
+        for named, pose in posed_clips(run):
+            clip = named.clip
+            if clip.split != "train":
+                continue
+            if clip.group in barred:
+                reason = f"this performer was held out in run {barred[clip.group]}: never trained on"
+                yield Drop(self.name, named.name, reason)
+                continue
+            bytes_of = generation_inputs(run, named, pose) | lora
+            for first in range(0, config.per_clip, config.group_size):
+                settings = generation_settings(run.config, clip.prompt, config.group_size)
+                if first:
+                    settings["first"] = first
+                yield Item(
+                    name=f"{named.name} from candidate {first}" if first else named.name,
+                    action=Action(self.name, self.version, settings, bytes_of),
+                    parents=(named.action, pose.key),
+                    needs=(clip.reference, pose_of(pose), *lora.values()),
+                )
+
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        from ipa_core.generation import generate
+        from ipa_core.models import latents_to_bytes
+
+        config = bench.config.candidates
+        model = bench.model(item.action.inputs.get("lora"))
+        conditioning = condition(model, item, bench)
+        seeds = seeds_of(item.action, config.seed)
+        generated = generate(model, conditioning, seeds, config, bench.progress)
+        objects = {"conditioning": conditioning.to_bytes()}
+        for k in range(len(seeds)):
+            objects[f"{k}.mp4"] = encode_video(generated.videos[k], bench.config.clips.fps)
+            objects[f"{k}.latents"] = latents_to_bytes(generated.latents[k])
+        return Output(SeedGroup(seeds=seeds), objects)
+
+    def nothing_left(self, run: View) -> str | None:
+        if run.done(Candidates):
+            return None
+        if run.results[self.name]:
+            return f"none of {len(run.results[self.name])} clips got candidates; the errors are listed above"
+        return (
+            "no clip with a pose is in the training split, or all were held out in an earlier round; lower "
+            f"clips.held_out (now {run.config.clips.held_out}) or add videos of other performers"
+        )
+
+    def forecast(self, run: Forecast) -> float:
+        return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.groups
+
+    def flops(self, network: Network, config: RunConfig) -> float:
+        return config.candidates.group_size * candidate_flops(network, config)
+
+
+def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:
+    """What generation of so many videos depends on besides bytes; evaluation generates with the same."""
+    settings = key_fields(config.candidates, "group")
+    # `per_clip` is the name that the size of a batch has had in keys since there are stores.
+    settings |= {"per_clip": videos, "model": {"dtype": config.candidates.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    generator = inputs.generator()
-    lora = {} if generator is None else {"lora": generator}
-    barred = seen_people((named.clip for named in named_clips(config, results)), inputs.rounds().held_out())
-    found: list[Item] = []
-    dropped: list[Drop] = []
-    for named, pose in posed_clips(config, results):
-        clip = named.clip
-        if clip.split != "train":
-            continue
-        if clip.group in barred:
-            run = barred[clip.group]
-            dropped.append(Drop(NAME, named.name, f"this performer was held out in run {run}: never trained on"))
-            continue
-        bytes_of = {
-            "model": inputs.model_weights(),
-            "clip": clip.video,
-            "reference": clip.reference,
-            "pose": blob(pose, "pose"),
-            **lora,
-        }
-        action = Action(NAME, VERSION, settings_of(config, clip.prompt), bytes_of)
-        needs = (clip.reference, blob(pose, "pose"), *lora.values())
-        found.append(Item(named.name, action, parents=(named.action, pose.key), needs=needs))
-    return StageItems(tuple(found), tuple(dropped))
+def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[str, str]:
+    return {
+        "model": run.inputs.model_weights,
+        "clip": named.clip.video,
+        "reference": named.clip.reference,
+        "pose": pose_of(pose),
+    }
 
 
-WAVES: Final = (items,)
+def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
+    """The seeds of the videos that an action generates."""
+    from ipa_core.generation import candidate_seed
 
-
-def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.generation import candidate_seed, generate
-    from ipa_core.models import latents_to_bytes
-
-    config = bench.config.candidates
-    model = bench.model(item.action.inputs.get("lora"))
-    conditioning = condition(model, item, bench)
-    seeds = [candidate_seed(item.action.inputs["clip"], k, config.seed) for k in range(config.per_clip)]
-    generated = generate(model, conditioning, seeds, config, bench.progress)
-    objects = {"conditioning": conditioning.to_bytes()}
-    for k in range(config.per_clip):
-        objects[f"{k}.mp4"] = encode_video(generated.videos[k], bench.config.clips.fps)
-        objects[f"{k}.latents"] = latents_to_bytes(generated.latents[k])
-    return Output({"seeds": seeds}, objects)
+    first = action.config.get("first", 0)
+    return tuple(
+        candidate_seed(action.inputs["clip"], number, seed)
+        for number in range(first, first + action.config["per_clip"])
+    )
 
 
 def condition(model: AnimationModel, item: Item, bench: Workbench) -> Conditioning:
@@ -92,54 +137,51 @@ def condition(model: AnimationModel, item: Item, bench: Workbench) -> Conditioni
     return encode_clip(model, draw_sequence(pose, config.drawing), reference, item.action.config["prompt"], config)
 
 
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    if results.done(NAME):
-        return None
-    if results[NAME]:
-        return f"none of {len(results[NAME])} clips got candidates; the errors are listed above"
-    return (
-        "no clip with a pose is in the training split, or all were held out in an earlier round; lower clips.held_out "
-        f"(now {config.clips.held_out}) or add videos of other performers"
-    )
-
-
-def generator(results: Results) -> str | None:
+def generator(run: View) -> str | None:
     """Digest of the LoRA that generated; None: the base model alone."""
-    return next((entry.item.action.inputs.get("lora") for entry in results[NAME]), None)
+    return next((entry.item.action.inputs.get("lora") for entry in run.results.get(Candidates.name, ())), None)
 
 
 @dataclass(frozen=True)
-class Group:
-    """One clip with its candidates."""
+class GeneratedCandidate:
+    """A candidate and its place: ``number`` among those of its clip, from 0."""
 
     named: NamedClip
     pose: ActionResult
-    generated: ActionResult
-
-    def candidates(self) -> list[Candidate]:
-        return [
-            Candidate(
-                clip_id=self.named.clip.clip_id,
-                seed=seed,
-                video=blob(self.generated, f"{k}.mp4"),
-                latents=blob(self.generated, f"{k}.latents"),
-                conditioning=blob(self.generated, "conditioning"),
-            )
-            for k, seed in enumerate(self.generated.record["seeds"])
-        ]
+    number: int
+    candidate: Candidate
+    action: str
+    """Key of the action that generated it."""
 
 
-def groups(config: RunConfig, results: Results) -> list[Group]:
-    """Clips that have candidates."""
+@joined
+def candidates(run: View) -> list[GeneratedCandidate]:
+    """All candidates, in the order of their clips and numbers; `per_clip` of each clip at most."""
     # A clip is told by video, reference, pose and prompt: two windows of a still video may share the first.
-    made = {_identity(result): result for _, result in results.done(NAME)}
-    found = []
-    for named, pose in posed_clips(config, results):
+    made: dict[tuple[str, ...], list[ActionResult]] = {}
+    for _, result in run.done(Candidates):
+        made.setdefault(_identity(result), []).append(result)
+    found: list[GeneratedCandidate] = []
+    for named, pose in posed_clips(run):
         clip = named.clip
-        result = made.get((clip.video, clip.reference, blob(pose, "pose"), clip.prompt))
-        if clip.split == "train" and result is not None:
-            found.append(Group(named, pose, result))
+        if clip.split != "train":
+            continue
+        for result in made.get((clip.video, clip.reference, pose_of(pose), clip.prompt), ()):
+            found += _of_group(named, pose, result, run.config.candidates.per_clip)
     return found
+
+
+def _of_group(named: NamedClip, pose: ActionResult, result: ActionResult, most: int) -> Iterator[GeneratedCandidate]:
+    first = result.action.config.get("first", 0)
+    for k, seed in enumerate(SeedGroup.model_validate(result.record).seeds[: max(0, most - first)]):
+        candidate = Candidate(
+            clip_id=named.clip.clip_id,
+            seed=seed,
+            video=blob(result, f"{k}.mp4"),
+            latents=blob(result, f"{k}.latents"),
+            conditioning=blob(result, "conditioning"),
+        )
+        yield GeneratedCandidate(named, pose, first + k, candidate, result.key)
 
 
 def _identity(result: ActionResult) -> tuple[str, ...]:

@@ -4,55 +4,125 @@ champion's is what its own round computed when it was the aligned model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar
 
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from flows.engine.stage import Drop, Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.plan import Forecast
+from flows.engine.stage import Drop, Item, Output, Stage, Wave
+from flows.engine.view import View, joined
 from flows.engine.workbench import Workbench
-from flows.stages.candidates import condition, generator, settings_of
+from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
-from flows.stages.finetune import lora_digest
+from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.people import seen_people
-from flows.stages.poses import posed_clips
+from flows.stages.poses import Poses, pose_of, posed_clips
+from flows.stages.scores import score_settings
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
 from ipa_core.masks import hand_mask
-from ipa_core.records import PoseSequence
+from ipa_core.models.wan_vace.cost import Network, candidate_flops
+from ipa_core.records import PoseSequence, Record
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
-NAME: Final = "evaluation"
-VERSION: Final = 4
-PLACE: Final = "gpu"
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 
-def clip_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    own = lora_digest(results)
-    champion = _opponent(results, inputs)
-    held_out = _chosen(
-        [entry for entry in posed_clips(config, results) if entry[0].clip.split == "held_out"],
-        config.evaluation.max_clips,
-    )
-    found: list[Item] = []
-    dropped: list[Drop] = []
-    trained = tuple(entry.item.action.key for entry in results["finetune"])
-    # All of one model, then all of the next: each is loaded once.
-    for model, lora, parents in (("base", None, ()), ("aligned", own, trained), ("champion", champion, ())):
-        if model != "base" and lora is None:
-            continue
-        trained_on = _trained_on(lora, config, results, inputs)
-        for named, pose in held_out:
-            if named.clip.group in trained_on:
-                run = trained_on[named.clip.group]
-                dropped.append(Drop(NAME, named.name, f"the {model} model's training saw this performer in run {run}"))
-            else:
-                found.append(clip_item(config, inputs, named, pose, model, lora, parents))
-    return StageItems(tuple(found), tuple(dropped))
+class Evaluated(Record):
+    """The record of a held-out clip under one model; its videos and their poses are the outputs `0.mp4`, `0.pose`, ...
+
+    The record of a comparison is a `Comparison`.
+    """
+
+    results: tuple[ClipResult, ...]
+
+
+class Evaluation(Stage[Evaluated]):
+    name = "evaluation"
+    version = 4
+    place = "gpu"
+    section = "candidates"
+    fields: ClassVar[Mapping[str, str]] = {
+        "per_clip": "evaluation.per_clip",
+        "bootstrap": "evaluation.bootstrap",
+        "features": "evaluation",
+        "scores.backend": "poses.backend",
+        "scores": "scores",
+        "fps": "clips.fps",
+        "prompt": "clips.prompt",
+        "clip_id": "the clip",
+    }
+    record = Evaluated
+
+    def items(self, run: View) -> Iterator[Item | Drop]:
+        own, champion = lora_digest(run), _opponent(run)
+        held_out = [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
+        chosen = _chosen(held_out, run.config.evaluation.max_clips)
+        trained = tuple(entry.item.action.key for entry in run.results.get(Finetune.name, ()))
+        # All of one model, then all of the next: each is loaded once.
+        for model, lora, parents in (("base", None, ()), ("aligned", own, trained), ("champion", champion, ())):
+            if model != "base" and lora is None:
+                continue
+            trained_on = _trained_on(lora, run)
+            for named, pose in chosen:
+                if named.clip.group in trained_on:
+                    reason = f"the {model} model's training saw this performer in run {trained_on[named.clip.group]}"
+                    yield Drop(self.name, named.name, reason)
+                else:
+                    yield clip_item(run, named, pose, model, lora, parents)
+
+    def comparison_items(self, run: View) -> Iterator[Item]:
+        done = clip_results(run)
+        if not any(result.model == "aligned" for result in done):
+            return
+        champion = _opponent(run)
+        parents = tuple(entry.item.action.key for entry in run.results[self.name])
+        wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
+        if champion is not None:
+            # Even where no clip is left for it: then the comparison says that there is nothing to compare.
+            wanted.append(("comparison with the champion", "champion", {"champion": champion}))
+        for name, first, opponent in wanted:
+            table = run.inputs.put(_RESULTS.dump_json(tuple(row for row in done if row.model in (first, "aligned"))))
+            settings = {"bootstrap": run.config.evaluation.bootstrap}
+            action = Action(self.name, self.version, settings, {"results": table, **opponent})
+            yield Item(name, action, parents, needs=(table,))
+
+    def waves(self) -> Sequence[Wave]:
+        return self.items, self.comparison_items
+
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        return _compare(item, bench) if _is_comparison(item.action) else _generate(item, bench)
+
+    def nothing_left(self, run: View) -> str | None:
+        if comparison(run) is not None:
+            return None
+        if run.results[self.name]:
+            return "the aligned model could not be evaluated; the errors are listed above"
+        return (
+            f"there is nothing to evaluate on: no clip with a pose is held out (clips.held_out is "
+            f"{run.config.clips.held_out}, by group); raise it or add videos of other performers"
+        )
+
+    def forecast(self, run: Forecast) -> float:
+        config = run.view.config
+        clips = run.unknown(Poses) * config.clips.held_out
+        return min(clips, config.evaluation.max_clips or clips) * 2
+
+    def work(self, action: Action) -> float:
+        """A comparison takes no time beside the videos."""
+        return 0.0 if _is_comparison(action) else 1.0
+
+    def flops(self, network: Network, config: RunConfig) -> float:
+        return config.evaluation.per_clip * candidate_flops(network, config)
+
+
+def _is_comparison(action: Action) -> bool:
+    return "results" in action.inputs
 
 
 def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:
@@ -62,94 +132,55 @@ def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) ->
     return [entry for entry in held_out if entry[0].clip.clip_id in chosen]
 
 
-def _opponent(results: Results, inputs: Inputs) -> str | None:
-    own = lora_digest(results)
-    return None if own is None else inputs.rounds().opponent(own, inputs.model_weights())
+def _opponent(run: View) -> str | None:
+    own = lora_digest(run)
+    return None if own is None else run.inputs.registry.opponent(own, run.inputs.model_weights)
 
 
-def _trained_on(lora: str | None, config: RunConfig, results: Results, inputs: Inputs) -> dict[str, str]:
+def _trained_on(lora: str | None, run: View) -> dict[str, str]:
     """Groups that an adapter has seen, with the run; an adapter of this run has seen what its generator has."""
-    rounds = inputs.rounds()
-    seen = rounds.trained_on(lora)
-    if lora == lora_digest(results):
-        seen = rounds.trained_on(generator(results)) | seen
-    return seen_people((named.clip for named in named_clips(config, results)), seen) if seen else {}
+    registry = run.inputs.registry
+    seen = registry.trained_on(lora)
+    if lora == lora_digest(run):
+        seen = registry.trained_on(generator(run)) | seen
+    return seen_people((named.clip for named in named_clips(run)), seen) if seen else {}
 
 
 def clip_item(
-    config: RunConfig,
-    inputs: Inputs,
-    named: NamedClip,
-    pose: ActionResult,
-    model: str,
-    lora: str | None,
-    parents: tuple[str, ...],
+    run: View, named: NamedClip, pose: ActionResult, model: str, lora: str | None, parents: tuple[str, ...]
 ) -> Item:
-    clip = named.clip
-    settings = settings_of(config, clip.prompt)
-    settings["per_clip"] = config.evaluation.per_clip
+    """One held-out clip under one model."""
+    config, clip = run.config, named.clip
+    settings = generation_settings(config, clip.prompt, config.evaluation.per_clip)
     settings["clip_id"] = clip.clip_id
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
-    settings["scores"] = key_config(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
-    bytes_of = {
-        "model": inputs.model_weights(),
-        "clip": clip.video,
-        "reference": clip.reference,
-        "pose": blob(pose, "pose"),
-        "weights": inputs.pose_weights(),
-        "judge": inputs.score_weights(),
-    }
-    needs: tuple[str, ...] = (clip.video, clip.reference, blob(pose, "pose"))
+    settings["scores"] = score_settings(config)
+    inputs = generation_inputs(run, named, pose)
+    inputs |= {"weights": run.inputs.pose_weights, "judge": run.inputs.score_weights}
+    needs: tuple[str, ...] = (clip.video, clip.reference, pose_of(pose))
     if lora is not None:
-        bytes_of["lora"] = lora
+        inputs["lora"] = lora
         needs = (*needs, lora)
-    action = Action(NAME, VERSION, settings, bytes_of)
+    action = Action(Evaluation.name, Evaluation.version, settings, inputs)
     return Item(f"{named.name} {model}", action, (named.action, pose.key, *parents), needs)
-
-
-def comparison_items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    done = clip_results(results)
-    if not any(result.model == "aligned" for result in done):
-        return StageItems(())
-    champion = _opponent(results, inputs)
-    parents = tuple(entry.item.action.key for entry in results[NAME])
-    wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
-    if champion is not None:
-        # Even where no clip is left for it: then the comparison says that there is nothing to compare.
-        wanted.append(("comparison with the champion", "champion", {"champion": champion}))
-    found = []
-    for name, first, opponent in wanted:
-        table = inputs.put(_RESULTS.dump_json(tuple(row for row in done if row.model in (first, "aligned"))))
-        settings = {"bootstrap": config.evaluation.bootstrap}
-        action = Action(NAME, VERSION, settings, {"results": table, **opponent})
-        found.append(Item(name, action, parents, needs=(table,)))
-    return StageItems(tuple(found))
 
 
 def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], ...]:
     return ("fvd", config.evaluation.fvd), ("fid_vid", config.evaluation.fid_vid)
 
 
-WAVES: Final = (clip_items, comparison_items)
-
-
-def compute(item: Item, bench: Workbench) -> Output:
-    return _compare(item, bench) if "results" in item.action.inputs else _generate(item, bench)
-
-
 def _generate(item: Item, bench: Workbench) -> Output:
     from ipa_core.evaluation.drift import velocity_drift
-    from ipa_core.generation import candidate_seed, generate
+    from ipa_core.generation import generate
 
     inputs, objects, config = item.action.inputs, bench.store.objects, bench.config
     model = bench.model(inputs.get("lora"))
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
-    count = config.evaluation.per_clip
-    seeds = [candidate_seed(inputs["clip"], k, config.candidates.seed) for k in range(count)]
+    seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, bench)
     generated = generate(model, conditioning, seeds, config.candidates, bench.progress)
     drift = 0.0
@@ -159,7 +190,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
     outputs: dict[str, bytes] = {}
     for k, seed in enumerate(seeds):
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
-        # What is judged is what is stored: the encoded video.
+        # The encoded video is what is stored, so it is what is judged.
         video = decode_video(outputs[f"{k}.mp4"])
         scored = bench.scorer.score(video, truth, pose)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
@@ -179,7 +210,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 },
             )
         )
-    return Output({"results": [result.model_dump(mode="json") for result in found]}, outputs)
+    return Output(Evaluated(results=tuple(found)), outputs)
 
 
 def _compare(item: Item, bench: Workbench) -> Output:
@@ -187,29 +218,36 @@ def _compare(item: Item, bench: Workbench) -> Output:
     first = [result for result in results if result.model != "aligned"]
     aligned = [result for result in results if result.model == "aligned"]
     against = "the champion" if "champion" in item.action.inputs else "base"
-    comparison = compare(first, aligned, bootstrap=bench.config.evaluation.bootstrap, against=against)
-    return Output(comparison.model_dump(mode="json"))
+    return Output(compare(first, aligned, bootstrap=bench.config.evaluation.bootstrap, against=against))
 
 
-def evaluated(results: Results) -> list[tuple[Model, ActionResult]]:
-    """What was generated and measured, with the role that the model has in this run."""
-    own = lora_digest(results)
-    found: list[tuple[Model, ActionResult]] = []
-    for item, result in results.done(NAME):
+@dataclass(frozen=True)
+class EvaluatedClip:
+    """A held-out clip under one model, with the role that the model has in this run."""
+
+    model: Model
+    results: tuple[ClipResult, ...]
+    result: ActionResult
+
+
+@joined
+def evaluated(run: View) -> list[EvaluatedClip]:
+    own = lora_digest(run)
+    found = []
+    for item, result in run.done(Evaluation):
         lora = item.action.inputs.get("lora")
-        if "clip" in item.action.inputs:
-            found.append(("base" if lora is None else "aligned" if lora == own else "champion", result))
+        if not _is_comparison(item.action):
+            model: Model = "base" if lora is None else "aligned" if lora == own else "champion"
+            # The champion's rows say `aligned`: that it was when they were computed.
+            rows = (row.model_copy(update={"model": model}) for row in Evaluated.model_validate(result.record).results)
+            found.append(EvaluatedClip(model, tuple(rows), result))
     return found
 
 
-def clip_results(results: Results) -> tuple[ClipResult, ...]:
+@joined
+def clip_results(run: View) -> tuple[ClipResult, ...]:
     """Every generated and measured video of every model; in an order that follows from content, not from names."""
-    # The champion's rows say `aligned`: that it was when they were computed.
-    rows = [
-        ClipResult.model_validate(row | {"model": model})
-        for model, result in evaluated(results)
-        for row in result.record["results"]
-    ]
+    rows = [row for clip in evaluated(run) for row in clip.results]
     return tuple(sorted(rows, key=lambda row: (row.model, row.clip_id, row.seed)))
 
 
@@ -223,26 +261,16 @@ class Judged:
     key: str
 
 
-def comparisons(results: Results) -> list[Judged]:
+@joined
+def comparisons(run: View) -> list[Judged]:
     """With the base model, and then with the champion where there is one."""
     return [
         Judged(Comparison.model_validate(result.record), item.action.inputs.get("champion"), result.key)
-        for item, result in results.done(NAME)
-        if "results" in item.action.inputs
+        for item, result in run.done(Evaluation)
+        if _is_comparison(item.action)
     ]
 
 
-def comparison(results: Results) -> Comparison | None:
+def comparison(run: View) -> Comparison | None:
     """With the base model."""
-    return next((judged.comparison for judged in comparisons(results) if judged.against is None), None)
-
-
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    if comparison(results) is not None:
-        return None
-    if results[NAME]:
-        return "the aligned model could not be evaluated; the errors are listed above"
-    return (
-        f"there is nothing to evaluate on: no clip with a pose is held out (clips.held_out is "
-        f"{config.clips.held_out}, by group); raise it or add videos of other performers"
-    )
+    return next((judged.comparison for judged in comparisons(run) if judged.against is None), None)

@@ -4,78 +4,102 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import yaml
 
-from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.plan import Forecast
+from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.view import View
 from flows.engine.workbench import Workbench
-from flows.stages import references
-from flows.training.process import LORA as LORA
-from flows.training.process import RECORD, Job, function_name, train_apart
+from flows.stages.references import References
+from flows.stages.shards import Shards
+from flows.training.job import LORA, RECORD, Job, function_name
+from flows.training.launch import train_apart
 from ipa_core.config import RunConfig
-from ipa_core.records import Digest, ReferenceErrors
+from ipa_core.models.wan_vace.cost import Network, training_flops
+from ipa_core.records import Digest, Record, ReferenceErrors
 from storage import Action, Store
 
 if TYPE_CHECKING:
     from ipa_core.alignment import ReferenceTable
 
-NAME: Final = "finetune"
-VERSION: Final = 2
-PLACE: Final = "train"
+
+class Training(Record):
+    """The record of a training. Outputs: the LoRA for diffusers and for ComfyUI, its card and config,
+    `training.json`."""
+
+    steps: int
+    samples: int
+    loss: float
+    """Of the last step."""
 
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    shards = results.one("shards")
-    if shards is None:
-        return StageItems(())
-    tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
-    settings = key_config(config.alignment, "checkpoint_every")
-    settings["model"] = {"dtype": config.candidates.model.dtype}
-    if config.alignment.method == "ipa":
-        settings["references"] = references.VERSION
-    action = Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **tars})
-    name = f"LoRA ({config.alignment.method}, {config.alignment.steps} steps)"
-    # Not in the key: what the reference errors are follows from what is.
-    ahead = tuple(result.key for _, result in results.done("references"))
-    return StageItems((Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values())),))
+class Finetune(Stage[Training]):
+    name = "finetune"
+    version = 2
+    place = "train"
+    section = "alignment"
+    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model"}
+    record = Training
+    handed_on = True
 
+    def items(self, run: View) -> Iterator[Item]:
+        shards, alignment = run.one(Shards), run.config.alignment
+        if shards is None:
+            return
+        tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
+        settings = key_fields(alignment, "checkpoint_every")
+        settings["model"] = {"dtype": run.config.candidates.model.dtype}
+        if alignment.method == "ipa":
+            settings["references"] = References.version
+        action = Action(self.name, self.version, settings, {"model": run.inputs.model_weights, **tars})
+        # Not in the key: the reference errors follow from what is.
+        ahead = tuple(result.key for _, result in run.done(References))
+        name = f"LoRA ({alignment.method}, {alignment.steps} steps)"
+        yield Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values()))
 
-WAVES: Final = (items,)
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        from ipa_core.models.wan_vace.card import model_card
 
+        config = bench.config.alignment
+        folder = Path(tempfile.mkdtemp(dir=bench.scratch))
+        table = folder / "references.json"
+        table.write_text(_references(item, bench.store).model_dump_json())
+        job = Job(
+            config=bench.config,
+            key=item.action.key,
+            store=str(bench.store.address),
+            shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
+            references=table,
+            animation_model=function_name(bench.components.animation_model),
+            output=folder / "output",
+        )
+        train_apart(job, bench.progress)
+        files = {path.name: path for path in job.output.iterdir()}
+        record = Training.model_validate(json.loads(files.pop(RECORD).read_text()))
+        base = Path(bench.config.candidates.model.path)
+        card = model_card(config, base.name if base.is_absolute() else str(base), record.samples)
+        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 
-def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.models.wan_vace.card import model_card
+    def nothing_left(self, run: View) -> str | None:
+        return None if run.one(Finetune) else "the training failed; the error is listed above"
 
-    config = bench.config.alignment
-    folder = Path(tempfile.mkdtemp(dir=bench.scratch))
-    table = folder / "references.json"
-    table.write_text(_references(item, bench.store).model_dump_json())
-    job = Job(
-        config=bench.config,
-        key=item.action.key,
-        store=str(bench.store.address),
-        shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
-        references=table,
-        animation_model=function_name(bench.components.animation_model),
-        output=folder / "output",
-    )
-    bench.make_room()
-    train_apart(job, bench.progress)
-    files = {path.name: path for path in job.output.iterdir()}
-    record = json.loads(files.pop(RECORD).read_text())
-    base = Path(bench.config.candidates.model.path)
-    card = model_card(config, base.name if base.is_absolute() else str(base), record["samples"])
-    settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
+    def forecast(self, run: Forecast) -> float:
+        return 0 if run.view.results[self.name] else 1
+
+    def flops(self, network: Network, config: RunConfig) -> float:
+        return training_flops(network, config)
 
 
 def _references(item: Item, store: Store) -> ReferenceTable:
     from ipa_core.alignment import ReferenceTable
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]] = {}
-    for result in store.actions.lookup("references", item.parents).values():
+    for result in store.actions.lookup(References.name, item.parents).values():
         latents = result.action.inputs["latents"]
         samples[latents] = (*samples.get(latents, ()), ReferenceErrors.model_validate(result.record))
     return ReferenceTable(samples=samples)
@@ -85,10 +109,7 @@ def _tars(item: Item) -> list[str]:
     return [name for name in item.action.inputs if name.endswith(".tar")]
 
 
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    return None if results.one(NAME) else "the training failed; the error is listed above"
-
-
-def lora_digest(results: Results) -> str | None:
-    one = results.one(NAME)
+def lora_digest(run: View) -> str | None:
+    """Digest of the LoRA that this run has trained; None before."""
+    one = run.one(Finetune)
     return blob(one[1], LORA) if one else None

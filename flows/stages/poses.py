@@ -2,60 +2,72 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Final
+from collections.abc import Iterator
+from statistics import fmean
 
-from flows.engine.stage import Inputs, Item, Output, Results, StageItems, key_config
+from flows.engine.plan import Forecast
+from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.view import View, joined
 from flows.engine.workbench import Workbench
-from flows.stages.clips import NamedClip, named_clips
+from flows.stages.clips import Clips, NamedClip, named_clips, reasons
 from ipa_core import keypoints
-from ipa_core.config import RunConfig
-from ipa_core.records import PoseSequence
+from ipa_core.records import PoseSequence, Record
 from ipa_core.video import decode_video
 from storage import Action, ActionResult
 
-NAME: Final = "poses"
-VERSION: Final = 1
-PLACE: Final = "cpu"
+
+class FoundPose(Record):
+    """The record of a clip's pose; the pose sequence itself is the output `pose`."""
+
+    frames: int
+    hands_found: float
+    """Share of the (frame, hand) pairs in which the hand was found, in [0, 1]."""
 
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    settings = key_config(config.poses, "model")
-    return StageItems(
-        tuple(
-            Item(
-                name=named.name,
-                action=Action(NAME, VERSION, settings, {"video": named.clip.video, "weights": inputs.pose_weights()}),
-                parents=(named.action,),
-                needs=(named.clip.video,),
-            )
-            for named in named_clips(config, results)
+class Poses(Stage[FoundPose]):
+    name = "poses"
+    version = 1
+    place = "cpu"
+    section = "poses"
+    record = FoundPose
+
+    def items(self, run: View) -> Iterator[Item]:
+        settings = key_fields(run.config.poses, "model")
+        for named in named_clips(run):
+            inputs = {"video": named.clip.video, "weights": run.inputs.pose_weights}
+            action = Action(self.name, self.version, settings, inputs)
+            yield Item(named.name, action, parents=(named.action,), needs=(named.clip.video,))
+
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        pose = bench.extractor.extract(decode_video(bench.store.objects.get(item.action.inputs["video"])))
+        return Output(FoundPose(frames=len(pose), hands_found=_hands_found(pose)), {"pose": pose.to_bytes()})
+
+    def nothing_left(self, run: View) -> str | None:
+        if run.done(Poses):
+            return None
+        clips, why = reasons(run, self.name)
+        return (
+            f"no pose was found in {clips} clips ({why or 'every item failed'}); check clips.crop and "
+            "poses.min_person_height"
         )
-    )
 
-
-WAVES: Final = (items,)
-
-
-def compute(item: Item, bench: Workbench) -> Output:
-    pose = bench.extractor.extract(decode_video(bench.store.objects.get(item.action.inputs["video"])))
-    return Output({"frames": len(pose), "hands_found": round(_hands_found(pose), 4)}, {"pose": pose.to_bytes()})
+    def forecast(self, run: Forecast) -> float:
+        windows = [len(record.clips) for record in run.view.records(Clips)]
+        return run.unknown(Clips) * (fmean(windows) if windows else 1)
 
 
 def _hands_found(pose: PoseSequence) -> float:
-    """Share of the (frame, hand) pairs in which the hand was found."""
-    return float(sum((pose.confidence[:, part].max(axis=1) > 0).mean() for part in keypoints.HANDS.values()) / 2)
+    share = sum((pose.confidence[:, part].max(axis=1) > 0).mean() for part in keypoints.HANDS.values()) / 2
+    return round(float(share), 4)
 
 
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    if results.done(NAME):
-        return None
-    reasons = Counter(entry.result.reason for entry in results[NAME] if entry.result is not None)
-    why = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "every item failed"
-    return f"no pose was found in {len(results[NAME])} clips ({why}); check clips.crop and poses.min_person_height"
-
-
-def posed_clips(config: RunConfig, results: Results) -> list[tuple[NamedClip, ActionResult]]:
+@joined
+def posed_clips(run: View) -> list[tuple[NamedClip, ActionResult]]:
     """The clips that have a pose sequence, with the result that holds it."""
-    poses = {result.action.inputs["video"]: result for _, result in results.done(NAME)}
-    return [(named, poses[named.clip.video]) for named in named_clips(config, results) if named.clip.video in poses]
+    poses = {result.action.inputs["video"]: result for _, result in run.done(Poses)}
+    return [(named, poses[named.clip.video]) for named in named_clips(run) if named.clip.video in poses]
+
+
+def pose_of(result: ActionResult) -> str:
+    """Digest of the pose sequence."""
+    return blob(result, "pose")

@@ -1,60 +1,93 @@
 """Errors of the reference model for the draws that the training will make, computed ahead on the GPU workers.
 
-An item is one sample and the draws of a few epochs. Its key holds what changes the draws or the reference's prediction,
-and neither beta nor the hand weight nor anything of the LoRA: trainings that differ in those share it. What a training
-finds no error for, it computes itself.
+An item is one sample and the draws of a few epochs. Its key holds the settings that change the draws or the reference's
+prediction, and neither beta nor the hand weight nor anything of the LoRA: trainings that differ in those share it.
+Where an error is missing, the training computes it itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
-from flows.engine.stage import Inputs, Item, Output, Results, StageItems
+from flows.engine.plan import Forecast
+from flows.engine.stage import Item, Output, Stage
+from flows.engine.view import View
 from flows.engine.workbench import Workbench
-from flows.stages.shards import kept_samples
+from flows.stages.scores import Scores
+from flows.stages.selection import kept_samples
+from flows.stages.shards import Shards
 from ipa_core.alignment.visits import epochs_of_run
 from ipa_core.config import RunConfig
-from ipa_core.records import PoseSequence, PreferenceSample
+from ipa_core.models.wan_vace.cost import Network, forward_flops
+from ipa_core.records import PoseSequence, PreferenceSample, ReferenceErrors
 from storage import Action
 
-NAME: Final = "references"
-VERSION: Final = 1
-PLACE: Final = "gpu"
 EPOCHS: Final = 8
 """Draws of an item: for the largest models some minutes of work."""
 
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    alignment = config.alignment
-    if alignment.method != "ipa" or results.one("shards") is None:
-        return StageItems(())
-    samples = kept_samples(config, results, inputs.store)
-    # A shard may be there although what it was packed from is not (`execution.retention`). That is not made again for
-    # this: the training computes what it finds no error for.
-    gone = inputs.store.objects.missing({digest for one in samples for digest in _parts(one, config).values()})
-    names = {item.action.key: item.name for item, _ in results.done("scores")}
-    found = []
-    for sample, epochs in zip(samples, epochs_of_run(alignment, [one.latents for one in samples]), strict=True):
-        parts = _parts(sample, config)
-        for block in () if gone.intersection(parts.values()) else _blocks(epochs):
-            settings = _settings(config) | {"epochs": [block.start, block.stop]}
-            found.append(
-                Item(
+class References(Stage[ReferenceErrors]):
+    name = "references"
+    version = 1
+    place = "gpu"
+    section = "alignment"
+    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model", "epochs": "alignment.steps"}
+    record = ReferenceErrors
+
+    def items(self, run: View) -> Iterator[Item]:
+        alignment = run.config.alignment
+        if alignment.method != "ipa" or run.one(Shards) is None:
+            return
+        samples = kept_samples(run)
+        # A shard may be there although what it was packed from is not (`execution.retention`). That is not made again
+        # for this: the training computes the errors that are missing.
+        gone = run.store.objects.missing({digest for one in samples for digest in _parts(one, run.config).values()})
+        names = {item.action.key: item.name for item, _ in run.done(Scores)}
+        for sample, epochs in zip(samples, epochs_of_run(alignment, [one.latents for one in samples]), strict=True):
+            parts = _parts(sample, run.config)
+            for block in () if gone.intersection(parts.values()) else _blocks(epochs):
+                settings = _settings(run.config) | {"epochs": [block.start, block.stop]}
+                inputs = {"model": run.inputs.model_weights, **parts}
+                yield Item(
                     name=f"{names[sample.score_action]}, epochs {block.start} to {block.stop - 1}",
-                    action=Action(NAME, VERSION, settings, {"model": inputs.model_weights(), **parts}),
+                    action=Action(self.name, self.version, settings, inputs),
                     parents=(sample.candidate_action,),
                     needs=tuple(parts.values()),
                 )
-            )
-    return StageItems(tuple(found))
 
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        from ipa_core.alignment import TrainingSample, prepare, reference_errors
+        from ipa_core.models import Conditioning, latents_from_bytes
 
-WAVES: Final = (items,)
+        inputs, objects, config = item.action.inputs, bench.store.objects, bench.config.alignment
+        sample = TrainingSample(
+            key=item.name,
+            digest=inputs["latents"],
+            latents=latents_from_bytes(objects.get(inputs["latents"])),
+            conditioning=Conditioning.from_bytes(objects.get(inputs["conditioning"])),
+            pose=PoseSequence.from_bytes(objects.get(inputs["pose"])),
+            video=objects.get(inputs["video"]) if "video" in inputs else b"",
+            driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
+        )
+        model = bench.model()
+        # A draw at a time: what fits into memory for a candidate fits for it.
+        return Output(reference_errors(model, prepare(sample, model, config), _epochs(item.action), config))
+
+    def forecast(self, run: Forecast) -> float:
+        alignment = run.view.config.alignment
+        unknown = alignment.method == "ipa" and run.view.one(Shards) is None
+        return alignment.steps * alignment.batch_size / EPOCHS if unknown else 0
+
+    def work(self, action: Action) -> float:
+        return len(_epochs(action)) / EPOCHS
+
+    def flops(self, network: Network, config: RunConfig) -> float:
+        return EPOCHS * forward_flops(network, config.clips)
 
 
 def _parts(sample: PreferenceSample, config: RunConfig) -> dict[str, str]:
-    """Digests of what is read, by name."""
+    """Digests of the objects that are read, by name."""
     parts = {"latents": sample.latents, "conditioning": sample.conditioning, "pose": sample.pose}
     if config.alignment.latents == "reencoded":
         parts["video"] = sample.video
@@ -68,39 +101,13 @@ def _blocks(epochs: int) -> Iterator[range]:
         yield range(start, min(start + EPOCHS, epochs))
 
 
+def _epochs(action: Action) -> range:
+    return range(*action.config["epochs"])
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     alignment = config.alignment
     settings = alignment.model_dump(mode="json", include={"seed", "timesteps", "latents", "mask_time", "dtype"})
     if alignment.timesteps == "shifted":
         settings["timestep_shift"] = alignment.timestep_shift
     return {**settings, "model": {"dtype": config.candidates.model.dtype}}
-
-
-def draws(action: Action) -> int:
-    """Of an item."""
-    start, stop = action.config["epochs"]
-    return int(stop - start)
-
-
-def compute(item: Item, bench: Workbench) -> Output:
-    from ipa_core.alignment import TrainingSample, prepare, reference_errors
-    from ipa_core.models import Conditioning, latents_from_bytes
-
-    inputs, objects, config = item.action.inputs, bench.store.objects, bench.config.alignment
-    sample = TrainingSample(
-        key=item.name,
-        digest=inputs["latents"],
-        latents=latents_from_bytes(objects.get(inputs["latents"])),
-        conditioning=Conditioning.from_bytes(objects.get(inputs["conditioning"])),
-        pose=PoseSequence.from_bytes(objects.get(inputs["pose"])),
-        video=objects.get(inputs["video"]) if "video" in inputs else b"",
-        driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
-    )
-    model = bench.model()
-    # A draw at a time: what fits into memory for a candidate fits for it.
-    errors = reference_errors(model, prepare(sample, model, config), range(*item.action.config["epochs"]), config)
-    return Output(errors.model_dump(mode="json"))
-
-
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    return None

@@ -3,89 +3,101 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.plan import Forecast
+from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.view import View, joined
 from flows.engine.workbench import Workbench
-from flows.stages.candidates import Group, groups
+from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
+from flows.stages.poses import pose_of
 from ipa_core.config import RunConfig
-from ipa_core.records import Candidate, HandScore, PoseSequence, ScoredCandidate
+from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video
 from storage import Action
 
-NAME: Final = "scores"
-VERSION: Final = 2
-PLACE: Final = "cpu"
 
+class Scores(Stage[HandScore]):
+    """The record leaves the measures of single frames out: thousands of records are held in memory at once. They are
+    the output `hands.json`; the output `pose` is the pose sequence that was found in the candidate."""
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    return StageItems(
-        tuple(
-            Item(
-                name=f"{group.named.name} candidate {number}",
-                action=_action(config, group, candidate, inputs),
-                parents=(group.generated.key, group.pose.key, group.named.action),
-                needs=(candidate.video, group.named.clip.video, blob(group.pose, "pose")),
+    name = "scores"
+    version = 2
+    place = "cpu"
+    section = "scores"
+    fields: ClassVar[Mapping[str, str]] = {"backend": "poses.backend"}
+    record = HandScore
+
+    def items(self, run: View) -> Iterator[Item]:
+        settings = score_settings(run.config)
+        for one in candidates(run):
+            clip, pose = one.named.clip, pose_of(one.pose)
+            inputs = {
+                "candidate": one.candidate.video,
+                "driving": clip.video,
+                "pose": pose,
+                "weights": run.inputs.pose_weights,
+                "judge": run.inputs.score_weights,
+            }
+            yield Item(
+                name=f"{one.named.name} candidate {one.number}",
+                action=Action(self.name, self.version, settings, inputs),
+                parents=(one.action, one.pose.key, one.named.action),
+                needs=(one.candidate.video, clip.video, pose),
             )
-            for group in groups(config, results)
-            for number, candidate in enumerate(group.candidates())
+
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        inputs, objects = item.action.inputs, bench.store.objects
+        scored = bench.scorer.score(
+            decode_video(objects.get(inputs["candidate"])),
+            decode_video(objects.get(inputs["driving"])),
+            PoseSequence.from_bytes(objects.get(inputs["pose"])),
         )
-    )
+        hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
+        record = scored.score.model_copy(update={"hands": ()})
+        return Output(record, {"pose": scored.pose.to_bytes(), "hands.json": hands})
+
+    def nothing_left(self, run: View) -> str | None:
+        scores = run.records(Scores)
+        if any(score.score is not None for score in scores):
+            return None
+        why = sorted({str(score.unscorable) for score in scores}) or ["every item failed"]
+        return f"none of {len(run.results[self.name])} candidates could be scored ({'; '.join(why[:3])})"
+
+    def forecast(self, run: Forecast) -> float:
+        config = run.view.config.candidates
+        return run.unknown(Candidates) * config.per_clip / config.groups
 
 
-WAVES: Final = (items,)
+def score_settings(config: RunConfig) -> dict[str, object]:
+    """What a hand score depends on besides bytes; evaluation scores with the same."""
+    return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
 
 
-def _action(config: RunConfig, group: Group, candidate: Candidate, inputs: Inputs) -> Action:
-    settings = key_config(config.scores, "model", "reward_model")
-    settings["backend"] = config.poses.backend
-    return Action(
-        NAME,
-        VERSION,
-        settings,
-        {
-            "candidate": candidate.video,
-            "driving": group.named.clip.video,
-            "pose": blob(group.pose, "pose"),
-            "weights": inputs.pose_weights(),
-            "judge": inputs.score_weights(),
-        },
-    )
+@dataclass(frozen=True)
+class Scored:
+    """A candidate with its score, without the measures of single frames."""
+
+    generated: GeneratedCandidate
+    scored: ScoredCandidate
+    action: str
+    """Key of the action that scored it."""
 
 
-def compute(item: Item, bench: Workbench) -> Output:
-    inputs, objects = item.action.inputs, bench.store.objects
-    scored = bench.scorer.score(
-        decode_video(objects.get(inputs["candidate"])),
-        decode_video(objects.get(inputs["driving"])),
-        PoseSequence.from_bytes(objects.get(inputs["pose"])),
-    )
-    # Thousands of records are held in memory at once: the measures of every frame and hand go to an object.
-    hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
-    record = scored.score.model_copy(update={"hands": ()}).model_dump(mode="json")
-    return Output(record, {"pose": scored.pose.to_bytes(), "hands.json": hands})
-
-
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    scores = [result.record for _, result in results.done(NAME)]
-    if any(record["score"] is not None for record in scores):
-        return None
-    reasons = sorted({str(record["unscorable"]) for record in scores}) or ["every item failed"]
-    return f"none of {len(results[NAME])} candidates could be scored ({'; '.join(reasons[:3])})"
-
-
-def scored_candidates(config: RunConfig, results: Results) -> list[tuple[Group, int, ScoredCandidate, str]]:
-    """Each scored candidate: its group, its number there, the scores without single frames, the score's action."""
-    by_candidate = {
+@joined
+def scored_candidates(run: View) -> list[Scored]:
+    """The candidates that have been scored, in the order of :func:`candidates`."""
+    by_inputs = {
         (result.action.inputs["candidate"], result.action.inputs["driving"], result.action.inputs["pose"]): result
-        for _, result in results.done(NAME)
+        for _, result in run.done(Scores)
     }
     found = []
-    for group in groups(config, results):
-        for number, candidate in enumerate(group.candidates()):
-            result = by_candidate.get((candidate.video, group.named.clip.video, blob(group.pose, "pose")))
-            if result is not None:
-                score = HandScore.model_validate(result.record)
-                scored = ScoredCandidate(candidate=candidate, score=score, pose=blob(result, "pose"))
-                found.append((group, number, scored, result.key))
+    for one in candidates(run):
+        result = by_inputs.get((one.candidate.video, one.named.clip.video, pose_of(one.pose)))
+        if result is not None:
+            score = HandScore.model_validate(result.record)
+            scored = ScoredCandidate(candidate=one.candidate, score=score, pose=blob(result, "pose"))
+            found.append(Scored(one, scored, result.key))
     return found

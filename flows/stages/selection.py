@@ -1,21 +1,24 @@
-"""Hand scores and what people decided -> preferred samples. One item: all candidates of the run are judged together."""
+"""Hand scores and decisions by hand -> preferred samples. One item: all candidates of the run are judged together."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
 
 from pydantic import TypeAdapter
 
+from flows.engine.plan import Forecast
 from flows.engine.run_folder import RunFolder
-from flows.engine.stage import Inputs, Item, Output, Results, StageItems, blob, key_config
+from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.view import View, joined
 from flows.engine.workbench import Workbench
+from flows.stages.poses import pose_of
 from flows.stages.scores import scored_candidates
-from ipa_core.config import RunConfig
 from ipa_core.records import (
     Decision,
     Digest,
     PoseSequence,
     PreferenceSample,
+    Record,
     ScoredCandidate,
     Verdict,
     YieldReport,
@@ -23,99 +26,122 @@ from ipa_core.records import (
 from ipa_core.scoring import select
 from storage import Action, ActionResult, Store
 
-NAME: Final = "selection"
-VERSION: Final = 2
-PLACE: Final = "here"
 _SCORED = TypeAdapter(tuple[ScoredCandidate, ...])
 _DECISIONS = TypeAdapter(tuple[Decision, ...])
 _VERDICTS = TypeAdapter(dict[Digest, Verdict])
 _DRIVING = TypeAdapter(dict[str, Digest])
 
 
-def items(config: RunConfig, results: Results, inputs: Inputs) -> StageItems:
-    found = scored_candidates(config, results)
-    # By content: renamed videos come in another order, but are no other selection.
-    found.sort(key=lambda entry: (entry[2].candidate.clip_id, entry[2].candidate.seed))
-    if not found:
-        return StageItems(())
-    tables = {"scores": inputs.put(_SCORED.dump_json(tuple(scored for _, _, scored, _ in found)))}
-    videos = {scored.candidate.video for _, _, scored, _ in found}
-    # Who decided and when is kept with the review: the same decisions by somebody else are the same selection.
-    verdicts = {video: verdict for video, verdict in sorted(inputs.verdicts().items()) if video in videos}
-    if verdicts:
-        tables["verdicts"] = inputs.put(_VERDICTS.dump_json(verdicts))
-    needs = list(tables.values())
-    if config.selection.min_pose_distance:
-        driving = {scored.candidate.clip_id: blob(group.pose, "pose") for group, _, scored, _ in found}
-        tables["driving"] = inputs.put(_DRIVING.dump_json(driving))
-        needs += [tables["driving"], *driving.values()]
-    action = Action(NAME, VERSION, key_config(config.selection), tables)
-    parents = tuple(key for _, _, _, key in found)
-    return StageItems((Item("all candidates", action, parents=parents, needs=tuple(needs)),))
+class Selected(Record):
+    """The record of a selection; its output `decisions.json` has a decision for each candidate."""
+
+    report: YieldReport
+    best_score: float | None
 
 
-WAVES: Final = (items,)
+class Selection(Stage[Selected]):
+    name = "selection"
+    version = 2
+    place = "here"
+    section = "selection"
+    record = Selected
 
+    def items(self, run: View) -> Iterator[Item]:
+        found = list(scored_candidates(run))
+        # By content: renamed videos come in another order, but are no other selection.
+        found.sort(key=lambda one: (one.scored.candidate.clip_id, one.scored.candidate.seed))
+        if not found:
+            return
+        inputs = run.inputs
+        tables = {"scores": inputs.put(_SCORED.dump_json(tuple(one.scored for one in found)))}
+        videos = {one.scored.candidate.video for one in found}
+        # Who decided and when is kept with the review: the same decisions by somebody else are the same selection.
+        verdicts = {video: verdict for video, verdict in sorted(inputs.verdicts.items()) if video in videos}
+        if verdicts:
+            tables["verdicts"] = inputs.put(_VERDICTS.dump_json(verdicts))
+        needs = list(tables.values())
+        if run.config.selection.min_pose_distance:
+            driving = {one.scored.candidate.clip_id: pose_of(one.generated.pose) for one in found}
+            tables["driving"] = inputs.put(_DRIVING.dump_json(driving))
+            needs += [tables["driving"], *driving.values()]
+        action = Action(self.name, self.version, key_fields(run.config.selection), tables)
+        parents = tuple(one.action for one in found)
+        yield Item("all candidates", action, parents=parents, needs=tuple(needs))
 
-def compute(item: Item, bench: Workbench) -> Output:
-    inputs, objects = item.action.inputs, bench.store.objects
-    scored = scored_table(item.action, bench.store)
-    verdicts = _VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {}
-    driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
-    poses = {clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()}
-    selection = select(scored, bench.config.selection, verdicts, poses)
-    record = {"report": selection.report.model_dump(), "best_score": selection.best_score}
-    return Output(record, {"decisions.json": _DECISIONS.dump_json(selection.decisions)})
+    def compute(self, item: Item, bench: Workbench) -> Output:
+        inputs, objects = item.action.inputs, bench.store.objects
+        scored = scored_table(item.action, bench.store)
+        verdicts = _VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {}
+        driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
+        poses = {clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()}
+        selection = select(scored, bench.config.selection, verdicts, poses)
+        record = Selected(report=selection.report, best_score=selection.best_score)
+        return Output(record, {"decisions.json": _DECISIONS.dump_json(selection.decisions)})
+
+    def nothing_left(self, run: View) -> str | None:
+        one = run.one(Selection)
+        if one is None:
+            return "the selection failed; the error is listed above"
+        record, config = self.read(one[1]), run.config.selection
+        if record.report.kept:
+            return None
+        best = "unknown" if record.best_score is None else f"{record.best_score:.3f}"
+        return (
+            f"none of {record.report.candidates} candidates was kept: the best score is {best}, selection.threshold is "
+            f"{config.threshold} and selection.margin {config.margin}; lower them, generate more candidates per clip, "
+            "or accept some by hand (`ipa review`)"
+        )
+
+    def forecast(self, run: Forecast) -> float:
+        return 0 if run.view.results[self.name] else 1
 
 
 def scored_table(action: Action, store: Store) -> tuple[ScoredCandidate, ...]:
-    """What a selection decided about, without the measures of single frames."""
+    """The candidates that a selection decided about, without the measures of single frames."""
     return _SCORED.validate_json(store.objects.get(action.inputs["scores"]))
-
-
-def nothing_left(config: RunConfig, results: Results) -> str | None:
-    one = results.one(NAME)
-    if one is None:
-        return "the selection failed; the error is listed above"
-    record = one[1].record
-    report = YieldReport.model_validate(record["report"])
-    if report.kept:
-        return None
-    best = record["best_score"]
-    return (
-        f"none of {report.candidates} candidates was kept: the best score is "
-        f"{'unknown' if best is None else f'{best:.3f}'}, selection.threshold is {config.selection.threshold} and "
-        f"selection.margin {config.selection.margin}; lower them, generate more candidates per clip, or accept some by "
-        "hand (`ipa review`)"
-    )
 
 
 def selected(folder: RunFolder, store: Store) -> ActionResult | None:
     """The selection of a run; None where it did not come to it."""
-    return next(iter(store.actions.lookup(NAME, folder.names(NAME)).values()), None)
+    return next(iter(store.actions.lookup(Selection.name, folder.names(Selection.name)).values()), None)
+
+
+def yield_of(result: ActionResult) -> YieldReport:
+    return Selected.model_validate(result.record).report
 
 
 def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:
     return _DECISIONS.validate_json(store.objects.get(blob(result, "decisions.json")))
 
 
-def preferred_samples(config: RunConfig, results: Results, kept: set[tuple[str, int]]) -> list[PreferenceSample]:
+@joined
+def kept_samples(run: View) -> tuple[PreferenceSample, ...]:
+    """The kept candidates, in the order of the shards."""
+    selection = run.one(Selection)
+    if selection is None:
+        return ()
+    kept = {(decision.clip_id, decision.seed) for decision in decisions(selection[1], run.store) if decision.kept}
+    return tuple(sorted(preferred_samples(run, kept), key=lambda sample: sample.key))
+
+
+def preferred_samples(run: View, kept: set[tuple[str, int]]) -> list[PreferenceSample]:
     """The kept candidates, told by (clip id, seed), in the order of their clips."""
+    trains_on_driving = run.config.alignment.latents == "driving"
     return [
         PreferenceSample(
-            key=f"{scored.candidate.clip_id}-{scored.candidate.seed:016x}",
-            clip_id=scored.candidate.clip_id,
-            seed=scored.candidate.seed,
-            score=scored.score.score,
-            prompt=group.named.clip.prompt,
-            video=scored.candidate.video,
-            latents=scored.candidate.latents,
-            conditioning=scored.candidate.conditioning,
-            pose=blob(group.pose, "pose"),
-            driving=group.named.clip.video if config.alignment.latents == "driving" else None,
-            candidate_action=group.generated.key,
-            score_action=score_key,
+            key=f"{one.scored.candidate.clip_id}-{one.scored.candidate.seed:016x}",
+            clip_id=one.scored.candidate.clip_id,
+            seed=one.scored.candidate.seed,
+            score=one.scored.score.score,
+            prompt=one.generated.named.clip.prompt,
+            video=one.scored.candidate.video,
+            latents=one.scored.candidate.latents,
+            conditioning=one.scored.candidate.conditioning,
+            pose=pose_of(one.generated.pose),
+            driving=one.generated.named.clip.video if trains_on_driving else None,
+            candidate_action=one.generated.action,
+            score_action=one.action,
         )
-        for group, _, scored, score_key in scored_candidates(config, results)
-        if (scored.candidate.clip_id, scored.candidate.seed) in kept
+        for one in scored_candidates(run)
+        if (one.scored.candidate.clip_id, one.scored.candidate.seed) in kept
     ]

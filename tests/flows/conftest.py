@@ -9,26 +9,43 @@ from unittest.mock import patch
 import pytest
 
 from flows.engine.components import Components
-from flows.engine.progress import Progress
-from flows.engine.stage import Results
-from flows.engine.walk import Runner, Scope
-from flows.engine.work import LocalCrew
-from flows.training import process as training
+from flows.engine.run import Run
+from flows.engine.stage import Item, Place, RunStopped
+from flows.engine.view import View
+from flows.engine.walk import Scope
+from flows.engine.work import Batch, Listener, MakeCrew, Outcome, compute
+from flows.engine.workers import LocalCrew
+from flows.stages import STAGES
+from flows.training import process
+from flows.training.job import Job
 from ipa_core.config import RunConfig
-from storage import Store
+from storage import ActionResult
 from tests.fakes import FAKES, fake_config, write_videos
 
-Run = Callable[..., "Done"]
 VIDEOS = 8
+
+
+class HereCrew(LocalCrew):
+    """Computes everything in this process: a process of its own takes seconds to start. `test_workers`, the kills and the
+    smoke test have those."""
+
+    def prepare(self, place: Place) -> None: ...
+
+    def slots(self, place: Place) -> int:
+        return 1
+
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        return compute(batch, self._bench, listener)
 
 
 class Done:
     """A run that has ended."""
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        self.results: Results = runner.results
-        self.store = runner.store
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.view: View = run.view
+        self.results = run.view.results
+        self.store = run.store
 
     def computed(self) -> dict[str, int]:
         """Items that were computed, by stage; stages without any are left out."""
@@ -37,26 +54,25 @@ class Done:
         }
         return {stage: count for stage, count in counts.items() if count}
 
+    def one(self, stage: str) -> tuple[Item, ActionResult]:
+        return self.results.done(stage)[0]
+
     def output(self, stage: str, name: str) -> str:
-        one = self.results.one(stage)  # type: ignore[arg-type]
-        assert one is not None
-        return one[1].outputs[name].digest
+        return self.one(stage)[1].outputs[name].digest
 
 
-def run_fake(config: RunConfig, scope: Scope | None = None, components: Components = FAKES) -> Done:
-    """Without an orchestrator."""
-    assert config.execution.store is not None
-    store, progress = Store(config.execution.store), Progress(quiet=True)
-    crew = LocalCrew(store, config, components, progress.part)
-    runner = Runner(store, config, components, progress, crew)
-    try:
-        runner.run(scope or Scope())
-    finally:
-        runner.close()
-    return Done(runner)
+def run_fake(
+    config: RunConfig, scope: Scope | None = None, components: Components = FAKES, crew: MakeCrew | None = None
+) -> Done:
+    """Without an orchestrator. Raises ``RunStopped`` where the run failed."""
+    with Run(config, STAGES, components, scope, crew, quiet=True) as run:
+        run.walk()
+    if run.summary.error is not None:
+        raise RunStopped(run.summary.error)
+    return Done(run)
 
 
-def train_here(job: training.Job, on_step: Callable[[int, int], None]) -> None:
+def train_here(job: Job, on_step: Callable[[int, int], None]) -> None:
     """The training as the stage starts it, but in this process: a process of its own takes ten seconds to start, and
     test_training, the kills and the smoke test have those."""
 
@@ -65,13 +81,17 @@ def train_here(job: training.Job, on_step: Callable[[int, int], None]) -> None:
             on_step(said["step"], said["steps"])
 
     job.output.mkdir(parents=True)
-    with patch.object(training, "_say", say):
-        training._train(job)
+    with patch.object(process, "_say", say):
+        process._train(job)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def training_here() -> Iterator[None]:
-    with patch("flows.stages.finetune.train_apart", train_here):
+def all_here() -> Iterator[None]:
+    with (
+        patch("flows.stages.finetune.train_apart", train_here),
+        patch("flows.engine.run.LocalCrew", HereCrew),
+        patch("flows.orchestration.tasks.LocalCrew", HereCrew),
+    ):
         yield
 
 

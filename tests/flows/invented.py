@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flows.engine.inputs import RunInputs
-from flows.engine.stage import Item, ItemResult, Results
+from flows.engine.stage import Item, ItemResult, Stage
+from flows.engine.view import View
+from flows.engine.walk import walk_stage
 from flows.stages import STAGES
 from ipa_core.clips import Video
 from ipa_core.config import RunConfig
@@ -39,22 +41,28 @@ class InventedInputs(RunInputs):
         super().__init__(store, config, FAKES, generator=generator)
         self._rejected = rejected
 
-    def videos(self, videos: Sequence[Video]) -> list[str]:
-        return [invented("video", video.name) for video in videos]
+    @property
+    def video_digests(self) -> Mapping[Video, str]:  # type: ignore[override]
+        return {video: invented("video", video.name) for video in self.videos}
 
-    def model_weights(self) -> str:
+    @property
+    def model_weights(self) -> str:  # type: ignore[override]
         return invented("model weights")
 
-    def pose_weights(self) -> str:
+    @property
+    def pose_weights(self) -> str:  # type: ignore[override]
         return invented("pose weights")
 
-    def score_weights(self) -> str:
+    @property
+    def score_weights(self) -> str:  # type: ignore[override]
         return invented("score weights")
 
-    def rounds(self) -> State:
+    @property
+    def registry(self) -> State:  # type: ignore[override]
         return State()
 
-    def verdicts(self) -> Mapping[str, Verdict]:
+    @property
+    def verdicts(self) -> Mapping[str, Verdict]:  # type: ignore[override]
         return dict.fromkeys(self._rejected, "reject")
 
 
@@ -65,13 +73,23 @@ def keys(folder: Path, config: RunConfig, generator: str | None = None, rejected
         (folder / "videos" / f"video-{number}.mp4").touch()
     store = Store(folder / "store")
     inputs = InventedInputs(store, config, generator, rejected)
-    results = Results()
+    view, invention = View(config, inputs), _Invention(store, config)
     for stage in STAGES:
-        results[stage.NAME] = entries = []
-        for wave in stage.WAVES:
-            for item in wave(config, results, inputs).items:
-                entries.append(ItemResult(item, "cached", _made(store, item, config)))
-    return {stage: {entry.item.name: entry.item.action.key for entry in entries} for stage, entries in results.items()}
+        walk_stage(view, stage, invention)
+    return {
+        stage: {entry.item.name: entry.item.action.key for entry in entries} for stage, entries in view.results.items()
+    }
+
+
+class _Invention:
+    """A policy: every item is there, with an invented result."""
+
+    def __init__(self, store: Store, config: RunConfig) -> None:
+        self._store = store
+        self._config = config
+
+    def resolve(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
+        return [ItemResult(item, "cached", _made(self._store, item, self._config)) for item in items]
 
 
 def _made(store: Store, item: Item, config: RunConfig) -> ActionResult:
@@ -104,7 +122,7 @@ def _there(store: Store, digest: str) -> str:
 def _record(item: Item, config: RunConfig) -> tuple[Mapping[str, Any], Sequence[str]]:
     """Of each stage: what the next ones read of its record, and the names of its outputs."""
     stage, inputs = item.action.stage, item.action.inputs
-    candidates = range(config.candidates.per_clip)
+    candidates = range(config.candidates.group_size)
     match stage:
         case "clips":
             crop = {"x": 0.0, "y": 0.0, "width": 832.0, "height": 480.0}
@@ -114,7 +132,8 @@ def _record(item: Item, config: RunConfig) -> tuple[Mapping[str, Any], Sequence[
             return {"frames": 81, "hands_found": 1.0}, ["pose"]
         case "candidates":
             files = [f"{k}.{kind}" for k in candidates for kind in ("mp4", "latents")]
-            return {"seeds": [1000 + k for k in candidates]}, ["conditioning", *files]
+            first = item.action.config.get("first", 0)
+            return {"seeds": [1000 + first + k for k in candidates]}, ["conditioning", *files]
         case "scores":
             return _score().model_dump(mode="json"), ["pose", "hands.json"]
         case "selection":

@@ -55,7 +55,7 @@ def test_a_limit_of_clips_keeps_some_of_what_was_evaluated_and_names_do_not_choo
     def videos(most: int) -> set[str]:
         done = run_fake(fake_config(folder, evaluation__max_clips=most))
         assert done.computed().get("evaluation", 0) <= 1  # The comparison of so many.
-        return {row.clip_id for row in clip_results(done.results)}
+        return {row.clip_id for row in clip_results(done.view)}
 
     two = videos(2)
     assert len(two) == 2

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from flows.engine.stage import STAGE_NAMES, StageName
-from flows.stages import STAGES
+from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from storage import ActionResult
 from storage.digest import digest_config
@@ -26,7 +25,7 @@ from tests.fakes import fake_config
 from tests.flows.conftest import Done, run_fake
 
 GOLDEN = Path(__file__).with_name("golden.json")
-VERSIONS = {stage.NAME: stage.VERSION for stage in STAGES}
+VERSIONS = {stage.name: stage.version for stage in STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def done(finished: Path) -> Done:
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_output_changes_only_with_the_version(done: Done, stage: StageName) -> None:
+def test_output_changes_only_with_the_version(done: Done, stage: str) -> None:
     found = {"version": VERSIONS[stage], "bytes": upstream(done, stage), "results": fingerprints(done, stage)}
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("IPA_WRITE_GOLDEN"):
@@ -47,7 +46,7 @@ def test_output_changes_only_with_the_version(done: Done, stage: StageName) -> N
     assert found == expected
 
 
-def upstream(done: Done, stage: StageName) -> str:
+def upstream(done: Done, stage: str) -> str:
     """What the encoder of this machine made of the test's pictures, twice: as sources and as clips; for the training
     also the latents, whose digests seed its draws; for the evaluation what this machine made of the LoRA."""
     outputs = [result.outputs["000.mp4"].digest for _, result in done.results.done("clips")]
@@ -69,7 +68,7 @@ def form(value: Any) -> Any:
     return None if isinstance(value, str | float | int | None) else type(value).__name__
 
 
-def fingerprints(done: Done, stage: StageName) -> list[Any]:
+def fingerprints(done: Done, stage: str) -> list[Any]:
     """Record and output names of each item, in the order of their content."""
     found = [fingerprint(done, result) for _, result in done.results.done(stage)]
     return sorted(found, key=lambda entry: json.dumps(entry, sort_keys=True))

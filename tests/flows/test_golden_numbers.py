@@ -18,7 +18,9 @@ from pydantic import TypeAdapter
 
 from flows.engine.stage import Item
 from flows.engine.workbench import Workbench
-from flows.stages import stage_named
+from flows.stages.evaluation import Evaluation
+from flows.stages.finetune import Finetune
+from flows.stages.references import References
 from ipa_core.config import PosesConfig
 from ipa_core.evaluation import ClipResult, VideoMetrics
 from ipa_core.models import latents_to_bytes
@@ -66,7 +68,7 @@ def test_reference_errors(bench: Workbench) -> None:
     there = inputs(bench.store)
     parts = {name: there[name] for name in ("latents", "conditioning", "pose")}
     action = Action("references", 1, {"epochs": [0, 3]}, {"model": MODEL, **parts})
-    record = stage_named("references").compute(Item("sample", action), bench).record
+    record = References().compute(Item("sample", action), bench).record_json()
     assert record["elements"] == 384
     assert record["everywhere"] == pytest.approx([752.457, 765.046, 894.558], rel=CLOSE)
     assert record["on_hands"] == pytest.approx([304.911, 286.781, 431.288], rel=CLOSE)
@@ -100,18 +102,20 @@ def test_training(method: str, losses: list[float], bench: Workbench, tmp_path: 
         writer.write("sample", files, {})
     shard = objects.put_file(tmp_path / "shards" / "000000.tar")
     item = Item("LoRA", Action("finetune", 2, {}, {"model": MODEL, "000000.tar": shard}))
-    output = stage_named("finetune").compute(item, bench)
+    output = Finetune().compute(item, bench)
     history = json.loads(Path(output.objects["training.json"]).read_text())
     assert [step["loss"] for step in history] == pytest.approx(losses, rel=CLOSE)
     assert [step["model_error"] for step in history] == pytest.approx(ERRORS, rel=CLOSE)
-    assert output.record["loss"] == history[-1]["loss"]
+    assert output.record_json()["loss"] == history[-1]["loss"]
 
 
 def test_a_held_out_video(bench: Workbench) -> None:
     there = inputs(bench.store)
     parts = {name: there[name] for name in ("clip", "reference", "pose")}
-    action = Action("evaluation", 4, {"clip_id": "clip", "prompt": "a person"}, {"model": MODEL, **parts})
-    [found] = stage_named("evaluation").compute(Item("clip base", action), bench).record["results"]
+    action = Action(
+        "evaluation", 4, {"clip_id": "clip", "prompt": "a person", "per_clip": 1}, {"model": MODEL, **parts}
+    )
+    [found] = Evaluation().compute(Item("clip base", action), bench).record_json()["results"]
     expected = {"psnr": 7.390606, "ssim": 0.016068, "psnr_hand": 6.952359, "ssim_hand": 0.012396}
     assert found["metrics"] == pytest.approx(expected, rel=CLOSE)
     assert found["score"]["score"] == pytest.approx(0.53716, rel=CLOSE)
@@ -125,10 +129,8 @@ def test_a_comparison(bench: Workbench) -> None:
         for model in ("base", "aligned")
     )
     table = bench.store.objects.put(TypeAdapter(tuple[ClipResult, ...]).dump_json(rows))
-    found = stage_named("evaluation").compute(
-        Item("comparison", Action("evaluation", 4, {}, {"results": table})), bench
-    )
-    metrics = {metric["name"]: metric for metric in found.record["metrics"]}
+    found = Evaluation().compute(Item("comparison", Action("evaluation", 4, {}, {"results": table})), bench)
+    metrics = {metric["name"]: metric for metric in found.record_json()["metrics"]}
     hand_score, psnr = metrics["hand_score"], metrics["psnr"]
     assert (hand_score["difference"], hand_score["win_rate"]) == pytest.approx((0.227156, 0.75), rel=CLOSE)
     assert hand_score["difference_interval"] == pytest.approx({"low": -0.060916, "high": 0.488303}, rel=CLOSE)

@@ -1,7 +1,7 @@
 """The keys of all stages, pinned: whoever changes one makes every store compute that stage, and all after it, again.
 
-An option that is added later must not change any of these (see flows.engine.stage: fields left out at their default). They may
-only change together with the VERSION of their stage.
+An option that is added later must not change any of these (see flows.engine.stage: fields left out at their default).
+They may only change together with the VERSION of their stage.
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from flows.cli.models import model_rows
-from flows.engine.run import is_done
+from flows.engine.inputs import RunInputs
 from flows.engine.run_folder import runs
-from flows.engine.stage import STAGE_NAMES
 from flows.engine.status import last_runs
-from flows.engine.walk import Scope
+from flows.engine.view import View
+from flows.engine.walk import Scope, nothing_to_compute
 from flows.outcomes.yields import run_yields
+from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import RunConfig
 from storage import Store
 from storage.registry import Registry
@@ -65,7 +66,9 @@ def config(old: Path, number: int) -> RunConfig:
 def test_every_item_of_a_run_is_found(old: Path, number: int) -> None:
     if number == 0:
         shutil.rmtree(old / "store" / "reviews")  # They came after it.
-    assert is_done(config(old, number), Scope(), FAKES)
+    settings = config(old, number)
+    view = View(settings, RunInputs(Store(old / "store"), settings, FAKES))
+    assert nothing_to_compute(view, STAGES, Scope())
 
 
 @pytest.mark.parametrize("number", range(len(CHANGES)))

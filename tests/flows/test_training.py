@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from flows.engine.components import animation_model
-from flows.training.process import LORA, RECORD, Job, TrainingError, function_name, train_apart
+from flows.training.job import LORA, RECORD, Job, function_name
+from flows.training.launch import TrainingError, train_apart
 from ipa_core.alignment import ReferenceTable, StepLog, TrainedLoRA, prepare, reference_errors, train
 from ipa_core.alignment.visits import visits
 from ipa_core.config import RunConfig
@@ -107,7 +108,7 @@ def interrupt(world: World, caplog: pytest.LogCaptureFixture, first: Job, second
     second_steps: list[tuple[int, int]] = []
     with pytest.raises(TrainingError) as failure:
         train_apart(first, lambda done, steps: killed_steps.append((done, steps)))
-    with caplog.at_level(logging.INFO, "flows.training.process"):
+    with caplog.at_level(logging.INFO, "flows.training"):
         caplog.clear()
         train_apart(second, lambda done, steps: second_steps.append((done, steps)))
     return Interrupted(killed_steps, str(failure.value), second_steps, caplog.messages, second)
@@ -168,7 +169,7 @@ def test_another_number_of_processes_goes_on(
 
 def test_an_error_is_told_in_its_own_words(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        caplog.at_level(logging.INFO, "flows.training.process"),
+        caplog.at_level(logging.INFO, "flows.training"),
         pytest.raises(TrainingError, match=r"^RuntimeError: the weights are not there \(before a step was done\)$"),
     ):
         train_apart(world.job("run", training_models.absent), nothing)
@@ -180,7 +181,7 @@ def test_a_killed_flow_takes_its_training_along(world: World) -> None:
     job_file = world.folder / "told.json"
     job_file.write_text(world.job("run", training_models.slow, train_processes=2).model_dump_json())
     code = (
-        "import sys, pathlib; from flows.training.process import Job, train_apart;"
+        "import sys, pathlib; from flows.training.job import Job; from flows.training.launch import train_apart;"
         "train_apart(Job.model_validate_json(pathlib.Path(sys.argv[1]).read_bytes()), lambda *step: print(*step))"
     )
     flow = subprocess.Popen([sys.executable, "-uc", code, str(job_file)], stdout=subprocess.PIPE, cwd=ROOT)
