@@ -97,7 +97,7 @@ def exact_points(name: str, truth: np.ndarray) -> np.ndarray:
     unlike = [np.abs(frames[at : at + len(truth)].astype(int) - truth).mean() for at in starts]
     start = int(np.argmin(unlike))
     if unlike[start] > ALIKE:
-        raise SystemExit(f"{name}: this is not what is rendered now; render the demo's videos anew (`ipa synth`)")
+        raise SystemExit(f"{name}: this is not what is rendered now; render the demo's videos anew (`ipa lab synth`)")
     return clip.keypoints[::STEP][start : start + len(truth)] * size / SIZE
 
 

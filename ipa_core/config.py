@@ -164,7 +164,7 @@ class ScoresConfig(Config):
     fingers: bool = True
     """Look at the fingers with a small network of our own (scoring.fingers), besides the keypoints."""
     model: str | None = None
-    """Coefficients that `ipa score fit` wrote; None takes the packaged ones."""
+    """Coefficients that `ipa lab score fit` wrote; None takes the packaged ones."""
     reward: str | None = None
     """A second opinion. `dwpose`: that pose backend's confidence of the hand points; otherwise an entry point of the
     group `ipa.rewards`, or `module:attribute` (see scoring.scorer.Reward), which must change its name when it changes

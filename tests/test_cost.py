@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ipa_core.alignment.lora import lora
 from ipa_core.config import AlignmentConfig, RunConfig, load_config
+from ipa_core.models.wan_vace import cost
 from ipa_core.models.wan_vace.cost import (
     NETWORKS,
     Network,
@@ -22,7 +23,6 @@ from ipa_core.models.wan_vace.cost import (
     latent_tokens,
     training_flops,
 )
-from ipa_core.models.wan_vace import cost
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = Network(layers=12, control_layers=3, dim=96, ffn_dim=256)

@@ -1,4 +1,4 @@
-"""`ipa bench` and `ipa sweep`: how good a model's hands are, and experiments on how to train."""
+"""`ipa bench`, `ipa sweep` and `ipa score reliability`: how good hands are, and experiments on how to train."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-BENCH = Path(__file__).resolve().parents[2] / "configs" / "bench.yaml"
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the config.", show_default=False),
-]
+from flows.cli.options import CONFIGS, AsJson, Overrides
+from flows.cli.tables import text_table
+from ipa_core.config import ConfigError, load_config
+
+if TYPE_CHECKING:
+    from flows.experiments.hand_bench import BenchReport
+    from ipa_core.scoring.reliability import Reliability
+
+BENCH = CONFIGS / "bench.yaml"
+score_app = typer.Typer(no_args_is_help=True, help="What the hand score can tell.")
 
 
 def bench(
@@ -30,13 +35,12 @@ def bench(
     ] = None,
     config: Annotated[Path, typer.Option(help="Run config that names the bench and says how to generate.")] = BENCH,
     set_: Overrides = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """A model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
     from flows.engine.components import components
-    from flows.experiments.hand_bench import bench_table, run_bench
+    from flows.experiments.hand_bench import run_bench
     from flows.training.job import LORA
-    from ipa_core.config import ConfigError, load_config
 
     path = Path(model).resolve() if model and Path(model).exists() else model
     settings = load_config(config, [*(set_ or []), *([f"candidates.model.path={path}"] if path else [])])
@@ -60,7 +64,7 @@ def sweep(
         Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
     ],
     set_: Overrides = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
     from flows.engine.components import components
@@ -77,3 +81,75 @@ def sweep(
     ):
         (output / name).write_text(text)
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
+
+
+@score_app.command()
+def reliability(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with scores.", show_default=False)
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Which measures tell the candidates of one clip apart, on a run's, and what choosing the best can give. Needs no
+    extra."""
+    from dataclasses import asdict
+
+    from flows.engine.run_folder import named_run, runs
+    from flows.engine.store import open_store
+    from flows.experiments.score_reliability import run_reliability
+
+    store = open_store()
+    scored = (folder for folder in runs(store) if folder.names("scores"))
+    folder = named_run(run_id) if run_id else next(scored, None)
+    if folder is None:
+        raise ConfigError("no run of this store has scored candidates; `ipa run CONFIG --to scores` does that")
+    found = run_reliability(folder, store)
+    print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
+
+
+def bench_table(report: BenchReport) -> str:
+    from ipa_core.evaluation.differences import with_interval
+
+    head = ("class", "model", "clips", "PSNR", "SSIM", "PSNR-Hand", "SSIM-Hand", "point error", "hand score", "found")
+    rows = [
+        (
+            *(row.difficulty, row.model, str(row.clips), _text(row.psnr, ".2f"), _text(row.ssim)),
+            *(_text(row.psnr_hand, ".2f"), _text(row.ssim_hand), _text(row.keypoint_error)),
+            *(_text(row.hand_score), _text(row.hands_found)),
+        )
+        for row in report.rows
+    ]
+    lines = [text_table("llrrrrrrrr", head, rows)]
+    if report.left_out:
+        lines.append(f"left out, nobody was found in the driving video: {', '.join(report.left_out)}")
+    for name, gain in report.gains.items():
+        lines.append(f"{name}: {with_interval(gain.mean, gain.interval, '+.3f')}, wins {gain.win_rate:.0%}")
+    return "\n".join(lines)
+
+
+def reliability_table(found: dict[str, Reliability]) -> str:
+    head = ("measure", "mean", "spread", "share", "split-half", "95 %", "best", "95 %", "most")
+    rows = [
+        (
+            *(name, _text(one.mean), _text(one.spread), _text(one.within_share, ".0%"), _text(one.split_half, "+.2f")),
+            *(_bounds(one.interval, "+.2f"), _text(one.gain, "+.3f"), _bounds(one.gain_interval, "+.3f")),
+            _text(one.most, "+.3f"),
+        )
+        for name, one in sorted(found.items(), key=lambda item: -(item[1].split_half or -2))
+        if one.clips
+    ]
+    some = max(found.values(), key=lambda one: one.candidates)
+    legend = (
+        f"{some.candidates} candidates of {some.clips} clips. Spread: standard deviation between candidates of one "
+        "clip; share: theirs of the variance. Split-half: even against odd frames, differences from the clip's mean. "
+        "Best: each clip's best by hand score over the mean of its clip; most: its best by the measure itself."
+    )
+    return f"{text_table('lrrrrlrlr', head, rows)}\n{legend}"
+
+
+def _bounds(interval: tuple[float, float] | None, form: str) -> str:
+    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
+
+
+def _text(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None else format(value, form)

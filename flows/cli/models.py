@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def models(
     if not rows:
         print("no adapter is registered yet: a run registers its own after evaluation")
         return
-    print(f"{'adapter':<14}{'role':<12}{'run':<22}{'pairs won':<20}{'PSNR':>7}{'SSIM':>8}  reason")
-    for row in rows:
-        print(f"{row.adapter[:12]:<14}{row.role:<12}{row.run:<22}{_numbers(row.ruling)}  {_decision(row)}")
+    head = ("adapter", "role", "run", "pairs won", "PSNR", "SSIM", "reason")
+    print(text_table("llllrrl", head, [_table_row(row) for row in rows]))
 
 
 @models_app.command()
@@ -129,13 +129,17 @@ def _as_json(row: ModelRow) -> dict[str, object]:
     return vars(row) | {name: record and record.model_dump(mode="json") for name, record in records.items()}
 
 
-def _numbers(ruling: Ruling | None) -> str:
+def _table_row(row: ModelRow) -> tuple[str, ...]:
+    return row.adapter[:12], row.role, row.run, *_numbers(row.ruling), _decision(row)
+
+
+def _numbers(ruling: Ruling | None) -> tuple[str, str, str]:
     if ruling is None or ruling.win_rate is None:
-        return " " * 35
+        return "", "", ""
     won = f"{ruling.win_rate:.0%}"
     if ruling.win_rate_low is not None:
         won += f" ({ruling.win_rate_low:.0%} to {ruling.win_rate_high:.0%})"
-    return f"{won:<20}{ruling.psnr_difference:>+7.2f}{ruling.ssim_difference:>+8.3f}"
+    return won, f"{ruling.psnr_difference:+.2f}", f"{ruling.ssim_difference:+.3f}"
 
 
 def _decision(row: ModelRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.cli.tables import text_table
 from flows.engine.plan import Plan, StagePlan
 from ipa_core.config import Execution
 from ipa_core.models.wan_vace.cost import ASSUMED_FLOPS
@@ -9,9 +10,8 @@ from ipa_core.models.wan_vace.cost import ASSUMED_FLOPS
 
 def plan_text(plan: Plan, execution: Execution) -> str:
     priced = any(row.estimate.gpu_hours is not None for row in plan.stages)
-    lines = [_line("stage", "items", "cached", "compute", "time", "GPU-hours" if priced else "", "disk", "why")]
-    lines += [_stage_line(row) for row in plan.stages]
-    lines.append(_total_line(plan))
+    head = ("stage", "items", "cached", "compute", "time", "GPU-hours" if priced else "", "disk", "why")
+    lines = [text_table("lrrrrrrl", head, [*(_stage_row(row) for row in plan.stages), _total_row(plan)])]
     if any(row.estimate.basis == "formula" for row in plan.stages):
         lines.append(
             f"~ by formula, at an assumed {ASSUMED_FLOPS / 1e12:.0f} TF/s per GPU and without codec and text encoder; "
@@ -27,11 +27,7 @@ def plan_text(plan: Plan, execution: Execution) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, items: str, cached: str, compute: str, time: str, hours: str, disk: str, why: str) -> str:
-    return f"{name:<12}{items:>7}{cached:>8}{compute:>9}{time:>11}{hours:>11}{disk:>11}  {why}".rstrip()
-
-
-def _stage_line(row: StagePlan) -> str:
+def _stage_row(row: StagePlan) -> tuple[str, ...]:
     reasons = [f"{count} x {reason}" if len(row.why) > 1 else reason for reason, count in row.why.items()]
     if row.uncounted and row.name != "clips":
         reasons.append(f"about {row.uncounted} follow from stages before")
@@ -40,25 +36,22 @@ def _stage_line(row: StagePlan) -> str:
     time = "" if not compute else "?" if estimate.seconds is None else _duration(estimate.seconds) + mark
     hours = "" if estimate.gpu_hours is None else f"{estimate.gpu_hours:.1f}{mark}"
     disk = "" if not compute else "?" if estimate.bytes is None else _size(estimate.bytes)
-    return _line(row.name, str(row.items), str(row.cached), str(compute), time, hours, disk, "; ".join(reasons))
+    return row.name, str(row.items), str(row.cached), str(compute), time, hours, disk, "; ".join(reasons)
 
 
-def _total_line(plan: Plan) -> str:
+def _total_row(plan: Plan) -> tuple[str, ...]:
     """Sums of what is known."""
     waiting = [row.estimate for row in plan.stages if row.compute + row.uncounted]
     times = [estimate.seconds for estimate in waiting if estimate.seconds is not None]
     sizes = [estimate.bytes for estimate in waiting if estimate.bytes is not None]
     hours = [estimate.gpu_hours for estimate in waiting if estimate.gpu_hours is not None]
     unknown = min(len(times), len(sizes)) < len(waiting)
-    return _line(
-        "total",
-        items="",
-        cached="",
-        compute="",
-        time=_duration(sum(times)) if times else "",
-        hours=f"{sum(hours):.1f}" if hours else "",
-        disk=_size(sum(sizes)) if sizes else "",
-        why="and what is not known yet (?)" if unknown else "",
+    return (
+        *("total", "", "", ""),
+        _duration(sum(times)) if times else "",
+        f"{sum(hours):.1f}" if hours else "",
+        _size(sum(sizes)) if sizes else "",
+        "and what is not known yet (?)" if unknown else "",
     )
 
 

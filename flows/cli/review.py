@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli.models import login_name
+from flows.cli.options import AsJson
 from ipa_core.config import ConfigError
 
 
@@ -29,7 +30,6 @@ Run = Annotated[
     str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run that came to its selection.")
 ]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the login name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @review_app.command("page")

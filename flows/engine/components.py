@@ -42,7 +42,7 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
     try:
         model = QualityModel.load(Path(score_files(config)["coefficients"]))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"scores.model: {error}; `ipa score fit` writes such files") from None
+        raise ConfigError(f"scores.model: {error}; `ipa lab score fit` writes such files") from None
     fingers = None
     if config.fingers:
         from ipa_core.scoring.fingers import FingerInspector
@@ -57,7 +57,7 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
 
     files = {"coefficients": config.model or str(PACKAGED)}
     if not Path(files["coefficients"]).is_file():
-        raise ConfigError(f"scores.model: there is no file {config.model}; `ipa score fit --output FILE` writes one")
+        raise ConfigError(f"scores.model: there is no file {config.model}; `ipa lab score fit --output FILE` makes one")
     if config.fingers:
         files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":

@@ -101,12 +101,18 @@ class Run:
         self._renewed: set[str] = set()
         """Keys computed in this run: not refreshed twice, and counted as computed when looked up again."""
         self._summary: RunSummary | None = None
+        self._stopped: RunStopped | ConfigError | None = None
 
     @property
     def summary(self) -> RunSummary:
         """Once the run has ended."""
         assert self._summary is not None
         return self._summary
+
+    def check(self) -> None:
+        """Raises the error that stopped the run, if one did."""
+        if self._stopped is not None:
+            raise self._stopped
 
     @property
     def computed(self) -> bool:
@@ -120,7 +126,9 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        expected = isinstance(error, RunStopped | ConfigError)
+        if isinstance(error, RunStopped | ConfigError):
+            self._stopped = error
+        expected = self._stopped is not None
         try:
             if error is None:
                 self._end("completed" if self.computed else "nothing_new", None)

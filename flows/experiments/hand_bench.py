@@ -17,7 +17,7 @@ from flows.stages.evaluation import Evaluated, Evaluation, clip_item
 from flows.stages.poses import Poses, posed_clips
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
-from ipa_core.evaluation.differences import Difference, differences, with_interval
+from ipa_core.evaluation.differences import Difference, differences
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
 from ipa_core.people.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
 from ipa_core.records import PoseSequence, Record
@@ -77,8 +77,7 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
         run.walk()
         base = _judged(run, truths, None)
         adapted = _judged(run, truths, run.store.objects.put(lora)) if lora else []
-    if run.summary.error is not None:
-        raise RunStopped(run.summary.error)
+    run.check()
     left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
     if not adapted:
@@ -167,25 +166,3 @@ def _row(difficulty: str, model: str, judged: Sequence[_Judged]) -> BenchRow:
 def _mean(values: Sequence[float | None]) -> float | None:
     there = [value for value in values if value is not None]
     return round(sum(there) / len(there), 6) if there else None
-
-
-def bench_table(report: BenchReport) -> str:
-    lines = [
-        f"{'class':<16}{'model':<11}{'clips':>6}{'PSNR':>8}{'SSIM':>7}{'PSNR-Hand':>11}{'SSIM-Hand':>11}"
-        f"{'point error':>13}{'hand score':>12}{'found':>7}"
-    ]
-    for row in report.rows:
-        lines.append(
-            f"{row.difficulty:<16}{row.model:<11}{row.clips:>6}{_text(row.psnr, 2):>8}{_text(row.ssim):>7}"
-            f"{_text(row.psnr_hand, 2):>11}{_text(row.ssim_hand):>11}{_text(row.keypoint_error):>13}"
-            f"{_text(row.hand_score):>12}{_text(row.hands_found):>7}"
-        )
-    if report.left_out:
-        lines.append(f"left out, nobody was found in the driving video: {', '.join(report.left_out)}")
-    for name, gain in report.gains.items():
-        lines.append(f"{name}: {with_interval(gain.mean, gain.interval, '+.3f')}, wins {gain.win_rate:.0%}")
-    return "\n".join(lines)
-
-
-def _text(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

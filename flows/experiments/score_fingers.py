@@ -1,4 +1,5 @@
-"""`ipa score train`: crops of rendered people and of what corruptions do to them -> weights of the finger network."""
+"""`ipa lab score train`: crops of rendered people and of what corruptions do to them -> weights of the finger
+network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ipa score fit`: rendered people, faultless and spoilt -> coefficients of the hand score."""
+"""`ipa lab score fit`: rendered people, faultless and spoilt -> coefficients of the hand score."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = No
     clean = [features_of(one.hands) for one in measured if one.trial.kind is None]
     spoilt = [features_of(one.hands) for one in measured if one.trial.kind not in (None, without)]
     recipe = {
-        "command": f"ipa score fit --people {count}",
+        "command": f"ipa lab score fit --people {count}",
         "people": [FIRST_FITTED, FIRST_FITTED + count - 1],
         "clean": len(clean),
         "corrupted": len(spoilt),

@@ -86,30 +86,3 @@ def _against_truth(store: Store, result: ActionResult) -> dict[str, Values]:
         "PSNR-Hand": _three([part.psnr_hand for part in parts]),
         "SSIM-Hand": _three([part.ssim_hand for part in parts]),
     }
-
-
-def reliability_table(found: dict[str, Reliability]) -> str:
-    heads = f"{'mean':>8}{'spread':>8}{'share':>7}{'split-half':>12} {'95 %':<16}{'best':>8} {'95 %':<18}{'most':>7}"
-    lines = [f"{'measure':<16}{heads}"]
-    for name, one in sorted(found.items(), key=lambda item: -(item[1].split_half or -2)):
-        if one.clips:
-            lines.append(
-                f"{name:<16}{_text(one.mean, '.3f'):>8}{_text(one.spread, '.3f'):>8}{_text(one.within_share, '.0%'):>7}"
-                f"{_text(one.split_half, '+.2f'):>12} {_bounds(one.interval, '+.2f'):<16}{_text(one.gain, '+.3f'):>8} "
-                f"{_bounds(one.gain_interval, '+.3f'):<18}{_text(one.most, '+.3f'):>7}".rstrip()
-            )
-    some = max(found.values(), key=lambda one: one.candidates)
-    lines.append(
-        f"{some.candidates} candidates of {some.clips} clips. Spread: standard deviation between candidates of one "
-        "clip; share: theirs of the variance. Split-half: even against odd frames, differences from the clip's mean. "
-        "Best: each clip's best by hand score over the mean of its clip; most: its best by the measure itself."
-    )
-    return "\n".join(lines)
-
-
-def _bounds(interval: tuple[float, float] | None, form: str) -> str:
-    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
-
-
-def _text(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

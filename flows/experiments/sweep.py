@@ -224,8 +224,7 @@ class _Tally:
             drop_unkept(run)
         view = run.view
         self._count(view)
-        if run.summary.error is not None:
-            raise RunStopped(run.summary.error)
+        run.check()
         failed = [entry for entry in view.results[Evaluation.name] if entry.status == "failed"]
         if failed:
             raise RunStopped(

@@ -1,4 +1,4 @@
-"""What `ipa pretrain` computes: rendered clips -> codec -> flow model. One file: configs/pretrain.yaml."""
+"""What `ipa lab pretrain` computes: rendered clips -> codec -> flow model. One file: configs/pretrain.yaml."""
 
 from __future__ import annotations
 

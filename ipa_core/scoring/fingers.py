@@ -3,7 +3,7 @@
 Keypoint detectors draw five fingers into any hand, so erased, added and fused fingers leave their numbers alone. This
 network looks at the picture: an upright crop of the hand, and beside it a drawing of the driving hand's skeleton, one
 colour channel for the bones and one for the joints, so that it needn't count but compare. It is trained on rendered
-hands and their corruptions only (``ipa score train``); what it buys, there and on real footage, is in
+hands and their corruptions only (``ipa lab score train``); what it buys, there and on real footage, is in
 docs/score-validity.md.
 """
 

@@ -3,7 +3,7 @@ that gets better makes the score worse.
 
 Every component of a hand becomes a utility in [0, 1] (:data:`UTILITIES`). A candidate enters with two numbers of each:
 the mean over its scorable hands and frames, and the worst of five frames in a row of one hand, because a hand that
-collapses for five frames spoils the clip. Coefficients are fitted by ``ipa score fit`` on faultless videos against
+collapses for five frames spoils the clip. Coefficients are fitted by ``ipa lab score fit`` on faultless videos against
 corrupted ones, and lie in ``quality.json`` with the recipe of their data.
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 from flows.engine.components import Components
 from flows.engine.run import Run
-from flows.engine.stage import Item, Place, RunStopped
+from flows.engine.stage import Item, Place
 from flows.engine.view import View
 from flows.engine.walk import Scope
 from flows.engine.work import Batch, Listener, MakeCrew, Outcome, compute
@@ -26,8 +26,8 @@ VIDEOS = 8
 
 
 class HereCrew(LocalCrew):
-    """Computes everything in this process: a process of its own takes seconds to start. `test_workers`, the kills and the
-    smoke test have those."""
+    """Computes everything in this process: a process of its own takes seconds to start. `test_workers`, the kills and
+    the smoke test have those."""
 
     def prepare(self, place: Place) -> None: ...
 
@@ -64,11 +64,10 @@ class Done:
 def run_fake(
     config: RunConfig, scope: Scope | None = None, components: Components = FAKES, crew: MakeCrew | None = None
 ) -> Done:
-    """Without an orchestrator. Raises ``RunStopped`` where the run failed."""
+    """Without an orchestrator. Raises the error that stopped the run."""
     with Run(config, STAGES, components, scope, crew, quiet=True) as run:
         run.walk()
-    if run.summary.error is not None:
-        raise RunStopped(run.summary.error)
+    run.check()
     return Done(run)
 
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from flows.engine.progress import Progress
-from flows.engine.walk import Runner, Scope
-from flows.engine.work import LocalCrew
-from storage import Store
+from flows.engine.run import Run
+from flows.stages import STAGES
 from tests.fakes import FAKES, fake_config
+from tests.flows.conftest import HereCrew
 
 
 class Killing(Progress):
@@ -22,7 +22,7 @@ class Killing(Progress):
         self._victim = stage
         self._signs = 0
 
-    def part(self, done: int, total: int) -> None:
+    def part(self, key: str, share: float) -> None:
         self._signs += self._stage == self._victim
         if self._signs == 2:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -30,9 +30,9 @@ class Killing(Progress):
 
 def main(folder: str, stage: str) -> None:
     config = fake_config(Path(folder))
-    assert config.execution.store is not None
-    store, progress = Store(config.execution.store), Killing(stage)
-    Runner(store, config, FAKES, progress, LocalCrew(store, config, FAKES, progress.part)).run(Scope())
+    with Run(config, STAGES, FAKES, crew=HereCrew) as run:
+        run._progress = Killing(stage)
+        run.walk()
 
 
 if __name__ == "__main__":

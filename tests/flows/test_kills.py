@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine.stage import STAGE_NAMES
+from flows.stages import STAGE_NAMES
 from flows.stages.finetune import LORA
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import VIDEOS, Done, run_fake
@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def outputs(done: Done) -> dict[str, str]:
-    shards = done.results.one("shards")
-    assert shards is not None
+    shards = done.one("shards")
     files = {name: output.digest for name, output in shards[1].outputs.items()}
     return files | {"lora": done.output("finetune", LORA)}
 

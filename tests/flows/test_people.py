@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.engine.stage import Item, ItemResult, Results
-from flows.stages import candidates
+from flows.engine.inputs import RunInputs
+from flows.engine.stage import Item, ItemResult
+from flows.engine.view import View
+from flows.stages.candidates import Candidates
 from flows.stages.clips import named_clips
 from flows.stages.people import people_of
+from ipa_core.config import RunConfig
 from storage import Action, ActionResult, Blob, Store
 from storage.digest import digest_bytes
 from storage.registry import State
-from tests.fakes import fake_config
+from tests.fakes import FAKES, fake_config
 from tests.storage.test_registry import registered
 
 
-@dataclass(frozen=True)
-class Lists:
-    """The `Inputs` that listing candidates asks for."""
+class Inputs(RunInputs):
+    """The base model generates; the registry is as given."""
 
-    store: Store
-    state: State
+    def __init__(self, store: Store, config: RunConfig, state: State) -> None:
+        super().__init__(store, config, FAKES)
+        self._state = state
 
-    def rounds(self) -> State:
-        return self.state
+    @property
+    def registry(self) -> State:  # type: ignore[override]
+        return self._state
 
-    def model_weights(self) -> str:
+    @property
+    def model_weights(self) -> str:  # type: ignore[override]
         return digest_bytes(b"model")
-
-    def generator(self) -> None:
-        """The base model."""
 
 
 SOURCES = [digest_bytes(f"video {number}".encode()) for number in range(6)]
@@ -46,19 +47,19 @@ SPLITS = st.fixed_dictionaries(dict.fromkeys(["anna", "ben", "carl", ""], st.sam
 ROUNDS = st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), GROUPS, SPLITS), min_size=2, max_size=4)
 
 
-def cut(folder: Path) -> Results:
+def cut(store: Store, config: RunConfig, state: State) -> View:
     """Clips and poses of the sources, one each."""
-    results = Results()
-    results["clips"] = [_item("clips", {"video": source}, number) for number, source in enumerate(SOURCES)]
-    videos = [entry.result.outputs["000.mp4"].digest for entry in results["clips"] if entry.result]
-    results["poses"] = [_item("poses", {"video": video}, number) for number, video in enumerate(videos)]
-    return results
+    view = View(config, Inputs(store, config, state))
+    view.add("clips", [_item("clips", {"video": source}, number) for number, source in enumerate(SOURCES)])
+    videos = [entry.result.outputs["000.mp4"].digest for entry in view.results["clips"] if entry.result]
+    view.add("poses", [_item("poses", {"video": video}, number) for number, video in enumerate(videos)])
+    return view
 
 
 def _item(stage: str, inputs: dict[str, str], number: int) -> ItemResult:
     action = Action(stage, 1, {}, inputs)
     box = {"x": 0, "y": 0, "width": 1, "height": 1}
-    record = {"clips": [{"index": 0, "start": 0.0, "crop": box, "reference_index": 0}]}
+    record = {"clips": [{"index": 0, "start": 0.0, "crop": box, "reference_index": 0}], "dropped": []}
     outputs = {
         name: Blob(digest_bytes(f"{stage} {name} {number}".encode()), 1) for name in ("000.mp4", "000.png", "pose")
     }
@@ -77,16 +78,17 @@ def place() -> Iterator[Path]:
 def test_whatever_is_renamed_or_moved_held_out_people_never_train(
     place: Path, rounds: list[tuple[float, list[str], dict[str, str]]]
 ) -> None:
-    results, store, state = cut(place), Store(place / "store"), State()
+    store, state = Store(place / "store"), State()
     never: set[str] = set()
     for number, (share, groups, sides) in enumerate(rounds):
         table = place / "metadata.csv"
         rows = [f"{n}.mp4,{group},{sides[group]}\n" for n, group in enumerate(groups)]
         table.write_text("file,group,split\n" + "".join(rows))
         config = fake_config(place, clips__held_out=share, clips__metadata=str(table))
-        clips = [named.clip for named in named_clips(config, results)]
+        view = cut(store, config, state)
+        clips = [named.clip for named in named_clips(view)]
         assert all(sides[group] in (clip.split, "") for group, clip in zip(groups, clips, strict=True))
-        items = candidates.items(config, results, Lists(store, state)).items  # type: ignore[arg-type]
+        items = [one for one in Candidates().items(view) if isinstance(one, Item)]
         videos = {item.action.inputs["clip"] for item in items}
         trained_on = people_of(clip for clip in clips if clip.video in videos)
         held_out = people_of(clip for clip in clips if clip.split == "held_out")

@@ -13,9 +13,9 @@ from flows.engine.components import Components, model_folder
 from flows.engine.estimates import Estimate
 from flows.engine.plan import Plan, StagePlan, plan_run
 from flows.engine.run_folder import RunFolder
-from flows.engine.stage import STAGE_NAMES
 from flows.engine.walk import Scope
 from flows.engine.workbench import provenance
+from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from ipa_core.config import RunConfig, load_config
 from ipa_core.models.wan_vace.cost import candidate_flops, forward_flops, gpu_hours, known_network, training_flops
@@ -29,7 +29,7 @@ from tests.storage.test_registry import registered
 def plan(folder: Path, **changes: object) -> dict[str, StagePlan]:
     config = fake_config(folder, **changes)
     store = Store(folder / "store")
-    return {row.name: row for row in plan_run(store, config, FAKES).stages}
+    return {row.name: row for row in plan_run(store, config, STAGES, FAKES).stages}
 
 
 def remembered(folder: Path) -> Done:
@@ -109,7 +109,7 @@ def wan_config(*overrides: str) -> RunConfig:
 
 def wan_plan(tmp_path: Path, *overrides: str, components: Components = WITHOUT_WEIGHTS) -> Plan:
     """For 100 clips of a store that holds nothing."""
-    return plan_run(Store(tmp_path / "store"), wan_config(*overrides), components, clips=100)
+    return plan_run(Store(tmp_path / "store"), wan_config(*overrides), STAGES, components, clips=100)
 
 
 def test_gpu_hours_of_a_known_model_follow_from_the_formula(tmp_path: Path) -> None:
@@ -168,17 +168,17 @@ def test_the_formula_gives_way_to_what_was_measured_with_the_same_weights(folder
     weights = tmp_path / "Wan2.1-VACE-14B-diffusers"
     (folder / "model").rename(weights)
     store = Store(folder / "store")
-    measured = plan_run(store, wan_config(f"candidates.model.path={weights}"), FAKES, clips=100)
+    measured = plan_run(store, wan_config(f"candidates.model.path={weights}"), STAGES, FAKES, clips=100)
     assert {row.name: row.estimate.basis for row in measured.stages}["candidates"] == "measured"
     (weights / "weights").write_bytes(b"other weights")
-    other = plan_run(store, wan_config(f"candidates.model.path={weights}"), FAKES, clips=100)
+    other = plan_run(store, wan_config(f"candidates.model.path={weights}"), STAGES, FAKES, clips=100)
     assert {row.name: row.estimate.basis for row in other.stages}["candidates"] == "formula"
 
 
 def test_a_plan_without_weights_says_so_and_goes_on(folder: Path) -> None:
     remembered(folder)
     config = fake_config(folder, candidates__model={"path": "Wan-AI/Wan2.1-VACE-14B-diffusers", "dtype": "float32"})
-    found = plan_run(Store(folder / "store"), config, WITHOUT_WEIGHTS)
+    found = plan_run(Store(folder / "store"), config, STAGES, WITHOUT_WEIGHTS)
     rows = {row.name: row for row in found.stages}
     assert rows["clips"].compute == rows["poses"].compute == 0
     assert list(rows["candidates"].why) == ["the weights are not here"]
@@ -191,9 +191,9 @@ def test_a_plan_without_weights_says_so_and_goes_on(folder: Path) -> None:
 def test_results_of_other_library_versions_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = provenance()
     config = fake_config(folder)
-    assert plan_run(Store(folder / "store"), config, FAKES).drift == {}
+    assert plan_run(Store(folder / "store"), config, STAGES, FAKES).drift == {}
     monkeypatch.setattr(plan_module, "provenance", lambda: here | {"torch": "99.0", "device": "cuda"})
-    found = plan_run(Store(folder / "store"), config, FAKES)
+    found = plan_run(Store(folder / "store"), config, STAGES, FAKES)
     cached = sum(row.cached for row in found.stages)
     assert found.drift == {f"torch: {here['torch']} -> 99.0": cached}
     assert f"{cached} cached results were made with another torch: {here['torch']} -> 99.0" in plan_text(

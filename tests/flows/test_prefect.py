@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from flows.engine.run_folder import RunSummary
-from flows.engine.stage import StageName
 from storage.registry import Registry
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import VIDEOS
@@ -31,7 +30,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_COMPONENTS", "tests.fakes:FAKES")
 
 
-def run(folder: Path, last: StageName = "evaluation", **changes: object) -> tuple[str, RunSummary]:
+def run(folder: Path, last: str = "evaluation", **changes: object) -> tuple[str, RunSummary]:
     from flows.retrain import retrain
 
     state = retrain(fake_config(folder, **changes), last=last, return_state=True)
@@ -193,13 +192,13 @@ def test_parameters_are_a_typed_form_with_help_texts() -> None:
 
 
 def test_retention_drops_what_was_not_kept_and_the_next_run_is_still_cached(folder: Path) -> None:
-    from flows.stages.candidates import groups
+    from flows.stages.candidates import candidates
     from storage import Store
     from tests.flows.conftest import run_fake
 
     run(folder, execution__retention="kept", alignment__beta=50.0)
     config = fake_config(folder, alignment__beta=50.0)
     done = run_fake(config)
-    latents = {candidate.latents for group in groups(config, done.results) for candidate in group.candidates()}
+    latents = {one.candidate.latents for one in candidates(done.view)}
     assert done.computed() == {}
     assert 0 < len(Store(folder / "store").objects.missing(latents)) < len(latents)

@@ -51,7 +51,7 @@ def left(clock: list[float], *heard: tuple[float, int]) -> list[float | None]:
     progress.start("candidates", cached=0, misses=2)
     for seconds, steps in heard:
         clock[0] += seconds
-        progress.part(steps, 10)
+        progress.part("key", steps / 10)
     return told[1:]
 
 

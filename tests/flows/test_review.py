@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from flows.engine.plan import plan_run
-from flows.engine.run import run_stages
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.outcomes.report import drop_unkept
+from flows.outcomes.retention import drop_unkept
+from flows.retrain import whole_run
 from flows.review.exchange import export_reviews, import_reviews, write_videos
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
 from flows.review.session import Session
+from flows.stages import STAGES
 from flows.stages.selection import decisions, preferred_samples
 from ipa_core.config import ConfigError
 from ipa_core.records import Decision, Verdict
@@ -31,11 +32,7 @@ AT = "2026-01-01T00:00:00.000000+00:00"
 
 
 def rerun(folder: Path) -> Done:
-    done = run_fake(fake_config(folder), SELECTED)
-    run = RunFolder.new(done.store)
-    run.write_config(fake_config(folder))
-    run.write_items(done.results)
-    return done
+    return run_fake(fake_config(folder), SELECTED)
 
 
 def queue_of(folder: Path) -> Queue:
@@ -44,8 +41,7 @@ def queue_of(folder: Path) -> Queue:
 
 
 def decided(done: Done) -> dict[tuple[str, int], Decision]:
-    selected = done.results.one("selection")
-    assert selected is not None
+    selected = done.one("selection")
     return {(one.clip_id, one.seed): one for one in decisions(selected[1], done.store)}
 
 
@@ -99,15 +95,14 @@ def test_a_decision_that_is_taken_back_brings_the_first_selection_back(folder: P
 def test_a_plan_says_that_decisions_changed(folder: Path) -> None:
     video = queue_of(folder).candidates[0].candidate.video
     say(folder, video, "reject")
-    rows = {row.name: row for row in plan_run(Store(folder / "store"), fake_config(folder), FAKES).stages}
+    rows = {row.name: row for row in plan_run(Store(folder / "store"), fake_config(folder), STAGES, FAKES).stages}
     assert rows["selection"].why == {"decisions by hand changed": 1}
 
 
 def test_driving_poses_enter_the_selection_only_where_they_are_compared(folder: Path) -> None:
     rerun(folder)
     done = run_fake(fake_config(folder, selection__min_pose_distance=0.1), SELECTED)
-    selected = done.results.one("selection")
-    assert selected is not None
+    selected = done.one("selection")
     assert sorted(selected[0].action.inputs) == ["driving", "scores"]
     # The fake extractor sees the same motion everywhere: the best clip is the only one.
     assert sum(one.kept for one in decided(done).values()) == 1
@@ -120,7 +115,8 @@ def test_an_unscorable_candidate_that_was_accepted_is_a_sample_without_a_score(f
     record = {**entries[0].result.record, "score": None, "unscorable": "no hand", "good_frames": None}
     entries[0] = replace(entries[0], result=replace(entries[0].result, record=record))
     places = {place for place, _ in decided(done).items()}
-    samples = preferred_samples(fake_config(folder), done.results, places)
+    done.view.replace("scores", entries[0])
+    samples = preferred_samples(done.view, places)
     assert len(samples) == len(places)
     assert [sample.score is None for sample in samples].count(True) == 1
 
@@ -128,11 +124,11 @@ def test_an_unscorable_candidate_that_was_accepted_is_a_sample_without_a_score(f
 def test_accepting_a_candidate_whose_latents_were_dropped_makes_them_again(folder: Path) -> None:
     config = fake_config(folder, execution__retention="kept")
     done = rerun(folder)
-    drop_unkept(done.store, config, done.results)
+    drop_unkept(run_fake(config, Scope(last="selection", refresh=frozenset({"selection"}))).run)
     one = next(one for one in open_queue(done.store, None).candidates if not one.decision.kept)
     assert not done.store.objects.has(one.candidate.latents)
     say(folder, one.candidate.video, "accept")
-    summary = run_stages(config, Scope(last="shards"), FAKES)
+    summary = whole_run(config, Scope(last="shards"), FAKES)
     assert {row.name: row.computed for row in summary.stages if row.computed} == {
         "candidates": 1,
         "selection": 1,

@@ -112,8 +112,7 @@ def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_r
 
     done = run(config)
     assert done.computed() == {"selection": 1}
-    selected = done.results.one("selection")
-    assert selected is not None
+    selected = done.one("selection")
     videos = {(one.candidate.clip_id, one.candidate.seed): one.candidate.video for one in queue.candidates}
     by_hand = [line for line in decisions(selected[1], store) if videos[line.clip_id, line.seed] in expected]
     assert len(by_hand) == DECISIONS

@@ -67,12 +67,17 @@ class Round:
         return [entry.status for entry in self.done.results["evaluation"] if entry.item.name.endswith(f"#000 {model}")]
 
 
+def promoted(done: Done, run: str) -> Promotion:
+    done.run.folder.run_id = run
+    promote(done.run)
+    assert done.run.promotion is not None
+    return done.run.promotion
+
+
 def play(folder: Path, run: str, **changes: object) -> Round:
     config = fake_config(folder, **changes)
     done = run_fake(config, components=BRIGHT)
-    promotion = promote(done.store, config, done.results, run)
-    assert promotion is not None
-    return Round(done, promotion)
+    return Round(done, promoted(done, run))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +110,7 @@ def test_the_first_adapter_that_beats_the_base_model_is_champion(played: Path) -
 def test_lineage_names_what_the_adapter_was_made_from(played: Path) -> None:
     done = run_fake(fake_config(played), components=BRIGHT)
     entry = Registry(played / "store").state().adapters[champion(played)]
-    finetune, packed = done.results.one("finetune"), done.results.one("shards")
-    assert finetune is not None and packed is not None
+    finetune, packed = done.one("finetune"), done.one("shards")
     assert entry.lineage.finetune == finetune[1].key
     assert entry.lineage.samples == packed[0].action.inputs["samples"]
     assert set(entry.lineage.shards) == set(packed[1].outputs)
@@ -147,7 +151,7 @@ def test_the_champions_half_is_what_its_own_round_computed(folder: Path) -> None
 
 def test_the_comparison_with_the_champion_decides(folder: Path) -> None:
     second = play(folder, "run 2", alignment__beta=500.0)
-    base, against_champion = evaluation.comparisons(second.done.results)
+    base, against_champion = evaluation.comparisons(second.done.view)
     assert (base.against, against_champion.against) == (None, Registry(folder / "store").state().decisions[0].adapter)
     won = against_champion.comparison.metrics[0].win_rate_interval
     assert won is not None
@@ -160,7 +164,7 @@ def test_a_repeated_run_of_a_new_champion_compares_with_the_old_one_again(folder
     Registry(folder / "store").promote(second.promotion.adapter, "me", "it looks better", AT)
     again = play(folder, "run 3", alignment__beta=500.0)
     assert again.done.computed() == {}
-    assert evaluation.comparisons(again.done.results)[-1].against == first
+    assert evaluation.comparisons(again.done.view)[-1].against == first
 
 
 def test_an_adapter_that_was_rolled_back_comes_back_by_hand_only(folder: Path) -> None:
@@ -178,8 +182,8 @@ def overtaken(folder: Path) -> Promotion:
     config = fake_config(folder, alignment__beta=500.0)
     done = run_fake(config, components=BRIGHT)
     registry.promote(first, "another run", "it was faster", AT)
-    promotion = promote(done.store, config, done.results, "run 2")
-    assert promotion is not None and registry.state().champions == (first,)
+    promotion = promoted(done, "run 2")
+    assert registry.state().champions == (first,)
     return promotion
 
 
@@ -238,7 +242,8 @@ def test_a_run_that_stops_before_evaluation_promotes_nothing(folder: Path) -> No
     config = fake_config(folder, alignment__beta=500.0)
     done = run_fake(config, Scope(last="finetune"), BRIGHT)
     before = Registry(folder / "store").state().events
-    assert promote(done.store, config, done.results, "run 2") is None
+    promote(done.run)
+    assert done.run.promotion is None
     assert Registry(folder / "store").state().events == before
 
 
@@ -259,8 +264,7 @@ def test_on_policy_the_champion_generates_and_nothing_before_changes(folder: Pat
 
 def test_on_policy_training_starts_from_the_base_model(folder: Path) -> None:
     second = play(folder, "run 2", rounds__on_policy=True)
-    finetune = second.done.results.one("finetune")
-    assert finetune is not None
+    finetune = second.done.one("finetune")
     assert {name for name in finetune[0].action.inputs if not name.endswith(".tar")} == {"model"}
 
 
@@ -274,12 +278,11 @@ def test_who_was_held_out_is_not_trained_on_by_a_later_round(folder: Path) -> No
     held_out = Registry(folder / "store").state().held_out().keys()
     config = fake_config(folder, clips__held_out=0.0)
     done = run_fake(config, Scope(last="shards"), BRIGHT)
-    packed = done.results.one("shards")
-    assert packed is not None
+    packed = done.one("shards")
     kept = {sample.clip_id for sample in shards.samples_of(packed[0], done.store)}
-    sources = {named.clip.source for named in named_clips(config, done.results) if named.clip.clip_id in kept}
+    sources = {named.clip.source for named in named_clips(done.view) if named.clip.clip_id in kept}
     assert sources and sources.isdisjoint(held_out)
-    dropped = [drop for drop in done.runner.dropped if drop.stage == "candidates"]
+    dropped = [drop for drop in done.view.dropped if drop.stage == "candidates"]
     assert len(dropped) == len(held_out)
     assert {drop.reason for drop in dropped} == {"this performer was held out in run run 1: never trained on"}
 
@@ -289,7 +292,7 @@ def test_whoever_the_champion_was_trained_on_does_not_judge_it(folder: Path) -> 
     second = play(folder, "run 2", clips__held_out=0.7)
     held_out = set(second.state.adapters[second.promotion.adapter].held_out)
     assert len(held_out & trained_on) == len(second.evaluated("aligned")) - len(second.evaluated("champion")) > 0
-    reasons = {drop.reason for drop in second.done.runner.dropped if drop.stage == "evaluation"}
+    reasons = {drop.reason for drop in second.done.view.dropped if drop.stage == "evaluation"}
     assert reasons == {"the champion model's training saw this performer in run run 1"}
 
 

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from flows.engine.components import Components, hand_scorer
-from flows.engine.run import is_done
+from flows.engine.inputs import RunInputs
 from flows.engine.stage import RunStopped
-from flows.engine.walk import Scope
-from ipa_core.config import PosesConfig
+from flows.engine.view import View
+from flows.engine.walk import Scope, nothing_to_compute
+from flows.engine.workers import LocalCrew
+from flows.stages import STAGES
+from ipa_core.config import PosesConfig, RunConfig
 from ipa_core.records import PoseSequence
+from storage import Store
 from tests.fakes import FAKES, FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 
@@ -45,16 +49,22 @@ def with_extractor(make: object) -> Components:
     return Components(make, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
 
 
+def is_done(config: RunConfig, scope: Scope) -> bool:
+    assert config.execution.store is not None
+    inputs = RunInputs(Store(config.execution.store), config, FAKES)
+    return nothing_to_compute(View(config, inputs), STAGES, scope)
+
+
 def test_a_run_is_done_when_nothing_is_left_to_compute(finished: Path) -> None:
-    assert is_done(fake_config(finished), Scope(), FAKES)
+    assert is_done(fake_config(finished), Scope())
 
 
 def test_a_run_with_another_setting_is_not_done(folder: Path) -> None:
-    assert not is_done(fake_config(folder, alignment__beta=300.0), Scope(), FAKES)
+    assert not is_done(fake_config(folder, alignment__beta=300.0), Scope())
 
 
 def test_a_stage_to_be_refreshed_is_not_done(folder: Path) -> None:
-    assert not is_done(fake_config(folder), Scope(refresh=frozenset({"scores"})), FAKES)
+    assert not is_done(fake_config(folder), Scope(refresh=frozenset({"scores"})))
 
 
 def test_to_stops_after_its_stage(tmp_path: Path) -> None:
@@ -80,7 +90,7 @@ def test_a_worker_that_dies_takes_only_its_item_along(tmp_path: Path) -> None:
 
     (tmp_path / "videos" / "dark.mp4").write_bytes(encode_video(np.zeros((5, 32, 32, 3), np.uint8), 8))
     config = fake_config(tmp_path, execution__max_failed=0.5, execution__workers=2)
-    done = run_fake(config, Scope(last="poses"), with_extractor(fragile))
+    done = run_fake(config, Scope(last="poses"), with_extractor(fragile), LocalCrew)
     assert {entry.item.name: entry.status for entry in done.results["poses"]} == {
         "dark.mp4 #000": "failed",
         "video-0000.mp4 #000": "computed",
@@ -113,6 +123,6 @@ def test_equal_videos_are_used_once_and_said(folder: Path) -> None:
     (folder / "videos" / "zz copy.mp4").write_bytes((folder / "videos" / "video-0000.mp4").read_bytes())
     done = run_fake(fake_config(folder))
     assert len(done.results["clips"]) == VIDEOS
-    assert [(drop.name, drop.reason) for drop in done.runner.dropped] == [
+    assert [(drop.name, drop.reason) for drop in done.view.dropped] == [
         ("zz copy.mp4", "the same bytes as video-0000.mp4")
     ]

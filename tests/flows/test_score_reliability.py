@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.experiments import reliability_table
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.walk import Scope
-from flows.experiments.score_reliability import reliability_table, run_reliability
+from flows.experiments.score_reliability import run_reliability
 from ipa_core.config import ConfigError
 from tests.fakes import fake_config
 from tests.flows.conftest import run_fake

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from flows.engine.progress import StageProgress
-from flows.engine.run import run_stages
 from flows.engine.run_folder import RunFolder, RunProgress, StageTable
 from flows.engine.status import SILENCE, last_runs, run_state
 from flows.engine.walk import Scope
+from flows.retrain import whole_run
 from storage import Store
 from tests.fakes import FAKES, fake_config, write_videos
 
@@ -48,9 +48,9 @@ def test_a_run_elsewhere_that_tells_nothing_for_long_is_silent(age: float, state
 
 def test_a_run_that_ended_tells_how(tmp_path: Path) -> None:
     write_videos(tmp_path / "videos", 1)
-    run_stages(fake_config(tmp_path), Scope(last="poses"), FAKES)
+    whole_run(fake_config(tmp_path), Scope(last="poses"), FAKES)
     write_videos(tmp_path / "videos", 2)
-    run_stages(fake_config(tmp_path), Scope(first="poses"), FAKES)
+    whole_run(fake_config(tmp_path), Scope(first="poses"), FAKES)
     failed, completed = last_runs(Store(tmp_path / "store"), 2)
     assert (completed.state, completed.progress) == ("completed", None)
     assert failed.state == "failed" and "items of clips are not in the store" in failed.sentence()

@@ -42,7 +42,7 @@ def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def swept(place: Path) -> Swept:
-    return run_sweep(load_sweep(write_sweep(place)), Store(place / "store"), FAKES)
+    return run_sweep(load_sweep(write_sweep(place)), FAKES)
 
 
 def test_each_arm_is_trained_with_each_seed(swept: Swept) -> None:
@@ -65,7 +65,7 @@ def test_an_arm_that_fails_is_in_the_table_with_its_sentence(swept: Swept) -> No
 
 
 def test_again_nothing_is_computed(swept: Swept, place: Path) -> None:
-    again = run_sweep(load_sweep(write_sweep(place)), Store(place / "store"), FAKES)
+    again = run_sweep(load_sweep(write_sweep(place)), FAKES)
     assert (again.computed, again.table) == (0, swept.table)
 
 
@@ -81,7 +81,7 @@ def test_another_arms_lora_generates_the_candidates_of_the_next_round(swept: Swe
     """Of the same seed; the clips of the base model's evaluation stay the same."""
     arms = [{"name": "IPA"}, {"name": "round 2", "generator": "IPA"}]
     store = Store(place / "store")
-    found = run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), store, FAKES)
+    found = run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), FAKES)
     firsts = {run.lora for run in found.arms[0].runs}
     assert firsts == {run.lora for run in swept.arms[0].runs}
     generators = {one.action.inputs.get("lora") for one in store.actions.all("candidates")}
@@ -92,14 +92,14 @@ def test_another_arms_lora_generates_the_candidates_of_the_next_round(swept: Swe
 def test_a_round_after_an_arm_that_failed_says_so(place: Path) -> None:
     arms = [ARMS[2], {"name": "round 2", "generator": "impossible"}, {"name": "IPA"}]
     path = write_sweep(place, arms=arms, seeds=[0], contrasts=[], equal_drift={})
-    found = run_sweep(load_sweep(path), Store(place / "store"), FAKES)
+    found = run_sweep(load_sweep(path), FAKES)
     assert found.table.rows[1].trouble == "seed 0: its generator, impossible, has no LoRA of this seed"
 
 
 def test_arms_with_another_base_are_refused(place: Path) -> None:
     arms = [{"name": "a"}, {"name": "b", "set": ["candidates.seed=5"]}]
     path = write_sweep(place, arms=arms, seeds=[0], contrasts=[], equal_drift={})
-    found = run_sweep(load_sweep(path), Store(place / "store"), FAKES)
+    found = run_sweep(load_sweep(path), FAKES)
     assert "another base model" in str(found.table.rows[1].trouble)
 
 
@@ -128,29 +128,27 @@ def test_a_sweep_that_can_not_be_used(place: Path, changes: dict[str, object], p
 def test_work_for_others_is_refused(place: Path) -> None:
     arms = [{"name": "a", "set": ["execution.hand_over=retrain/generate"]}]
     with pytest.raises(ConfigError, match=r"execution\.hand_over"):
-        run_sweep(
-            load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), Store(place / "other store"), FAKES
-        )
+        run_sweep(load_sweep(write_sweep(place, arms=arms, contrasts=[], equal_drift={})), FAKES)
 
 
 def test_each_training_is_a_run(swept: Swept, place: Path) -> None:
     statuses = [summary["status"] for folder in runs(Store(place / "store")) if (summary := folder.summary())]
-    assert statuses.count("completed") >= 4 and statuses.count("failed") >= 1
+    assert statuses.count("completed") >= 3 and {"failed", "nothing_new"} <= set(statuses)
 
 
 def test_failed_items_of_the_evaluation_end_an_arm_and_no_other(place: Path) -> None:
     """One failed video of the base model must not stand as what the next arm is compared with."""
-    store, failing = Store(place / "another store"), itertools.count()
+    failing = itertools.count()
 
     def once(*arguments: object) -> object:
         if next(failing) == 0:
             raise RuntimeError("a hiccup")
         return generate(*arguments)
 
-    overrides = ["execution.max_failed=0.9"]
+    overrides = ["execution.max_failed=0.9", f"execution.store={place / 'another store'}"]
     with patch("flows.stages.evaluation._generate", once):
         path = write_sweep(place, arms=[{"name": "a"}, {"name": "b"}], seeds=[0], contrasts=[], equal_drift={})
-        found = run_sweep(load_sweep(path), store, FAKES, overrides)
+        found = run_sweep(load_sweep(path), FAKES, overrides)
     assert [row.seeds for row in found.table.rows] == [0, 1]
     assert str(found.table.rows[0].trouble).startswith("seed 0: 1 items of the evaluation failed")
 
@@ -160,5 +158,5 @@ def test_a_wrong_setting_is_said_before_anything_is_computed(place: Path) -> Non
         place, arms=[{"name": "a"}, {"name": "b", "set": ["alignment.betta=1"]}], contrasts=[], equal_drift={}
     )
     with pytest.raises(ConfigError, match=r"alignment\.betta"):
-        run_sweep(load_sweep(path), Store(place / "other store"), FAKES)
+        run_sweep(load_sweep(path), FAKES, [f"execution.store={place / 'other store'}"])
     assert not (place / "other store" / "actions").exists()

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.experiments.hand_bench import bench_table, run_bench
+from flows.cli.experiments import bench_table
+from flows.experiments.hand_bench import run_bench
 from flows.stages.finetune import LORA
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.keypoints import HANDS
@@ -49,7 +50,7 @@ def store_of(config: RunConfig) -> Store:
 
 
 def test_classes_and_all_of_the_base_alone(config: RunConfig) -> None:
-    report, picture = run_bench(config, store_of(config), FAKES, None)
+    report, picture = run_bench(config, FAKES, None)
     assert [(row.difficulty, row.model, row.clips) for row in report.rows] == [
         *((kind, "base", 2) for kind in DIFFICULTIES),
         ("all", "base", 8),
@@ -58,7 +59,7 @@ def test_classes_and_all_of_the_base_alone(config: RunConfig) -> None:
 
 
 def test_a_lora_is_compared_with_the_base(config: RunConfig) -> None:
-    report, picture = run_bench(config, store_of(config), FAKES, b"an adapter")
+    report, picture = run_bench(config, FAKES, b"an adapter")
     assert [(row.difficulty, row.model) for row in report.rows[:2]] == [("palm", "base"), ("palm", "with LoRA")]
     assert report.gains["psnr"].mean == pytest.approx(report.rows[-1].psnr - report.rows[-2].psnr, abs=1e-5)
     assert "psnr_hand" in bench_table(report)
@@ -71,7 +72,7 @@ def test_a_lora_is_compared_with_the_base(config: RunConfig) -> None:
 def test_hand_numbers_are_over_the_exact_pixels(config: RunConfig) -> None:
     """The fake extractor finds hands in the middle; the truth is the upper half."""
     store = store_of(config)
-    row = run_bench(config, store, FAKES, None)[0].rows[-1]
+    row = run_bench(config, FAKES, None)[0].rows[-1]
     results = [
         one.record["results"][0]["metrics"]
         for one in store.actions.all("evaluation")
@@ -85,7 +86,7 @@ def test_what_a_run_has_evaluated_is_not_computed_again(config: RunConfig) -> No
     done = run_fake(config)
     lora = done.store.objects.get(done.output("finetune", LORA))
     before = len(list(done.store.actions.all("evaluation")))
-    report, _ = run_bench(config, done.store, FAKES, lora)
+    report, _ = run_bench(config, FAKES, lora)
     assert len(list(done.store.actions.all("evaluation"))) == before
     assert report.rows[-1].model == "with LoRA"
 
@@ -96,7 +97,7 @@ def test_a_changed_video_is_said(config: RunConfig, tmp_path: Path) -> None:
     write_video(path, 50)
     try:
         with pytest.raises(ConfigError, match=r"palm-00\.mp4 #000 is no video of the hand bench, or was changed"):
-            run_bench(config, store_of(config), FAKES, None)
+            run_bench(config, FAKES, None)
     finally:
         path.write_bytes(before)
 
@@ -105,19 +106,19 @@ def test_a_folder_without_truth_is_no_bench(folder: Path) -> None:
     table = folder / "metadata.csv"
     table.write_text("file\na.mp4\n")
     with pytest.raises(ConfigError, match=r"holds no truth\.safetensors"):
-        run_bench(fake_config(folder, clips__metadata=str(table)), Store(folder / "store"), FAKES, None)
+        run_bench(fake_config(folder, clips__metadata=str(table)), FAKES, None)
 
 
 def test_clips_cut_another_way_are_refused(config: RunConfig) -> None:
     clips = config.clips.model_copy(update={"width": 48, "height": 48})
     with pytest.raises(ConfigError, match=r"is of 5 whole frames of 32 x 32 pixels"):
-        run_bench(config.model_copy(update={"clips": clips}), store_of(config), FAKES, None)
+        run_bench(config.model_copy(update={"clips": clips}), FAKES, None)
 
 
 def test_work_for_others_is_refused(config: RunConfig) -> None:
     execution = config.execution.model_copy(update={"hand_over": "retrain/generate"})
     with pytest.raises(ConfigError, match=r"execution\.hand_over"):
-        run_bench(config.model_copy(update={"execution": execution}), store_of(config), FAKES, None)
+        run_bench(config.model_copy(update={"execution": execution}), FAKES, None)
 
 
 def test_clips_without_a_person_are_named(config: RunConfig) -> None:
@@ -125,7 +126,7 @@ def test_clips_without_a_person_are_named(config: RunConfig) -> None:
     kept, away = folder / "fast-01.mp4", folder.parent / "fast-01.mp4"
     kept.rename(away)
     try:
-        report, _ = run_bench(config, store_of(config), FAKES, None)
+        report, _ = run_bench(config, FAKES, None)
     finally:
         away.rename(kept)
     assert report.left_out == ("fast-01",)

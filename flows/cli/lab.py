@@ -1,4 +1,4 @@
-"""`ipa score`: how the hand score is made, for which people are rendered (extra [synthetic]), and what it can tell."""
+"""`ipa lab`: commands of those who maintain the project. Rendering people needs the extra [synthetic]."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,50 @@ import typer
 
 from ipa_core.config import ConfigError
 
-score_app = typer.Typer(no_args_is_help=True, help="How the hand score is made, and what it can tell.")
+lab_app = typer.Typer(no_args_is_help=True, help="Make the parts that come with the project: clips, models, scores.")
+score_app = typer.Typer(no_args_is_help=True, help="Make the hand score.")
+lab_app.add_typer(score_app, name="score")
 
 Folder = Annotated[Path, typer.Option(help="Measurements are kept here; the same command goes on where it was.")]
 Output = Annotated[Path | None, typer.Option(help="Default: the packaged file.", show_default=False)]
 Processes = Annotated[int, typer.Option(min=1)]
 WORK = Path(".ipa-score")
 CORES = os.cpu_count() or 1
+
+
+@lab_app.command()
+def synth(
+    output: Annotated[Path, typer.Option(help="Folder for the videos and metadata.csv.")],
+    count: int = 12,
+    seed: int = 0,
+    size: int = 256,
+    frames: int = 24,
+    fps: float = 16.0,
+) -> None:
+    """Render driving videos of people with articulated hands."""
+    from flows.engine.progress import Progress
+    from ipa_core.people.dataset import render_clips
+
+    render_clips(output, count, seed=seed, size=size, frames=frames, fps=fps, progress=Progress().share)
+    print(output)
+
+
+@lab_app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="configs/pretrain.yaml")],
+    output: Annotated[Path, typer.Option(help="Folder for the pipeline.")],
+    workdir: Annotated[Path, typer.Option(help="Rendered clips and checkpoints; kept, so that it resumes.")] = Path(
+        ".ipa/pretrain"
+    ),
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Train the small base model from scratch on rendered clips; resumes where it was."""
+    from flows.engine.progress import Progress
+    from ipa_core.pretraining.config import load_pretrain_config
+    from ipa_core.pretraining.pretrain import pretrain as train
+
+    found = train(load_pretrain_config(config), workdir, output, device=device, progress=Progress().share)
+    print(json.dumps(asdict(found), default=str))
 
 
 @score_app.command()
@@ -60,30 +98,6 @@ def train(
 
     train_fingers(folder / "crops", output or FINGER_WEIGHTS, subjects=people, steps=steps, processes=processes)
     print(output or FINGER_WEIGHTS)
-
-
-@score_app.command()
-def reliability(
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with scores.", show_default=False)
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Which measures tell the candidates of one clip apart, on a run's, and what choosing the best can give. Needs no
-    extra."""
-    from dataclasses import asdict
-
-    from flows.engine.run_folder import named_run, runs
-    from flows.engine.store import open_store
-    from flows.experiments.score_reliability import reliability_table, run_reliability
-
-    store = open_store()
-    scored = (folder for folder in runs(store) if folder.names("scores"))
-    folder = named_run(run_id) if run_id else next(scored, None)
-    if folder is None:
-        raise ConfigError("no run of this store has scored candidates; `ipa run CONFIG --to scores` does that")
-    found = run_reliability(folder, store)
-    print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
 
 
 def _prepare() -> None:

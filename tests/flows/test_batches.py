@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine.batches import Dispatcher
+from flows.engine.batches import Batches
 from flows.engine.stage import Item, Place
-from flows.engine.work import BATCH_LIMIT, Batch, OnDone, WorkersLost
-from flows.engine.workbench import Outcome
-from flows.engine.workers import DIED
-from flows.stages import stage_named
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, Silent, WorkersLost
+from flows.stages.poses import Poses
 from storage import Action, ActionResult, Store
 
-POSES = stage_named("poses")
+POSES = Poses()
 
 
 class FakeCrew:
     """Each item takes ``seconds``, as its provenance says; a batch with an item in ``deadly`` is lost."""
 
-    def __init__(
-        self, *, slots: int = 1, lanes: int = 1, limit: int | None = BATCH_LIMIT, seconds: float = 1.0
-    ) -> None:
-        self._slots, self._lanes, self._limit, self._seconds = slots, lanes, limit, seconds
+    def __init__(self, *, slots: int = 1, limit: int | None = BATCH_LIMIT, seconds: float = 1.0) -> None:
+        self._slots, self._limit, self._seconds = slots, limit, seconds
         self.batches: list[Batch] = []
         self.deadly: set[str] = set()
         self.before_death: Callable[[Batch], None] = lambda batch: None
@@ -34,20 +30,17 @@ class FakeCrew:
     def slots(self, place: Place) -> int:
         return self._slots
 
-    def lanes(self, place: Place) -> int:
-        return self._lanes
-
     def limit(self, place: Place) -> int | None:
         return self._limit
 
-    def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         self.batches.append(batch)
         if self.deadly & {item.name for item in batch.items}:
             self.before_death(batch)
-            raise WorkersLost(batch.label)
+            raise WorkersLost(DIED)
         outcomes = [Outcome(item.action.key, result(item, self._seconds)) for item in batch.items]
         for outcome in outcomes:
-            on_done(outcome)
+            listener.done(outcome)
         return outcomes
 
     def end_stage(self) -> None: ...
@@ -64,7 +57,7 @@ def result(item: Item, seconds: float = 1.0) -> ActionResult:
 
 
 def compute(crew: FakeCrew, count: int, folder: Path, batch_minutes: float = 10.0) -> list[Outcome]:
-    return Dispatcher(Store(folder), crew, batch_minutes).compute(POSES, items(count), False, lambda outcome: None)
+    return Batches(Store(folder), crew, batch_minutes).compute(POSES, items(count), False, Silent())
 
 
 def sizes(crew: FakeCrew) -> list[int]:
@@ -90,10 +83,10 @@ def test_items_are_shared_evenly_between_slots(tmp_path: Path) -> None:
     assert max(sizes(crew)) <= 11
 
 
-def test_a_batch_occupies_all_lanes_twice(tmp_path: Path) -> None:
-    crew = FakeCrew(lanes=8, seconds=3600.0)
-    compute(crew, 40, tmp_path)
-    assert sizes(crew) == [16, 16, 8]
+def test_every_slot_measures_an_item_first(tmp_path: Path) -> None:
+    crew = FakeCrew(slots=3, seconds=3600.0)
+    compute(crew, 6, tmp_path)
+    assert sizes(crew) == [1] * 6
 
 
 def test_without_a_limit_everything_goes_at_once(tmp_path: Path) -> None:
@@ -109,32 +102,32 @@ def test_labels_count_the_batches(tmp_path: Path) -> None:
 
 
 def test_a_single_batch_is_named_after_its_first_item(tmp_path: Path) -> None:
-    crew = FakeCrew(lanes=2)
+    crew = FakeCrew(limit=None)
     compute(crew, 3, tmp_path)
     assert [batch.label for batch in crew.batches] == ["poses: clip 0 and 2 more"]
 
 
 def test_who_killed_the_worker_is_found_by_giving_each_item_alone(tmp_path: Path) -> None:
-    crew = FakeCrew(lanes=4)
+    crew = FakeCrew()
     crew.deadly = {"clip 2"}
     outcomes = {outcome.key: outcome for outcome in compute(crew, 5, tmp_path)}
     assert [outcomes[item.action.key].error for item in items(5)] == [None, None, DIED, None, None]
 
 
 def test_what_was_committed_before_the_worker_died_is_not_computed_again(tmp_path: Path) -> None:
-    crew = FakeCrew(lanes=4)
+    crew = FakeCrew()
     crew.deadly = {"clip 2"}
     crew.before_death = lambda batch: (
-        [Store(tmp_path).actions.commit(result(item)) for item in batch.items[:2]] and None
+        [Store(tmp_path).actions.commit(result(item)) for item in batch.items[:1]] and None
     )
     compute(crew, 5, tmp_path)
-    assert [batch.items[0].name for batch in crew.batches[1:]] == ["clip 2", "clip 3", "clip 4"]
+    assert [batch.items[0].name for batch in crew.batches[2:]] == ["clip 2", "clip 3", "clip 4"]
 
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_an_error_of_the_crew_ends_the_run(slots: int, tmp_path: Path) -> None:
     class Broken(FakeCrew):
-        def run(self, batch: Batch, on_done: OnDone) -> list[Outcome]:
+        def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
             raise ConnectionError("the cluster is gone")
 
     with pytest.raises(ConnectionError, match="the cluster is gone"):

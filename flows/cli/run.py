@@ -1,0 +1,213 @@
+"""`ipa demo`, `ipa run`, `ipa plan` and `ipa serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import DEMO, AsJson, Config, Overrides
+from flows.cli.tables import text_table
+from flows.engine.stage import RunStopped
+from flows.stages import STAGE_NAMES, STAGES
+from ipa_core.config import ConfigError, RunConfig, load_config
+
+if TYPE_CHECKING:
+    from flows.engine.run_folder import RunSummary, StageTable
+
+
+def _known_stage(name: str | None) -> str | None:
+    if name is not None and name not in STAGE_NAMES:
+        raise typer.BadParameter(f"{name}: the stages are {', '.join(STAGE_NAMES)}")
+    return name
+
+
+def _known_stages(names: list[str] | None) -> list[str] | None:
+    for name in names or []:
+        _known_stage(name)
+    return names
+
+
+def demo(
+    workdir: Annotated[Path | None, typer.Option(help="Where the store goes; default: the working directory.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Run the whole chain on the clips and the small model that come with the project."""
+    if workdir is not None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        os.chdir(workdir)
+    _run(load_config(DEMO), None, None, [], json_)
+
+
+def run(
+    config: Config,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help=f"First stage to run, of {', '.join(STAGE_NAMES)}; those before it must be complete in the store.",
+            callback=_known_stage,
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Last stage to run.", callback=_known_stage, show_default=False)
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="--from and --to in one.", callback=_known_stage, show_default=False)
+    ] = None,
+    refresh: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--refresh",
+            help="Compute a stage again although it is cached.",
+            callback=_known_stages,
+            show_default=False,
+        ),
+    ] = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """Videos in, an aligned LoRA and a report out. What is in the store is not computed again."""
+    if only is not None and (from_ or to):
+        raise typer.BadParameter("--only can't be combined with --from or --to")
+    _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
+
+
+def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[str], json_: bool) -> None:
+    from flows.engine.walk import Scope
+
+    scope = Scope(first, last, frozenset(refresh))
+    scope.walked(STAGES)
+    _check_weights(config, scope)
+    summary = _retrain(config, scope)
+    if json_:
+        print(json.dumps(_run_json(summary)))
+    else:
+        _print_run(summary)
+    if summary.error is not None:
+        print(f"ipa: {summary.error}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _check_weights(config: RunConfig, scope: Any) -> None:
+    """Missing weights are said before any work starts."""
+    from flows.engine.components import Components
+
+    if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
+        Components().model_folder(config.candidates.model)
+
+
+def _retrain(config: RunConfig, scope: Any) -> RunSummary:
+    # On the terminal; the UI gets it all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    started = time.perf_counter()
+    from flows.engine.components import components
+    from flows.orchestration.server import is_configured
+    from flows.retrain import whole_run
+
+    # A server that is there only for this run would take longer to start than to find everything in the store.
+    alone = not is_configured() and _is_done(config, scope)
+    summary = whole_run(config, scope, components()) if alone else _flow_run(config, scope)
+    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
+    return summary
+
+
+def _is_done(config: RunConfig, scope: Any) -> bool:
+    from flows.engine.components import components
+    from flows.engine.inputs import RunInputs
+    from flows.engine.store import open_store
+    from flows.engine.view import View
+    from flows.engine.walk import nothing_to_compute
+
+    store = open_store(config.execution)
+    try:
+        return nothing_to_compute(View(config, RunInputs(store, config, components())), STAGES, scope)
+    except (RunStopped, ConfigError):
+        return True  # The run comes to it too, without having computed anything.
+    finally:
+        store.digests.save()
+
+
+def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
+    from flows.engine.run_folder import RunSummary
+    from flows.orchestration.server import prefect_server
+    from flows.retrain import retrain
+
+    with prefect_server():
+        state = retrain(
+            config,
+            first=scope.first or STAGE_NAMES[0],
+            last=scope.last or STAGE_NAMES[-1],
+            refresh=sorted(scope.refresh),
+            return_state=True,
+        )
+    summary = state.result(raise_on_failure=False)
+    if not isinstance(summary, RunSummary):
+        raise RunStopped(str(state.message))
+    return summary
+
+
+def _orchestration(summary: RunSummary, total: float) -> str:
+    stages = sum(row.seconds for row in summary.stages)
+    return f"{total:.1f} s in all: {stages:.1f} s in stages, {total - stages:.1f} s for Prefect, imports and the report"
+
+
+def _run_json(summary: RunSummary) -> dict[str, Any]:
+    whole = summary.to_json()
+    return {name: whole[name] for name in ("run_id", "status", "stages", "outputs", "promotion", "error")}
+
+
+def _print_run(summary: RunSummary) -> None:
+    print(f"run {summary.run_id}: {summary.status}")
+    print_stages(summary.stages)
+    print_outputs(summary.outputs)
+    if summary.promotion is not None:
+        print(summary.promotion.sentence())
+
+
+def print_stages(stages: tuple[StageTable, ...]) -> None:
+    rows = [
+        (row.name, *map(str, (row.items, row.cached, row.computed, row.rejected, row.failed)), f"{row.seconds:.1f}")
+        for row in stages
+    ]
+    head = ("stage", "items", "cached", "computed", "rejected", "failed", "seconds")
+    print(text_table("lrrrrrr", head, rows))
+
+
+def print_outputs(outputs: dict[str, str]) -> None:
+    for name, path in outputs.items():
+        print(f"{name}: {path}")
+
+
+def plan(
+    config: Config,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Plan for so many new clips, without looking at videos.", show_default=False),
+    ] = None,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """What a run would compute, why, and what it costs. Computes nothing, and needs no weights."""
+    from flows.cli.plan_text import plan_text
+    from flows.engine.components import Components
+    from flows.engine.plan import plan_run
+    from flows.engine.store import open_store
+
+    settings = load_config(config, set_)
+    found = plan_run(open_store(settings.execution), settings, STAGES, Components(), clips)
+    print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
+
+
+def serve() -> None:
+    """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
+    from flows.orchestration.serving import serve_here
+
+    serve_here()

@@ -1,0 +1,126 @@
+"""`ipa animate`, `ipa report`, `ipa status` and `ipa yield`: use and see the results of runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import DEMO, AsJson, Overrides
+from flows.cli.run import print_outputs, print_stages
+from flows.cli.tables import text_table
+from ipa_core.config import ConfigError, load_config
+
+if TYPE_CHECKING:
+    from ipa_core.reporting import RunYield
+
+
+def animate(
+    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.")],
+    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.")],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
+    lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).")] = None,
+    model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
+    config: Annotated[Path, typer.Option(help="Run config that says how to generate.")] = DEMO,
+    prompt: Annotated[str | None, typer.Option(help="Default: the config's clips.prompt.")] = None,
+    seed: int = 0,
+    set_: Overrides = None,
+) -> None:
+    """Animate a reference picture with the motion of a driving video."""
+    from flows.cli.animate import animate_clip
+
+    overrides = [
+        *(set_ or []),
+        *([f"candidates.model.path={Path(model).resolve() if Path(model).exists() else model}"] if model else []),
+    ]
+    settings = load_config(config, overrides)
+    animate_clip(settings, reference, driving, output, lora=lora, prompt=prompt, seed=seed)
+    print(output)
+
+
+def report(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with a report.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Print where a run's report is; of a store behind a URL, where the copy on this machine is."""
+    from flows.engine.run_folder import RunFolder, runs
+    from flows.engine.store import open_store
+
+    store = open_store()
+    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
+        path = folder.local_copy("report.html")
+        if path is not None:
+            address = folder.address("report.html")
+            if address != str(path):
+                print(f"a copy of {address}", file=sys.stderr)
+            print(json.dumps({"run_id": folder.run_id, "report": str(path), "address": address}) if json_ else path)
+            return
+    raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
+
+
+def status(
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last runs.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """How far runs are and how they ended."""
+    from flows.engine.run_folder import named_run
+    from flows.engine.status import last_runs, run_state
+    from flows.engine.store import open_store
+
+    found = [run_state(named_run(run_id))] if run_id else last_runs(open_store(), 10)
+    if json_:
+        print(json.dumps([state.to_json() for state in found]))
+        return
+    if not found:
+        print("no run yet", file=sys.stderr)
+    for state in found:
+        print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
+        if run_id or state.progress is not None:
+            print_stages(state.stages)
+    if run_id:
+        print_outputs(found[0].outputs)
+
+
+def yield_(
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write a chart of the four cases (SVG).", show_default=False)
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """What came of the candidates, run by run: good ones, kept ones, and the pairs that DPO would have had."""
+    from flows.engine.store import open_store
+    from flows.outcomes.yields import run_yields
+
+    found = run_yields(open_store())
+    if plot is not None:
+        from ipa_core.reporting.charts import yield_picture
+
+        if not found:
+            raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
+        plot.write_bytes(yield_picture(found))
+        print(f"chart: {plot}", file=sys.stderr)
+    print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
+
+
+def yield_table(found: Sequence[RunYield]) -> str:
+    """A line per run; cases 1 to 4 are pairs of one clip's candidates."""
+    if not found:
+        return "no run of this store has come to its selection"
+    head = (
+        *("run", "config", "clips", "candidates", "good", "bad", "unscorable", "kept"),
+        *("1 both good", "2 both bad", "3 mixed", "4 strict", "clips with 4"),
+    )
+    return text_table("ll" + "r" * 11, head, [_yield_row(entry) for entry in found])
+
+
+def _yield_row(entry: RunYield) -> tuple[str, ...]:
+    report = entry.report
+    counts = (report.clips, report.candidates, report.good, report.bad, report.unscorable, report.kept)
+    pairs = (report.both_good_pairs, report.both_bad_pairs, report.mixed_pairs, report.strict_pairs)
+    return entry.run, entry.config, *(str(count) for count in (*counts, *pairs, report.clips_with_strict_pair))
