@@ -64,10 +64,8 @@ def config(folder: Path) -> Any:
 
 
 def fill(folder: Path, clips: int) -> None:
-    from flows.engine.progress import Progress
-    from flows.engine.walk import Runner, Scope
-    from flows.engine.work import LocalCrew
-    from storage import Store
+    from flows.engine.run import Run
+    from flows.stages import STAGES
     from tests.fakes import FAKES, write_video
 
     for number in range(clips):
@@ -75,12 +73,9 @@ def fill(folder: Path, clips: int) -> None:
         if not path.exists():
             write_video(path, number)
     settings = config(folder)
-    store, progress = Store(settings.execution.store), Progress()
-    runner = Runner(store, settings, FAKES, progress, LocalCrew(store, settings, FAKES, progress.part))
-    try:
-        runner.run(Scope())
-    finally:
-        runner.close()
+    with Run(settings, STAGES, FAKES) as run:
+        run.walk()
+    run.check()
 
 
 def measure_ours(folder: Path) -> dict[str, Any]:

@@ -95,20 +95,14 @@ QUIET = {
 
 
 def without_prefect(folder: Path) -> dict[str, float]:
-    from flows.engine.progress import Progress
-    from flows.engine.walk import Runner, Scope
-    from flows.engine.work import LocalCrew
-    from storage import Store
+    from flows.engine.run import Run
+    from flows.stages import STAGES
     from tests.fakes import FAKES
 
-    settings, progress = config(folder, "without"), Progress(every=30)
-    store = Store(settings.execution.store)
     meter = Meter()
-    runner = Runner(store, settings, FAKES, progress, LocalCrew(store, settings, FAKES, progress.part))
-    try:
-        runner.run(Scope())
-    finally:
-        runner.close()
+    with Run(config(folder, "without"), STAGES, FAKES) as run:
+        run.walk()
+    run.check()
     return meter.read()
 
 

@@ -71,11 +71,9 @@ def main() -> None:
 
 
 def fill(folder: Path, clips: int) -> None:
-    from flows.engine.progress import Progress
-    from flows.engine.run_folder import RunFolder
-    from flows.engine.walk import Runner, Scope
-    from flows.engine.work import LocalCrew
-    from storage import Store
+    from flows.engine.run import Run
+    from flows.engine.walk import Scope
+    from flows.stages import STAGES
     from tests.fakes import FAKES, fake_config, write_video
 
     for number in range(clips):
@@ -83,15 +81,9 @@ def fill(folder: Path, clips: int) -> None:
         if not path.exists():
             write_video(path, number)
     config = fake_config(folder, candidates__per_clip=4, clips__held_out=0.0, selection__threshold=0.5)
-    store, progress = Store(str(config.execution.store)), Progress()
-    runner = Runner(store, config, FAKES, progress, LocalCrew(store, config, FAKES, progress.part))
-    try:
-        runner.run(Scope(last="selection"))
-    finally:
-        runner.close()
-    run = RunFolder.new(store)
-    run.write_config(config)
-    run.write_items(runner.results)
+    with Run(config, STAGES, FAKES, Scope(last="selection")) as run:
+        run.walk()
+    run.check()
 
 
 class Browser:

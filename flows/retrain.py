@@ -44,7 +44,7 @@ def whole_run(
 
 
 def _name() -> str:
-    return run_name(flow_run.get_parameters())
+    return run_name(flow_run.get_parameters(), STAGE_NAMES)
 
 
 # JSON wherever Prefect keeps a result: its default would pickle.

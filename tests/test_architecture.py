@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,16 +61,61 @@ def test_torch_stays_in_the_rooms_that_need_it() -> None:
     assert [line for line in found if not line.startswith(allowed)] == []
 
 
-def test_only_these_modules_of_flows_import_prefect() -> None:
+def test_prefect_is_known_to_the_flow_and_its_orchestration_alone() -> None:
     found = {line.split()[0] for line in offenders("flows", "prefect")}
-    assert found == {
-        "flows/orchestration/clusters.py",
-        "flows/orchestration/monitoring.py",
-        "flows/orchestration/server.py",
-        "flows/orchestration/serving.py",
-        "flows/orchestration/tasks.py",
-        "flows/retrain.py",
+    assert {path for path in found if not path.startswith("flows/orchestration/")} == {"flows/retrain.py"}
+
+
+RANKS = ("engine", "training", "orchestration", "stages", "outcomes", "experiments", "review", "retrain", "cli")
+"""Rooms of flows; each imports those before it only. The stages know no orchestration, the outcomes nothing of it."""
+NOT_ABOVE = {"orchestration": ("training",), "stages": ("orchestration",), "outcomes": ("orchestration",),
+             "experiments": ("orchestration",), "review": ("orchestration", "experiments", "outcomes")}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", RANKS)
+def test_rooms_of_flows_import_downwards(room: str) -> None:
+    above = RANKS[RANKS.index(room) + 1 :] + NOT_ABOVE.get(room, ())
+    paths = modules(f"flows/{room}") if room != "retrain" else [ROOT / "flows" / "retrain.py"]
+    found = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in imports(path)
+        if name.startswith("flows.") and name.split(".")[1] in above
+    ]
+    assert found == []
+
+
+def test_reporting_people_and_pretraining_are_imported_by_no_other_room_of_the_science() -> None:
+    for room in ("reporting", "people", "pretraining"):
+        found = offenders("ipa_core", f"ipa_core.{room}")
+        allowed = ("ipa_core/reporting/", "ipa_core/people/", "ipa_core/pretraining/")
+        assert [line for line in found if not line.startswith(allowed)] == []
+
+
+def test_nobody_imports_tests() -> None:
+    assert [line for folder in ("flows", "ipa_core", "storage") for line in offenders(folder, "tests")] == []
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Of what a module loads when it is imported itself."""
+    graph = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): set(loaded(path))
+        for folder in ("flows", "ipa_core", "storage")
+        for path in modules(folder)
     }
+    order = graphlib.TopologicalSorter({name: needs & graph.keys() - {name} for name, needs in graph.items()})
+    order.prepare()  # Raises CycleError with the circle.
+
+
+def loaded(path: Path) -> Iterator[str]:
+    """Modules that the top level of a file imports; `from package import module` names the module."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            there = [name for name in inner if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()]
+            yield from there or [node.module]
 
 
 @pytest.mark.parametrize("code", ["import storage", "import flows.cli", "import ipa_core.config, ipa_core.records"])

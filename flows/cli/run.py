@@ -209,5 +209,6 @@ def plan(
 def serve() -> None:
     """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
     from flows.orchestration.serving import serve_here
+    from flows.retrain import retrain
 
-    serve_here()
+    serve_here(retrain)

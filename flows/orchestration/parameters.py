@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.engine.run_folder import named_run
-from flows.stages import STAGE_NAMES
 from ipa_core.config import Config, ConfigError, RunConfig, load_config
 
 
@@ -32,14 +31,14 @@ def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> Run
     return named_run(run).config()
 
 
-def run_name(parameters: Mapping[str, Any]) -> str:
+def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
     """What the UI calls a run: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
     config = parameters.get("config") or {}
     config = config.model_dump() if isinstance(config, Config) else config
     about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"
-    first, last = parameters.get("first", STAGE_NAMES[0]), parameters.get("last", STAGE_NAMES[-1])
+    first, last = parameters.get("first", stages[0]), parameters.get("last", stages[-1])
     if first == last:
         return f"{first}, {about}"
     name = f"retrain {about}"
-    name += f", from {first}" if first != STAGE_NAMES[0] else ""
-    return name + (f", to {last}" if last != STAGE_NAMES[-1] else "")
+    name += f", from {first}" if first != stages[0] else ""
+    return name + (f", to {last}" if last != stages[-1] else "")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect import serve
+from prefect import Flow, serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
@@ -14,33 +14,32 @@ from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
 from flows.engine.stage import RunStopped
-from flows.retrain import retrain
 
 PREFECT_YAML = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
 
 
-def deployments() -> list[RunnerDeployment]:
-    return [_deployment(entry) for entry in yaml.safe_load(PREFECT_YAML.read_text())["deployments"]]
+def deployments(flow: Flow[Any, Any]) -> list[RunnerDeployment]:
+    return [_deployment(flow, entry) for entry in yaml.safe_load(PREFECT_YAML.read_text())["deployments"]]
 
 
-def _deployment(entry: dict[str, Any]) -> RunnerDeployment:
+def _deployment(flow: Flow[Any, Any], entry: dict[str, Any]) -> RunnerDeployment:
     limit = entry.get("concurrency_limit")
-    return retrain.to_deployment(  # type: ignore[return-value]  # it is a coroutine in an event loop only
+    return flow.to_deployment(  # type: ignore[return-value]  # it is a coroutine in an event loop only
         entry["name"],
         schedules=[CronSchedule(cron=each["cron"], timezone=each["timezone"]) for each in entry.get("schedules", ())],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
         parameters=entry["parameters"],
-        description=entry.get("description") or retrain.description,
+        description=entry.get("description") or flow.description,
         tags=entry.get("tags"),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 
 
-def serve_here() -> None:
+def serve_here(flow: Flow[Any, Any]) -> None:
     """Serve until it is interrupted. Raises :class:`RunStopped` where there is no server to serve for."""
     if not PREFECT_API_URL.value():
         raise RunStopped(
             "ipa serve needs a Prefect server: start one with `prefect server start`, and set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    serve(*deployments())
+    serve(*deployments(flow))

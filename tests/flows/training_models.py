@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class MortalModel(WanVACEModel):
         self.kill: Path | None = None
         self.calls = 0
 
-    def velocity(self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         self.calls += 1
         if self.kill is not None and self.calls > CALLS_BEFORE:
             try:
@@ -35,13 +36,13 @@ class MortalModel(WanVACEModel):
             else:
                 print("something is wrong here", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().velocity(latents, t, control, prompt_embeds)
+        return super().velocity(latents, t, streams)
 
 
 class SlowModel(WanVACEModel):
-    def velocity(self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         time.sleep(1)
-        return super().velocity(latents, t, control, prompt_embeds)
+        return super().velocity(latents, t, streams)
 
 
 def mortal(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> MortalModel:
