@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from prefect import flow
@@ -10,12 +11,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import WithJsonSchema
 
-from flows.engine.components import Components, components
-from flows.engine.run import Run, Watch
-from flows.engine.run_folder import RunSummary
+from flows.engine.components import components
+from flows.engine.run import Run
 from flows.engine.stage import RunStopped
 from flows.engine.walk import Scope
-from flows.engine.work import MakeCrew
 from flows.orchestration.monitoring import Monitor
 from flows.orchestration.parameters import ConfigFile, chosen_config, run_name
 from flows.orchestration.tasks import PrefectCrew
@@ -25,22 +24,17 @@ from flows.outcomes.report import write_report
 from flows.outcomes.retention import drop_unkept
 from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
+from ipa_core.reporting import ReportData
 
 StageName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STAGE_NAMES)})]
 
 
-def whole_run(
-    config: RunConfig, scope: Scope, parts: Components, crew: MakeCrew | None = None, watch: Watch | None = None
-) -> RunSummary:
-    """Run the stages and see to their results; without a watch and another crew, no Prefect is needed."""
-    watch = watch or Watch()
-    with Run(config, STAGES, parts, scope, crew, watch) as run:
-        run.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
-        export(run)  # the LoRA and the shards, where people look for them
-        write_report(run, watch.show)
-        promote(run)  # over the champion, or not
-        drop_unkept(run)
-    return run.summary
+def finish(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
+    """What comes after the stages. ``show`` gets the data of a new report."""
+    export(run)  # the LoRA and the shards, where people look for them
+    write_report(run, show)
+    promote(run)  # over the champion, or not
+    drop_unkept(run)
 
 
 def _name() -> str:
@@ -73,7 +67,10 @@ def retrain(
         scope.walked(STAGES)
     except (ConfigError, RunStopped) as error:
         return Failed(message=str(error))
-    summary = whole_run(settings, scope, components(), PrefectCrew, Monitor(settings.name))
-    if summary.error is not None:
-        return Failed(message=summary.error, data=summary)
-    return Completed(message=summary.status, data=summary)
+    watch = Monitor(settings.name)
+    with Run(settings, STAGES, components(), scope, PrefectCrew, watch) as this:
+        this.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
+        finish(this, watch.show)
+    if this.summary.error is not None:
+        return Failed(message=this.summary.error, data=this.summary)
+    return Completed(message=this.summary.status, data=this.summary)

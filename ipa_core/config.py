@@ -23,8 +23,8 @@ TrainStrategy = Literal["ddp", "fsdp2"]
 
 
 LATER: Final = "later"
-"""Marks a field that was added when stores were in use: ``Annotated[float | None, LATER] = None``. At its default, which
-must be what was done before, it is left out of every key."""
+"""Marks a field that was added when stores were in use: ``Annotated[float | None, LATER] = None``. At its default,
+which must be what was done before, it is left out of every key."""
 
 
 def is_later(field: FieldInfo) -> bool:
@@ -109,7 +109,8 @@ class ModelConfig(Config):
 class DrawingConfig(Config):
     """How a pose sequence is drawn as the control video."""
 
-    profile: Literal["vace", "unianimate"] = "vace"
+    profile: Literal["vace"] = "vace"
+    """The only one that a model knows. It stays a field because it is in the keys of what was made already."""
     hand_detail: Literal["full", "palm", "none"] = "full"
     """`palm` draws the wrist and the first finger joints only: the model has to invent the fingers."""
     face: bool = True
@@ -324,7 +325,8 @@ class Execution(Config):
     @model_validator(mode="before")
     @classmethod
     def _without_runner(cls, fields: Any) -> Any:
-        """`runner` was an option until `gpus` and the address of `cluster` came to say the same; older configs have it."""
+        """`runner` was an option until `gpus` and the address of `cluster` came to say the same; older configs have
+        it."""
         if not isinstance(fields, dict) or "runner" not in fields:
             return fields
         if fields["runner"] in ("dask", "ray") and not fields.get("cluster"):

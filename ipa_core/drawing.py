@@ -1,9 +1,8 @@
 """Skeleton drawings: the control video of an animation model, and overlays for people.
 
-Drawn as the public pose preparation of VACE (vace/annotators/pose.py) and of UniAnimate (run_align_pose.py) does it:
-limbs as tapered ellipses at 0.6 of their brightness, joints as discs, a hue per bone of the hand, white face dots. Both
-write their drawings with red and blue exchanged with respect to the OpenPose palette, so the models know them that
-way. VACE draws on a canvas whose short side is 1024 and leaves the feet out; UniAnimate draws on 512 with feet.
+Drawn as the public pose preparation of VACE (vace/annotators/pose.py) does it: limbs as tapered ellipses at 0.6 of
+their brightness, joints as discs, a hue per bone of the hand, white face dots, no feet. It writes its drawings with red
+and blue exchanged with respect to the OpenPose palette, so the models know them that way.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ipa_core.records import PoseSequence
 
 Color = tuple[int, int, int]
 
-CANVAS_SIDE: Final = {"vace": 1024, "unianimate": 512}
+CANVAS_SIDE: Final = 1024
 """Short side of the canvas that the line widths below are meant for."""
 
 
@@ -40,18 +39,18 @@ LIMB_BRIGHTNESS: Final = 0.6
 SHIFT: Final = 4
 """Fractional bits of the coordinates given to cv2."""
 
-NECK, LEFT_TOES, RIGHT_TOES = 17, 18, 19
-JOINTS: Final = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3, LEFT_TOES, RIGHT_TOES)
-"""OpenPose's 18 joints and UniAnimate's toes, as indices of COCO's 17 followed by neck, left toes, right toes."""
+NECK: Final = 17
+JOINTS: Final = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+"""OpenPose's 18 joints, as indices of COCO's 17 followed by the neck."""
 LIMBS: Final = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
-    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17), (13, 18), (10, 19),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
 )  # fmt: skip
-"""Pairs of places in JOINTS; the last two are the feet."""
+"""Pairs of places in JOINTS."""
 PALETTE: Final[tuple[Color, ...]] = (
     (0, 0, 255), (0, 85, 255), (0, 170, 255), (0, 255, 255), (0, 255, 170), (0, 255, 85), (0, 255, 0), (85, 255, 0),
     (170, 255, 0), (255, 255, 0), (255, 170, 0), (255, 85, 0), (255, 0, 0), (255, 0, 85), (255, 0, 170), (255, 0, 255),
-    (170, 0, 255), (85, 0, 255), (255, 255, 170), (0, 255, 255),
+    (170, 0, 255), (85, 0, 255),
 )  # fmt: skip
 """RGB of the joints and, in the same order, of the limbs."""
 RED: Final[Color] = (255, 0, 0)
@@ -81,14 +80,13 @@ def draw_pose(
     Black ground. Points with a confidence below ``threshold`` are left out, and every line that needs them. Line
     widths follow the picture's short side. The same input gives the same bytes.
     """
-    pen = _Pen(height, width, CANVAS_SIDE[drawing.profile])
+    pen = _Pen(height, width)
     joints, seen = _joints(keypoints, confidence >= threshold)
-    count = len(JOINTS) if drawing.profile == "unianimate" else 18
-    for (start, end), color in zip(LIMBS[: count - 1], PALETTE, strict=False):
+    for (start, end), color in zip(LIMBS, PALETTE, strict=False):
         if seen[start] and seen[end]:
             pen.stick(joints[start], joints[end], color)
     pen.dim(LIMB_BRIGHTNESS)
-    for joint in np.flatnonzero(seen[:count]):
+    for joint in np.flatnonzero(seen):
         pen.dot(joints[joint], JOINT, PALETTE[joint])
     for hand in kp.HANDS.values():
         _draw_hand(pen, keypoints[hand], confidence[hand] >= threshold, drawing.hand_detail)
@@ -107,14 +105,10 @@ def draw_overlay(picture: np.ndarray, keypoints: np.ndarray, confidence: np.ndar
 
 
 def _joints(keypoints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points of JOINTS ``[20, 2]`` and which of them are seen ``[20]``."""
+    """The points of JOINTS ``[18, 2]`` and which of them are seen ``[18]``."""
     points, known = [*keypoints[kp.BODY]], [*seen[kp.BODY]]
     points.append(keypoints[[kp.LEFT_SHOULDER, kp.RIGHT_SHOULDER]].mean(0))
     known.append(seen[kp.LEFT_SHOULDER] and seen[kp.RIGHT_SHOULDER])
-    for toes in ([kp.LEFT_BIG_TOE, kp.LEFT_SMALL_TOE], [kp.RIGHT_BIG_TOE, kp.RIGHT_SMALL_TOE]):
-        found = [toe for toe in toes if seen[toe]]  # MediaPipe knows one toe per foot
-        points.append(keypoints[found or toes].mean(0))
-        known.append(bool(found))
     order = list(JOINTS)
     return np.array(points)[order], np.array(known)[order]
 
@@ -135,10 +129,10 @@ def _draw_hand(pen: _Pen, points: np.ndarray, seen: np.ndarray, detail: str) -> 
 class _Pen:
     """Draws enlarged on black and averages down at the end: smooth lines at sub-pixel places, the same everywhere."""
 
-    def __init__(self, height: int, width: int, canvas_side: int) -> None:
+    def __init__(self, height: int, width: int) -> None:
         short = min(height, width)
         self.size = (width, height)
-        self.per_canvas_pixel = short / canvas_side
+        self.per_canvas_pixel = short / CANVAS_SIDE
         self.enlarged = max(2, round(512 / short))
         self.canvas = np.zeros((height * self.enlarged, width * self.enlarged, 3), np.uint8)
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import blake3
 import numpy as np
 import torch
+from peft import LoraConfig
 from torch import Tensor
 
-from ipa_core.models.animation import Conditioning
+from ipa_core.config import AlignmentConfig, CandidatesConfig
+from ipa_core.models import Conditioning
+from ipa_core.models.animation import Scheduler
+from ipa_core.models.wan_vace.lora import lora_files, target_modules
+from ipa_core.models.wan_vace.model import wan_scheduler
 
 CHANNELS = 4
 
 
 class FakeModel:
     """An AnimationModel whose codec is a resize; 8 x 8 pixels a latent cell, every frame kept."""
+
+    blocks = ("WanTransformerBlock", "WanVACETransformerBlock")
 
     def __init__(self, lora: bytes | None) -> None:
         from diffusers import WanVACETransformer3DModel
@@ -48,7 +57,7 @@ class FakeModel:
         mask = torch.ones(1, 64, frames + 1, height // 8, width // 8)
         words = torch.full((1, 4, 8), (len(prompt) % 7) / 7)
         control = torch.cat([inactive, reactive, mask], 1)
-        return Conditioning(control, kept, words, None, frames, height, width)
+        return Conditioning({"control": control}, {"prompt_embeds": words}, None, kept, frames, height, width)
 
     def encode_video(self, video: np.ndarray) -> Tensor:
         cells = torch.from_numpy(video).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
@@ -58,18 +67,12 @@ class FakeModel:
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return CHANNELS, conditioning.frames + 1, conditioning.height // 8, conditioning.width // 8
 
-    def velocity(
-        self,
-        latents: Tensor,
-        t: Tensor,
-        control: Tensor,
-        prompt_embeds: Tensor,
-    ) -> Tensor:
+    def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = self.transformer(
             hidden_states=latents,
             timestep=t * 1000,
-            encoder_hidden_states=prompt_embeds,
-            control_hidden_states=control,
+            encoder_hidden_states=streams["prompt_embeds"],
+            control_hidden_states=streams["control"],
             control_hidden_states_scale=torch.ones(1),
             return_dict=False,
         )[0]
@@ -79,3 +82,12 @@ class FakeModel:
         pictures = latents[:, :3, 1:].float() + self._shift
         large = torch.nn.functional.interpolate(pictures, scale_factor=(1, 8, 8))
         return ((large.clamp(-1, 1) + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
+
+    def scheduler(self, config: CandidatesConfig) -> Scheduler:
+        return wan_scheduler(config)
+
+    def lora_targets(self, config: AlignmentConfig) -> str:
+        return target_modules(config)
+
+    def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
+        return lora_files(state, adapter)

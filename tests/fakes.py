@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.engine.components import Components, hand_scorer
+from flows.engine.components import Components
 from ipa_core import keypoints
 from ipa_core.clips import split_of
-from ipa_core.config import Execution, ModelConfig, PosesConfig, RunConfig
+from ipa_core.config import AlignmentConfig, Execution, ModelConfig, PosesConfig, RunConfig
 from ipa_core.pose import PersonBox
 from ipa_core.records import Box, ConfidenceSource, PoseSequence, Split
 from ipa_core.video import encode_video
@@ -79,7 +79,18 @@ def fake_model_folder(config: ModelConfig) -> Path:
     return Path(config.path)
 
 
-FAKES = Components(fake_extractor, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+def fake_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
+    from ipa_core.models.wan_vace import WAN_VACE
+
+    return WAN_VACE.card(alignment, base_model, samples)
+
+
+FAKES = Components(
+    pose_extractor=fake_extractor,  # type: ignore[arg-type]
+    animation_model=fake_model,  # type: ignore[arg-type]
+    model_folder=fake_model_folder,
+    model_card=fake_card,
+)
 
 
 def fake_config(folder: Path, **changes: object) -> RunConfig:

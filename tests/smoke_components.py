@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from flows.engine.components import Components, hand_scorer
 from ipa_core.config import Execution, ModelConfig
 from tests.fake_model import FakeModel
-from tests.fakes import fake_extractor, fake_model_folder
+from tests.fakes import FAKES
 
 GOOD_RANK = 4
 
@@ -51,4 +51,4 @@ def smoke_model(config: ModelConfig, execution: Execution, lora: bytes | None, t
     return SmokeModel(lora)
 
 
-COMPONENTS = Components(fake_extractor, hand_scorer, smoke_model, fake_model_folder)  # type: ignore[arg-type]
+COMPONENTS = replace(FAKES, animation_model=smoke_model)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from ipa_core.models.wan_vace.cost import (
     latent_tokens,
     training_flops,
 )
+from ipa_core.models.wan_vace.lora import target_modules
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = Network(layers=12, control_layers=3, dim=96, ffn_dim=256)
@@ -76,7 +78,8 @@ def test_a_training_step_is_what_torch_counts(
     config = AlignmentConfig(rank=1, alpha=1, vace_blocks=control_branch, gradient_checkpointing=checkpointing)
     if checkpointing:
         transformer.enable_gradient_checkpointing()
-    with lora(transformer, config):
+    model = SimpleNamespace(transformer=transformer, lora_targets=target_modules)
+    with lora(model, config):  # type: ignore[arg-type]
         expected = counted(transformer, backward=True)
     transformer.disable_gradient_checkpointing()
     assert cost._sample_flops(*cost._passes(SMALL, TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)

@@ -34,10 +34,9 @@ def drawn(width: int = 96, height: int = 96, hide: slice | None = None, **drawin
     return draw_pose(points, confidence, height, width, DrawingConfig(**drawing))
 
 
-@pytest.mark.parametrize("profile", ["vace", "unianimate"])
 @pytest.mark.parametrize(("width", "height"), [(96, 96), (832, 480), (480, 832)])
-def test_draws_the_picture_size_legibly(profile, width, height):
-    picture = drawn(width, height, profile=profile)
+def test_draws_the_picture_size_legibly(width, height):
+    picture = drawn(width, height)
     assert picture.shape == (height, width, 3)
     assert picture.dtype == np.uint8
     assert 0.01 < (picture.max(axis=2) > 100).mean() < 0.3
@@ -86,9 +85,8 @@ def test_face_is_a_switch():
     assert not np.array_equal(drawn(face=False), drawn(face=True))
 
 
-def test_only_unianimate_draws_feet():
+def test_feet_are_left_out():
     assert np.array_equal(drawn(hide=kp.FEET), drawn())
-    assert not np.array_equal(drawn(hide=kp.FEET, profile="unianimate"), drawn(profile="unianimate"))
 
 
 def test_unseen_points_leave_black():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.cli.tables import text_table
 from flows.engine.plan import Plan, StagePlan
 from ipa_core.config import Execution
-from ipa_core.models.wan_vace.cost import ASSUMED_FLOPS
+from ipa_core.models.cost import ASSUMED_FLOPS
 
 
 def plan_text(plan: Plan, execution: Execution) -> str:

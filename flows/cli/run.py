@@ -108,13 +108,11 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
-    from flows.engine.components import components
     from flows.orchestration.server import is_configured
-    from flows.retrain import whole_run
 
     # A server that is there only for this run would take longer to start than to find everything in the store.
     alone = not is_configured() and _is_done(config, scope)
-    summary = whole_run(config, scope, components()) if alone else _flow_run(config, scope)
+    summary = _cached_run(config, scope) if alone else _flow_run(config, scope)
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
     return summary
 
@@ -133,6 +131,17 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
         return True  # The run comes to it too, without having computed anything.
     finally:
         store.digests.save()
+
+
+def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
+    from flows.engine.components import components
+    from flows.engine.run import Run
+    from flows.retrain import finish
+
+    with Run(config, STAGES, components(), scope) as run:
+        run.walk()
+        finish(run)
+    return run.summary
 
 
 def _flow_run(config: RunConfig, scope: Any) -> RunSummary:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
+from statistics import fmean
 from typing import Any
 
 from flows.engine.stage import Item, Stage
 from flows.engine.work import Batch, Crew, Listener, Outcome, WorkersLost
 from storage import Store
-
-Answer = Future[list[Outcome]]
-Start = Callable[[Batch], Answer]
 
 
 class Batches:
@@ -27,49 +25,36 @@ class Batches:
 
     def compute(self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener) -> list[Outcome]:
         """One outcome for each item, in any order."""
+        self._crew.prepare(stage.place)
+        slots = min(self._crew.slots(stage.place), len(items))
+        cut = _Cut(stage, items, refresh, slots, self._crew.limit(stage.place), self._batch_seconds)
         outcomes: list[Outcome] = []
         suspects: list[Item] = []
-        for batch, answer in self._answers(stage, items, refresh, listener):
-            try:
-                outcomes += answer.result()
-            except WorkersLost:
-                suspects += batch.items
+        flying: dict[Future[list[Outcome]], Batch] = {}
+        with _threads(slots) as threads:
+            while cut.waiting or flying:
+                while cut.waiting and len(flying) < slots:
+                    batch = cut.next()
+                    if threads is not None:
+                        # Prefect keeps in context variables which run a task belongs to.
+                        answer = threads.submit(copy_context().run, self._crew.run, batch, listener)
+                    else:  # With one slot right here, where Ctrl-C reaches it.
+                        answer = Future()
+                        try:
+                            answer.set_result(self._crew.run(batch, listener))
+                        except WorkersLost as lost:
+                            answer.set_exception(lost)
+                    flying[answer] = batch
+                for answer in wait(flying, return_when=FIRST_COMPLETED).done:
+                    batch = flying.pop(answer)
+                    try:
+                        found = answer.result()
+                    except WorkersLost:
+                        suspects += batch.items
+                    else:
+                        cut.measured(found)
+                        outcomes += found
         return outcomes + [self._alone(stage, item, refresh, listener) for item in suspects]
-
-    def _answers(
-        self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener
-    ) -> Iterator[tuple[Batch, Answer]]:
-        """Every batch with its answer, as they come in."""
-        self._crew.prepare(stage.place)
-        slots = self._crew.slots(stage.place)
-        waiting, flying = list(items), dict[Answer, Batch]()
-        number, measured, seconds = 0, 0, 0.0
-        with _starting(self._crew, listener, min(slots, len(items))) as start:
-            while waiting or flying:
-                while waiting and len(flying) < slots:
-                    size = self._size(stage, math.ceil(len(waiting) / slots), seconds / measured if measured else None)
-                    chosen, waiting = waiting[:size], waiting[size:]
-                    number += 1
-                    label = _label(stage, chosen, number, number + math.ceil(len(waiting) / size))
-                    batch = Batch(label, stage, tuple(chosen), refresh)
-                    flying[start(batch)] = batch
-                finished, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for answer in finished:
-                    yield flying.pop(answer), answer
-                    if answer.exception() is None:
-                        results = [outcome.result for outcome in answer.result() if outcome.result is not None]
-                        measured += len(results)
-                        seconds += sum(result.provenance["seconds"] for result in results)
-
-    def _size(self, stage: Stage[Any], share: int, seconds_an_item: float | None) -> int:
-        """Items of the next batch; ``share`` is what each slot would get of those that wait."""
-        limit = self._crew.limit(stage.place)
-        if limit is None:
-            return share
-        if seconds_an_item is None:
-            return 1
-        by_time = int(self._batch_seconds / max(seconds_an_item, 1e-6))
-        return max(1, min(limit, by_time, share))
 
     def _alone(self, stage: Stage[Any], item: Item, refresh: bool, listener: Listener) -> Outcome:
         key = item.action.key
@@ -87,6 +72,49 @@ class Batches:
         return outcome
 
 
+class _Cut:
+    """The items that wait, and how many of them the next batch takes."""
+
+    def __init__(
+        self,
+        stage: Stage[Any],
+        items: list[Item],
+        refresh: bool,
+        slots: int,
+        limit: int | None,
+        batch_seconds: float,
+    ) -> None:
+        self.waiting = items
+        self._stage = stage
+        self._refresh = refresh
+        self._slots = slots
+        self._limit = limit
+        self._batch_seconds = batch_seconds
+        self._number = 0
+        self._seconds: list[float] = []
+        """Of each item that was computed."""
+
+    def measured(self, outcomes: Sequence[Outcome]) -> None:
+        self._seconds += [one.result.provenance["seconds"] for one in outcomes if one.result is not None]
+
+    def next(self) -> Batch:
+        size = self._size()
+        chosen, self.waiting = self.waiting[:size], self.waiting[size:]
+        self._number += 1
+        count = self._number + math.ceil(len(self.waiting) / size)
+        return Batch(_label(self._stage, chosen, self._number, count), self._stage, tuple(chosen), self._refresh)
+
+    def _size(self) -> int:
+        # No slot gets all that is left while the others stand idle.
+        share = math.ceil(len(self.waiting) / self._slots)
+        if self._limit is None:
+            return share
+        if not self._seconds:
+            return 1
+        by_time = int(self._batch_seconds / max(fmean(self._seconds), 1e-6))
+        return max(1, min(self._limit, by_time, share))
+
+
 def _label(stage: Stage[Any], chosen: list[Item], number: int, count: int) -> str:
     if count == 1:
         return f"{stage.name}: {chosen[0].name}" + (f" and {len(chosen) - 1} more" if len(chosen) > 1 else "")
@@ -94,24 +122,14 @@ def _label(stage: Stage[Any], chosen: list[Item], number: int, count: int) -> st
 
 
 @contextmanager
-def _starting(crew: Crew, listener: Listener, slots: int) -> Iterator[Start]:
-    """A function that has a batch computed in a thread; with one slot right here, where Ctrl-C reaches it."""
+def _threads(slots: int) -> Iterator[ThreadPoolExecutor | None]:
+    """A thread for each slot; none where there is one slot only."""
     if slots <= 1:
-        yield lambda batch: _right_here(crew, batch, listener)
+        yield None
         return
     threads = ThreadPoolExecutor(slots)
     try:
-        # Prefect keeps in context variables which run a task belongs to.
-        yield lambda batch: threads.submit(copy_context().run, crew.run, batch, listener)
+        yield threads
     finally:
         # Nobody waits for batches that a run which breaks off still has under way.
         threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _right_here(crew: Crew, batch: Batch, listener: Listener) -> Answer:
-    answer = Answer()
-    try:
-        answer.set_result(crew.run(batch, listener))
-    except Exception as error:  # noqa: BLE001 - raised again by whoever asks for the answer
-        answer.set_exception(error)
-    return answer

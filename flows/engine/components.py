@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ipa_core.config import ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.config import AlignmentConfig, ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
 from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
@@ -101,13 +101,21 @@ def reward(config: ScoresConfig) -> Reward | None:
 def animation_model(
     config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool
 ) -> AnimationModel:
-    """Load the pipeline folder; ``lora`` is a ``pytorch_lora_weights.safetensors``. Training needs no text encoder.
-    Raises ``MissingModel``."""
-    from ipa_core.models.wan_vace.model import WanVACEModel
+    """Load the pipeline folder; ``lora`` are the bytes of a LoRA file. Training needs no text encoder. Raises
+    ``MissingModel``, and ``UnknownModel`` for a pipeline class that no kind of model here knows."""
+    from ipa_core.models import kind_of
 
-    return WanVACEModel.load(
-        model_folder(config), dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
+    folder = model_folder(config)
+    return kind_of(folder).load(
+        folder, dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
     )
+
+
+def model_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
+    """Markdown that lies beside a trained LoRA; ``base_model`` is a hub id or a name, not a path."""
+    from ipa_core.models import kind_of
+
+    return kind_of(model_folder(config)).card(alignment, base_model, samples)
 
 
 def model_folder(config: ModelConfig) -> Path:
@@ -132,6 +140,7 @@ class Components:
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
     animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
     model_folder: Callable[[ModelConfig], Path] = model_folder
+    model_card: Callable[[ModelConfig, AlignmentConfig, str, int], str] = model_card
     score_files: Callable[[ScoresConfig], dict[str, str]] = score_files
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from flows.engine.stage import Stage
 from ipa_core.config import RunConfig
-from ipa_core.models.wan_vace.cost import gpu_hours, known_network
+from ipa_core.models import known_network
+from ipa_core.models.cost import gpu_hours
 from storage import Store
 
 
@@ -30,7 +31,8 @@ class Estimates:
         self._store = store
         self._config = config
         self._model = model
-        self._network = known_network(config)
+        known = known_network(config)
+        self._network = None if known is None else known[1]
 
     def of(self, stage: Stage[Any], count: float) -> Estimate:
         """Of ``count`` usual items (see `Stage.work`)."""

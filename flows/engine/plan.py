@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from flows.engine.inputs import RunInputs
 from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, Stage
 from flows.engine.view import View
-from flows.engine.walk import Stages, walk_stage
+from flows.engine.walk import Stages, looked_up
 from flows.engine.workbench import provenance
 from ipa_core.config import Config, RunConfig, is_later
 from ipa_core.models.location import MissingModel
@@ -98,7 +98,7 @@ class Forecast:
 
 
 class _Prediction:
-    """A `Policy`: a missing item is pending, with the result that an item of its name had the last time."""
+    """Walks the stages. A missing item is pending, with the result that an item of its name had the last time."""
 
     def __init__(self, store: Store, config: RunConfig, inputs: _Inputs, clips: int | None) -> None:
         self._store = store
@@ -119,13 +119,9 @@ class _Prediction:
         if self._clips:
             self._view.add(stage.name, ())
         else:
-            walk_stage(self._view, stage, self)
+            for items, known in looked_up(self._view, stage):
+                self._view.add(stage.name, [self._look(stage, item, known.get(item.action.key)) for item in items])
         self._forecast.count(stage)
-
-    def resolve(
-        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
-    ) -> Sequence[ItemResult]:
-        return [self._look(stage, item, known.get(item.action.key)) for item in items]
 
     def _look(self, stage: Stage[Any], item: Item, known: ActionResult | None) -> ItemResult:
         upstream = next((self._pending[parent] for parent in item.parents if parent in self._pending), None)

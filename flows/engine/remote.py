@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.engine.components import Components
-from flows.engine.work import Batch, Listener, Outcome, Silent, compute
+from flows.engine.work import Batch, Listener, Outcome, Silent
 from flows.engine.workbench import Workbench
 from ipa_core.config import RunConfig
 from storage import Store
@@ -38,7 +38,7 @@ class RemoteWork:
                 listener.done(outcome)
             return outcomes
         with _watched(60 * self.config.execution.item_minutes, listener) as watched:
-            return compute(batch, bench, watched)
+            return bench.run(batch, watched)
 
     def _bench(self) -> Workbench:
         global _kept

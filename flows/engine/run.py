@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from flows.engine.batches import Batches
 from flows.engine.components import Components
@@ -26,14 +25,11 @@ from flows.engine.run_folder import (
 from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.store import open_store
 from flows.engine.view import View
-from flows.engine.walk import Scope, Stages, walk_stage
+from flows.engine.walk import Scope, Stages, looked_up
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
 from storage import ActionResult, Store
-
-if TYPE_CHECKING:
-    from ipa_core.reporting import ReportData
 
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
@@ -46,15 +42,12 @@ class Watch:
     flow_run: str | None = None
     """Id of the Prefect flow run."""
 
-    def stage(self, name: str, work: Callable[[], StageTable]) -> None:
+    def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
         """Call ``work``, which runs the stage."""
-        work()
+        work(stage)
 
     def progress(self, progress: StageProgress) -> None:
         """Called from the run's threads, now and then."""
-
-    def show(self, data: ReportData) -> None:
-        """Called where there is something new to report."""
 
     def outcome(self, summary: RunSummary) -> None: ...
 
@@ -66,7 +59,7 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 
 
 class Run:
-    """A run over one store, and the policy that has missing items computed.
+    """A run over one store; items that are missing are computed.
 
     Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; whatever else a run is for comes
     after it. A run that can't go on (``RunStopped``, ``ConfigError``) leaves the block as ``summary.status ==
@@ -146,20 +139,22 @@ class Run:
         """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
         stages = self._scope.walked(self.stages)
         self.view.inputs.read()
-        try:
-            self._walk(stages)
-        except UpstreamChanged as change:
-            log.warning("%s; looking everything up again", change)
+        for last in (False, True):
+            self.view.clear()
             try:
-                self._walk(stages)
-            except UpstreamChanged as again:
-                raise RunStopped(f"{again} twice; is the store's disk damaged? `ipa store verify` tells") from None
+                for stage in stages:
+                    self._watch.stage(stage, self._stage)
+                return
+            except UpstreamChanged as change:
+                if last:
+                    raise RunStopped(f"{change} twice; is the store's disk damaged? `ipa store verify` tells") from None
+                log.warning("%s; looking everything up again", change)
 
     def items(self, stage: Stage[Any], items: Sequence[Item]) -> list[ItemResult]:
         """Items of a stage beside the run's own, looked up or computed. Raises ``RunStopped``."""
         known = self.store.actions.lookup(stage.name, [item.action.key for item in items])
         try:
-            return self.resolve(stage, items, known)
+            return self._resolved(stage, items, known)
         except UpstreamChanged as change:
             raise RunStopped(f"{change}; run the same command again") from None
 
@@ -168,15 +163,11 @@ class Run:
         self.restore({digest})
         return self.store.objects.get(digest)
 
-    def _walk(self, stages: Stages) -> None:
-        self.view.clear()
-        for stage in stages:
-            self._watch.stage(stage.name, lambda stage=stage: self._stage(stage))  # type: ignore[misc]
-
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
         try:
-            walk_stage(self.view, stage, self)
+            for items, known in looked_up(self.view, stage):
+                self.view.add(stage.name, self._resolved(stage, items, known))
         finally:
             spent = time.perf_counter() - started
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
@@ -187,47 +178,49 @@ class Run:
         self._check(stage)
         return self._table(stage.name)
 
-    def resolve(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
-        """See `flows.engine.walk.Policy`."""
-        looked_up = stage.name in self._scope.only_looked_up(self.stages)
-        refresh = stage.name in self._scope.refresh and not looked_up
+    def _resolved(
+        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
+    ) -> list[ItemResult]:
+        """The result of each item, in their order; those that are not ``known`` are computed."""
+        refresh = stage.name in self._scope.refresh
+        if stage.name in self._scope.only_looked_up(self.stages):
+            return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
-        misses = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
-        self._progress.start(stage.name, cached=len(items) - len(misses), misses=len(misses))
-        found = self._absent(stage, items, misses) if looked_up else self._compute(stage, misses, refresh)
-        outcomes = {outcome.key: outcome for outcome in found}
-        return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
-
-    def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
-        if outcome is None:
-            return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
-        return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, outcome.error)
-
-    def _absent(self, stage: Stage[Any], items: Sequence[Item], misses: list[Item]) -> list[Outcome]:
-        """Items of a stage that this run only looks up: a few may have failed in the run that computed it."""
-        if len(misses) > self.config.execution.max_failed * len(items):
-            raise RunStopped(
-                f"{len(misses)} of {len(items)} items of {stage.name} are not in the store (the first: "
-                f"{misses[0].name}); run without --from, or with --from {stage.name}"
-            )
-        return [Outcome(item.action.key, error="not in the store, and this run only looks it up") for item in misses]
-
-    def _compute(self, stage: Stage[Any], items: list[Item], refresh: bool) -> list[Outcome]:
+        waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
+        self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
         outcomes: dict[str, Outcome] = {}
-        lost = {digest for item in items for digest in item.needs}
-        waiting = items
+        lost = {digest for item in waiting for digest in item.needs}
         for _ in range(REPAIRS):
             self.restore(lost)
             found = self._batches.compute(stage, waiting, refresh, self._progress) if waiting else []
             outcomes |= {outcome.key: outcome for outcome in found}
             lost = {outcome.lost for outcome in found if outcome.lost}
             waiting = [item for item in waiting if outcomes[item.action.key].lost]
-        for key, outcome in outcomes.items():
-            if outcome.lost:
-                error = f"its input {outcome.lost[:12]} is damaged again and again"
-                outcomes[key] = replace(outcome, lost=None, error=error)
         self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
-        return list(outcomes.values())
+        return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
+
+    def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
+        if outcome is None:
+            return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
+        error = f"its input {outcome.lost[:12]} is damaged again and again" if outcome.lost else outcome.error
+        return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, error)
+
+    def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
+        """Items of a stage that this run only looks up: a few may have failed in the run that computed it."""
+        missing = [item for item in items if item.action.key not in known]
+        self._progress.start(stage.name, cached=len(items) - len(missing), misses=len(missing))
+        if len(missing) > self.config.execution.max_failed * len(items):
+            raise RunStopped(
+                f"{len(missing)} of {len(items)} items of {stage.name} are not in the store (the first: "
+                f"{missing[0].name}); run without --from, or with --from {stage.name}"
+            )
+        error = "not in the store, and this run only looks it up"
+        return [
+            ItemResult(item, "cached", known[item.action.key])
+            if item.action.key in known
+            else ItemResult(item, "failed", None, error)
+            for item in items
+        ]
 
     def restore(self, digests: set[str]) -> None:
         """Make sure that these objects are in the store; items whose bytes are gone are computed again."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flows.engine.plan import Forecast
     from flows.engine.view import View
     from flows.engine.workbench import Workbench
-    from ipa_core.models.wan_vace.cost import Network
+    from ipa_core.models import Network
 
 Status = Literal["cached", "computed", "failed", "pending"]
 Place = Literal["cpu", "gpu", "train", "here"]

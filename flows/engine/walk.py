@@ -1,10 +1,10 @@
-"""One walk over a stage: its waves of items, looked up in the store. A policy says what becomes of the missing ones."""
+"""One walk over a stage: its waves of items, looked up in the store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
@@ -13,24 +13,18 @@ from storage import ActionResult
 Stages = Sequence[Stage[Any]]
 
 
-class Policy(Protocol):
-    """A run computes the missing items, a plan predicts them, and `nothing_to_compute` stops at the first."""
+def looked_up(view: View, stage: Stage[Any]) -> Iterator[tuple[list[Item], dict[str, ActionResult]]]:
+    """Wave by wave, the items of a stage and the results that the store has, by key.
 
-    def resolve(
-        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
-    ) -> Sequence[ItemResult]:
-        """The result of each item, in their order; ``known`` are those in the store, by key."""
-
-
-def walk_stage(view: View, stage: Stage[Any], policy: Policy) -> None:
-    """Put the results of a stage into the view, wave by wave."""
+    Whoever walks adds the results of a wave to the view before asking for the next. The walkers differ in what becomes
+    of a missing item: a run computes it, a plan predicts it, and :func:`nothing_to_compute` stops at the first.
+    """
     view.add(stage.name, ())
     for wave in stage.waves():
         found = list(wave(view))
         items = [one for one in found if isinstance(one, Item)]
         view.dropped += [one for one in found if isinstance(one, Drop)]
-        known = view.store.actions.lookup(stage.name, [item.action.key for item in items])
-        view.add(stage.name, policy.resolve(stage, items, known))
+        yield items, view.store.actions.lookup(stage.name, [item.action.key for item in items])
 
 
 @dataclass(frozen=True)
@@ -58,32 +52,13 @@ class Scope:
         return set() if self.first is None else set(names[: names.index(self.first)])
 
 
-class _ToBeComputed(Exception):  # noqa: N818 - an answer
-    pass
-
-
-class _Stop:
-    """Ends the walk at the first item that is not in the store."""
-
-    def __init__(self, refresh: frozenset[str]) -> None:
-        self._refresh = refresh
-
-    def resolve(
-        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
-    ) -> Sequence[ItemResult]:
-        if items and (stage.name in self._refresh or any(item.action.key not in known for item in items)):
-            raise _ToBeComputed
-        return [ItemResult(item, "cached", known[item.action.key]) for item in items]
-
-
 def nothing_to_compute(view: View, stages: Stages, scope: Scope) -> bool:
     """Whether a run finds everything in the store, or stops before it computes anything."""
-    policy = _Stop(scope.refresh)
-    try:
-        for stage in scope.walked(stages):
-            walk_stage(view, stage, policy)
-            if stage.nothing_left(view):
-                return True
-    except _ToBeComputed:
-        return False
+    for stage in scope.walked(stages):
+        for items, known in looked_up(view, stage):
+            if items and (stage.name in scope.refresh or any(item.action.key not in known for item in items)):
+                return False
+            view.add(stage.name, [ItemResult(item, "cached", known[item.action.key]) for item in items])
+        if stage.nothing_left(view):
+            return True
     return True

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from flows.engine.components import Components
 from flows.engine.stage import Item, Place, Stage
 from ipa_core.config import RunConfig
 from storage import ActionResult, Store
-
-if TYPE_CHECKING:
-    from flows.engine.workbench import Workbench
 
 BATCH_LIMIT: Final = 64
 """Items of a batch at most: then a failure costs little, and the UI stays readable."""
@@ -54,6 +51,12 @@ class Listener(Protocol):
         """How far an item under way is, ``share`` in [0, 1]."""
 
 
+class Work(Protocol):
+    """Computes a batch, in this process or another."""
+
+    def __call__(self, batch: Batch, listener: Listener) -> list[Outcome]: ...
+
+
 class Silent:
     """A listener that does nothing."""
 
@@ -84,13 +87,3 @@ class Crew(Protocol):
 
 
 MakeCrew = Callable[[Store, RunConfig, Components], Crew]
-
-
-def compute(batch: Batch, bench: Workbench, listener: Listener) -> list[Outcome]:
-    """Compute and commit the items of a batch one after the other."""
-    outcomes = []
-    for item in batch.items:
-        bench.progress = lambda done, total, key=item.action.key: listener.part(key, done / total)  # type: ignore[misc]
-        outcomes.append(bench.run(batch.stage, item, refresh=batch.refresh))
-        listener.done(outcomes[-1])
-    return outcomes

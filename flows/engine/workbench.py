@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows.engine.components import Components
 from flows.engine.devices import release_device
-from flows.engine.stage import Item, Output, Stage
-from flows.engine.work import Outcome
+from flows.engine.stage import Item, Output
+from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
@@ -94,21 +94,32 @@ class Workbench:
         if "extractor" in self.__dict__:
             self.extractor.close()
 
-    def run(self, stage: Stage[Any], item: Item, *, refresh: bool = False) -> Outcome:
-        """Compute and commit one item. Only what says that the machine must stop (KeyboardInterrupt) gets out."""
-        started = time.perf_counter()
-        if refresh:
-            self.store.checkpoints.clear(item.action.key)
-        try:
-            output = stage.compute(item, self)
-        except Rejected as finding:
-            output = Output(record={}, rejected=str(finding))
-        except (MissingObject, CorruptObject) as trouble:
-            return Outcome(item.action.key, lost=trouble.digest)
-        except Exception as error:
-            log.debug("%s: %s failed", stage.name, item.name, exc_info=True)
-            return Outcome(item.action.key, error=_sentence(error))
-        return Outcome(item.action.key, result=self._commit(item, output, time.perf_counter() - started, refresh))
+    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
+        """Compute and commit the items of a batch, one after the other; one outcome for each, of which the listener
+        hears.
+
+        Only what says that the machine must stop (KeyboardInterrupt) gets out.
+        """
+        outcomes = []
+        for item in batch.items:
+            started, key = time.perf_counter(), item.action.key
+            self.progress = lambda done, total, key=key: listener.part(key, done / total)  # type: ignore[misc]
+            if batch.refresh:
+                self.store.checkpoints.clear(key)
+            try:
+                try:
+                    output = batch.stage.compute(item, self)
+                except Rejected as finding:
+                    output = Output(record={}, rejected=str(finding))
+                result = self._commit(item, output, time.perf_counter() - started, batch.refresh)
+                outcomes.append(Outcome(key, result=result))
+            except (MissingObject, CorruptObject) as trouble:
+                outcomes.append(Outcome(key, lost=trouble.digest))
+            except Exception as error:
+                log.debug("%s: %s failed", batch.stage.name, item.name, exc_info=True)
+                outcomes.append(Outcome(key, error=_sentence(error)))
+            listener.done(outcomes[-1])
+        return outcomes
 
     def _commit(self, item: Item, output: Output, seconds: float, refresh: bool) -> ActionResult:
         outputs: dict[str, Blob] = {}

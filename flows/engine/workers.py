@@ -17,7 +17,7 @@ from flows.engine.devices import visible_devices
 from flows.engine.parent import end_with_parent
 from flows.engine.remote import RemoteWork
 from flows.engine.stage import Place, RunStopped
-from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, WorkersLost, compute
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, Work, WorkersLost
 from flows.engine.workbench import Workbench
 from ipa_core.config import Execution, RunConfig
 from storage import Store
@@ -53,8 +53,11 @@ class LocalCrew:
         return BATCH_LIMIT
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
-        pool = self._pools.get(batch.stage.place)
-        return compute(batch, self._bench, listener) if pool is None else pool.run(batch, listener)
+        return self.work(batch.stage.place)(batch, listener)
+
+    def work(self, place: Place) -> Work:
+        """Computes batches of that place."""
+        return self._pools[place].run if place in self._pools else self._bench.run
 
     def end_stage(self) -> None:
         """The processes and their models are of use to later stages."""

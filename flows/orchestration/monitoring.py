@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
@@ -33,7 +34,7 @@ from prefect.states import Completed, Failed
 from flows.engine.progress import StageProgress, span
 from flows.engine.run import UpstreamChanged, Watch
 from flows.engine.run_folder import RunSummary, StageTable
-from flows.engine.stage import RunStopped
+from flows.engine.stage import RunStopped, Stage
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
 from ipa_core.reporting import ReportData, curve_picture
@@ -58,29 +59,14 @@ class Monitor(Watch):
         _LOGGER.setLevel(logging.INFO)
         self._telling: Future[None] | None = None
 
-    def stage(self, name: str, work: Callable[[], StageTable]) -> None:
-        """Run a stage as a flow run of its own. What ends the stage is raised here; the state only shows it."""
-        ended: list[BaseException] = []
-
-        def state() -> State[Any]:
-            try:
-                table = work()
-            except UpstreamChanged as change:
-                ended.append(change)
-                return Completed(name="Outdated", message=str(change))
-            except (RunStopped, ConfigError) as stop:
-                ended.append(stop)
-                return Failed(message=str(stop))
-            except BaseException as error:
-                ended.append(error)
-                raise
-            unchanged = not table.computed and not table.failed
-            return Completed(name="Cached" if unchanged else "Completed", message=table.sentence())
-
-        _stage.set(state)
-        stage_flow.with_options(name=name, flow_run_name=f"{name}, {self._run}")(return_state=True)
-        if ended:
-            raise ended[0]
+    def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
+        """Run a stage as a flow run of its own. The error that ends the stage is raised here; the state only shows
+        it."""
+        under_way = _UnderWay(stage, work)
+        _stage.set(under_way)
+        stage_flow.with_options(name=stage.name, flow_run_name=f"{stage.name}, {self._run}")(return_state=True)
+        if under_way.error is not None:
+            raise under_way.error
 
     def progress(self, progress: StageProgress) -> None:
         """Move the stage's bar."""
@@ -140,7 +126,16 @@ class Monitor(Watch):
         _LOGGER.removeHandler(self._logs)
 
 
-_stage: ContextVar[Callable[[], State[Any]]] = ContextVar("stage")
+@dataclass
+class _UnderWay:
+    """The stage that runs, and the error that ended it."""
+
+    stage: Stage[Any]
+    work: Callable[[Stage[Any]], StageTable]
+    error: BaseException | None = None
+
+
+_stage: ContextVar[_UnderWay] = ContextVar("stage")
 
 
 @flow(name="stage", persist_result=False, result_serializer="json")
@@ -148,10 +143,23 @@ def stage_flow() -> State[Any]:
     """The stage that is under way. A flow goes to workers with its tasks, so it must not hold the run itself."""
     from flows.orchestration.monitoring import current_stage
 
-    return current_stage()()
+    under_way = current_stage()
+    try:
+        table = under_way.work(under_way.stage)
+    except UpstreamChanged as change:
+        under_way.error = change
+        return Completed(name="Outdated", message=str(change))
+    except (RunStopped, ConfigError) as stop:
+        under_way.error = stop
+        return Failed(message=str(stop))
+    except BaseException as error:
+        under_way.error = error
+        raise
+    unchanged = not table.computed and not table.failed
+    return Completed(name="Cached" if unchanged else "Completed", message=table.sentence())
 
 
-def current_stage() -> Callable[[], State[Any]]:
+def current_stage() -> _UnderWay:
     return _stage.get()
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID
@@ -138,7 +139,7 @@ class PrefectCrew:
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         place = batch.stage.place
         if not self._is_handed_over(place) and not self._is_sent_out(place):
-            return compute_batch(batch, lambda batch: self._local.run(batch, listener), self._gpus(place))
+            return compute_batch(batch, partial(self._local.work(place), listener=listener), self._gpus(place))
         outcomes = self._hand_over(batch) if self._is_handed_over(place) else self._send_out(batch)
         for outcome in outcomes:
             listener.done(outcome)

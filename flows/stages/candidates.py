@@ -19,7 +19,7 @@ from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
 from ipa_core.config import RunConfig
 from ipa_core.drawing import draw_sequence
-from ipa_core.models.wan_vace.cost import Network, candidate_flops
+from ipa_core.models import Network
 from ipa_core.records import Candidate, PoseSequence, Record
 from ipa_core.video import decode_png, encode_video
 from storage import Action, ActionResult
@@ -95,7 +95,7 @@ class Candidates(Stage[SeedGroup]):
         return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.groups
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return config.candidates.group_size * candidate_flops(network, config)
+        return config.candidates.group_size * network.candidate_flops(config)
 
 
 def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
 from ipa_core.masks import hand_mask
-from ipa_core.models.wan_vace.cost import Network, candidate_flops
+from ipa_core.models import Network
 from ipa_core.records import PoseSequence, Record
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
@@ -118,7 +118,7 @@ class Evaluation(Stage[Evaluated]):
         return 0.0 if _is_comparison(action) else 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return config.evaluation.per_clip * candidate_flops(network, config)
+        return config.evaluation.per_clip * network.candidate_flops(config)
 
 
 def _is_comparison(action: Action) -> bool:

@@ -19,7 +19,7 @@ from flows.stages.shards import Shards
 from flows.training.job import LORA, RECORD, Job, function_name
 from flows.training.launch import train_apart
 from ipa_core.config import RunConfig
-from ipa_core.models.wan_vace.cost import Network, training_flops
+from ipa_core.models import Network
 from ipa_core.records import Digest, Record, ReferenceErrors
 from storage import Action, Store
 
@@ -62,8 +62,6 @@ class Finetune(Stage[Training]):
         yield Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values()))
 
     def compute(self, item: Item, bench: Workbench) -> Output:
-        from ipa_core.models.wan_vace.card import model_card
-
         config = bench.config.alignment
         folder = Path(tempfile.mkdtemp(dir=bench.scratch))
         table = folder / "references.json"
@@ -81,7 +79,8 @@ class Finetune(Stage[Training]):
         files = {path.name: path for path in job.output.iterdir()}
         record = Training.model_validate(json.loads(files.pop(RECORD).read_text()))
         base = Path(bench.config.candidates.model.path)
-        card = model_card(config, base.name if base.is_absolute() else str(base), record.samples)
+        name = base.name if base.is_absolute() else str(base)
+        card = bench.components.model_card(bench.config.candidates.model, config, name, record.samples)
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 
@@ -92,7 +91,7 @@ class Finetune(Stage[Training]):
         return 0 if run.view.results[self.name] else 1
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return training_flops(network, config)
+        return network.training_flops(config)
 
 
 def _references(item: Item, store: Store) -> ReferenceTable:

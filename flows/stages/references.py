@@ -19,7 +19,7 @@ from flows.stages.selection import kept_samples
 from flows.stages.shards import Shards
 from ipa_core.alignment.visits import epochs_of_run
 from ipa_core.config import RunConfig
-from ipa_core.models.wan_vace.cost import Network, forward_flops
+from ipa_core.models import Network
 from ipa_core.records import PoseSequence, PreferenceSample, ReferenceErrors
 from storage import Action
 
@@ -83,7 +83,7 @@ class References(Stage[ReferenceErrors]):
         return len(_epochs(action)) / EPOCHS
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return EPOCHS * forward_flops(network, config.clips)
+        return EPOCHS * network.forward_flops(config)
 
 
 def _parts(sample: PreferenceSample, config: RunConfig) -> dict[str, str]:

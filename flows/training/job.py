@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipa_core.config import Config, RunConfig
+from ipa_core.models import LORA_FILE as LORA
 
-LORA: Final = "pytorch_lora_weights.safetensors"
+__all__ = ["LORA", "RECORD", "Job", "function_name"]
+
 RECORD: Final = "record.json"
 
 

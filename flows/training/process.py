@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.engine.parent import end_with_pipe
 from flows.engine.store import LogFolder
-from flows.training.job import LORA, RECORD, Job
+from flows.training.job import RECORD, Job
 from storage import Store
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def _write(output: Path, trained: TrainedLoRA, samples: int) -> None:
     # Without the seconds: the same training gives the same bytes.
     history = [entry.model_dump(exclude={"seconds"}) for entry in trained.history]
     record = {"steps": len(history), "samples": samples, "loss": trained.history[-1].loss}
-    (output / LORA).write_bytes(trained.weights)
-    (output / "comfyui_lora.safetensors").write_bytes(trained.comfyui)
+    for name, data in trained.files.items():
+        (output / name).write_bytes(data)
     (output / "training.json").write_text(json.dumps(history))
     (output / RECORD).write_text(json.dumps(record))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,15 +23,14 @@ class Example:
     digest: of the candidate's latents; with the seed and the epoch it decides noise and t.
     clean: float32 ``[C, R + T', h, w]``, normalised latents with the reference frames in front.
     hand_mask: float32 ``[T', h, w]`` in [0, 1].
-    control: ``[C_control, R + T', h, w]``; prompt_embeds: ``[L, D]``.
+    streams: what the model's velocity takes by name, each without the batch dimension.
     """
 
     key: str
     digest: Digest
     clean: Tensor
     hand_mask: Tensor
-    control: Tensor
-    prompt_embeds: Tensor
+    streams: Mapping[str, Tensor]
     reference_frames: int
 
 
@@ -43,8 +42,7 @@ class Batch:
     noise: Tensor
     t: Tensor
     hand_mask: Tensor
-    control: Tensor
-    prompt_embeds: Tensor
+    streams: Mapping[str, Tensor]
     reference_frames: int
 
 
@@ -67,8 +65,7 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
         noise=torch.stack([noise for noise, _ in draws]).to(device),
         t=(shift_timesteps(t, config.timestep_shift) if config.timesteps == "shifted" else t).to(device),
         hand_mask=torch.stack([example.hand_mask for example in examples]).to(device),
-        control=torch.stack([example.control for example in examples]).to(device),
-        prompt_embeds=torch.stack([example.prompt_embeds for example in examples]).to(device),
+        streams={name: torch.stack([one.streams[name] for one in examples]).to(device) for name in first.streams},
         reference_frames=first.reference_frames,
     )
 
@@ -90,11 +87,9 @@ def velocity_squared_error(model: AnimationModel, batch: Batch, config: Alignmen
 def _prediction(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     noisy = interpolate(batch.clean, batch.noise, batch.t)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        return model.velocity(noisy, batch.t, batch.control, batch.prompt_embeds)
+        return model.velocity(noisy, batch.t, batch.streams)
 
 
 def _shapes(example: Example) -> str:
-    return (
-        f"latents {list(example.clean.shape)} of which {example.reference_frames} of the reference, control "
-        f"{list(example.control.shape)} and prompt {list(example.prompt_embeds.shape)}"
-    )
+    streams = "".join(f", {name} {list(stream.shape)}" for name, stream in sorted(example.streams.items()))
+    return f"latents {list(example.clean.shape)} of which {example.reference_frames} of the reference{streams}"

@@ -107,8 +107,7 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
         # it, which the pipeline drops before decoding: it is no part of what was found good.
         clean=torch.cat([reference, video], dim=1),
         hand_mask=torch.from_numpy(latent_mask(hand_mask(sample.pose), frames, height, width, config.mask_time)),
-        control=sample.conditioning.control[0],
-        prompt_embeds=sample.conditioning.prompt_embeds[0],
+        streams={name: stream[0] for name, stream in sample.conditioning.streams().items()},
         reference_frames=reference.shape[1],
     )
 

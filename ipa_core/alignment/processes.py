@@ -60,7 +60,7 @@ class Processes:
         """
         transformer = model.transformer
         if self.count > 1 and self.strategy == "fsdp2":
-            _shard(transformer, model.device)
+            _shard(transformer, model.blocks, model.device)
         elif self.count > 1:
             # All have loaded the same weights and nothing but the LoRA changes, so there is nothing to broadcast.
             model.transformer = torch.nn.parallel.DistributedDataParallel(transformer, init_sync=False)
@@ -114,14 +114,13 @@ def _is_split(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-def _shard(transformer: torch.nn.Module, device: torch.device) -> None:
+def _shard(transformer: torch.nn.Module, blocks: tuple[str, ...], device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     # Its last operation gives a view, which only matters to who would change it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    blocks = tuple(cast(Any, transformer)._no_split_modules)
     for module in transformer.modules():
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh)

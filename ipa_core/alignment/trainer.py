@@ -21,13 +21,13 @@ from ipa_core.alignment.batch import Batch, Example, collate, velocity_error
 from ipa_core.alignment.checkpoint import Checkpoint, CheckpointSlot, capture, restore
 from ipa_core.alignment.data import TrainingSample, prepare
 from ipa_core.alignment.log import StepLog
-from ipa_core.alignment.lora import comfyui_lora_bytes, lora, lora_parameters, lora_to_bytes
+from ipa_core.alignment.lora import lora, lora_files, lora_parameters
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
 from ipa_core.alignment.reference import ReferenceTable, reference_error
 from ipa_core.alignment.visits import Visit, visits
 from ipa_core.config import AlignmentConfig
-from ipa_core.models.animation import AnimationModel
+from ipa_core.models.animation import LORA_FILE, AnimationModel
 from ipa_core.records import Digest
 
 _KEPT_IN_MEMORY = 64
@@ -47,13 +47,17 @@ class TrainingSamples(Protocol):
 
 @dataclass(frozen=True)
 class TrainedLoRA:
-    """weights: ``pytorch_lora_weights.safetensors`` for diffusers; comfyui: the same under ComfyUI's names.
+    """files: of the LoRA by name, as its model writes them; :data:`LORA_FILE` is one.
     history: one entry per optimizer step, also of those taken before an interruption.
     """
 
-    weights: bytes
-    comfyui: bytes
+    files: dict[str, bytes]
     history: tuple[StepLog, ...]
+
+    @property
+    def weights(self) -> bytes:
+        """The file that the model can be loaded with."""
+        return self.files[LORA_FILE]
 
 
 def train(
@@ -92,7 +96,7 @@ def train(
     def example(index: int) -> Example:
         return prepare(samples[index], model, config)
 
-    with lora(transformer, config), processes.spread(model), _gradient_checkpointing(transformer, config):
+    with lora(model, config), processes.spread(model), _gradient_checkpointing(transformer, config):
         parameters = lora_parameters(transformer)
         optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
         history: list[StepLog] = []
@@ -124,7 +128,7 @@ def train(
                 checkpoint = capture(parameters, optimizer, history)
                 if processes.first:
                     checkpoints.save(len(history), checkpoint.to_bytes())
-        return TrainedLoRA(lora_to_bytes(transformer), comfyui_lora_bytes(transformer), tuple(history))
+        return TrainedLoRA(lora_files(model), tuple(history))
 
 
 def _ahead(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
 from ipa_core.generation.sampler import Progress, sample
-from ipa_core.models.animation import AnimationModel, Conditioning
+from ipa_core.models.animation import AnimationModel
+from ipa_core.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True, eq=False)

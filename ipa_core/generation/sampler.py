@@ -1,19 +1,18 @@
-"""Sampling the latents of a clip's candidates: the denoising loop of ``WanVACEPipeline``, for several seeds at once.
+"""Sampling the latents of a clip's candidates: the denoising loop of diffusers' pipelines, for several seeds at once.
 
-The pipeline itself takes one seed at a time and encodes the clip anew for each (diffusers 0.42).
+A pipeline itself takes one seed at a time and encodes the clip anew for each (diffusers 0.42).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
-from ipa_core.models.animation import AnimationModel, Conditioning
+from ipa_core.models.animation import AnimationModel
+from ipa_core.models.conditioning import Conditioning
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all, counted over the seeds."""
@@ -64,21 +63,17 @@ def _sample_batch(
     advance: Callable[[int], None],
 ) -> Tensor:
     batch = len(seeds)
-    control = conditioning.control.expand(batch, -1, -1, -1, -1)
-    scheduler = _scheduler(config)
+    guided = _repeated(conditioning.streams(), batch)
+    unguided = _repeated(conditioning.streams(guided=False), batch) if config.guidance_scale > 1 else None
+    scheduler = model.scheduler(config)
     scheduler.set_timesteps(config.steps, device=model.device)
     latents = _noise(model.latent_shape(conditioning), seeds).to(model.device)
-
-    def velocity(t: Tensor, prompt_embeds: Tensor) -> Tensor:
-        prompts = prompt_embeds.expand(batch, -1, -1)
-        return model.velocity(latents, t.expand(batch), control, prompts)
-
     for step, timestep in enumerate(scheduler.timesteps):
-        t = timestep.double() / 1000
-        prediction = velocity(t, conditioning.prompt_embeds)
-        if config.guidance_scale > 1:
-            unguided = velocity(t, _negative(conditioning))
-            prediction = unguided + config.guidance_scale * (prediction - unguided)
+        t = (timestep.double() / 1000).expand(batch)
+        prediction = model.velocity(latents, t, guided)
+        if unguided is not None:
+            without = model.velocity(latents, t, unguided)
+            prediction = without + config.guidance_scale * (prediction - without)
         latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
         advance((step + 1) * batch)
     return latents
@@ -89,14 +84,6 @@ def _noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def _negative(conditioning: Conditioning) -> Tensor:
-    if conditioning.negative_prompt_embeds is None:
-        raise ValueError("guidance needs the negative prompt, but this conditioning was encoded without one")
-    return conditioning.negative_prompt_embeds
-
-
-def _scheduler(config: CandidatesConfig) -> Any:
-    """The two that Wan folders come with; all that is not given here is the classes' default there too."""
-    if config.scheduler == "euler":
-        return FlowMatchEulerDiscreteScheduler(shift=config.shift)
-    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.shift)
+def _repeated(streams: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """``[1, ...]`` -> ``[batch, ...]``, without a copy."""
+    return {name: stream.expand(batch, *stream.shape[1:]) for name, stream in streams.items()}

@@ -9,11 +9,15 @@ from typing import Any, cast
 import torch
 
 
+def unwrapped(transformer: torch.nn.Module) -> torch.nn.Module:
+    """The transformer itself, where several processes have wrapped it (DistributedDataParallel)."""
+    return cast(torch.nn.Module, getattr(transformer, "module", transformer))
+
+
 @contextmanager
 def adapter_off(transformer: torch.nn.Module) -> Iterator[None]:
     """Within the block the transformer is the base model. Switching also freezes the adapter, and is always undone."""
-    # Several processes may have wrapped it (DistributedDataParallel).
-    switch = cast(Any, getattr(transformer, "module", transformer))
+    switch = cast(Any, unwrapped(transformer))
     if not getattr(switch, "_hf_peft_config_loaded", False):
         yield
         return

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
 
 from ipa_core.config import ModelConfig
-
-INDEX: Final = "model_index.json"
-"""Every diffusers pipeline folder has it; it names the folders of the parts."""
-
-_SIZES: Final = {"Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB", "Wan-AI/Wan2.1-VACE-14B-diffusers": "about 75 GB"}
-"""Downloads, with the text encoder (11 GB)."""
+from ipa_core.models.kinds import INDEX, download_size, kind_of
 
 
 class MissingModel(Exception):  # noqa: N818 - read aloud as it is
@@ -22,7 +16,8 @@ class MissingModel(Exception):  # noqa: N818 - read aloud as it is
 def resolve_model(config: ModelConfig) -> Path:
     """The diffusers pipeline folder that ``config`` means: a local folder, or a hub model from the local cache.
 
-    Looks at names only and never at the network. Raises :class:`MissingModel`.
+    Looks at names only and never at the network. Raises :class:`MissingModel`, and
+    :class:`~ipa_core.models.UnknownModel` for a model that can't be used even when it is complete.
     """
     local = Path(config.path)
     is_local = local.is_dir()
@@ -30,6 +25,7 @@ def resolve_model(config: ModelConfig) -> Path:
     remedy = "" if is_local else f"; {_how_to_get(config)}"
     if not (folder / INDEX).is_file():
         raise MissingModel(f"{folder} is no diffusers pipeline folder: it has no {INDEX}{remedy}")
+    kind_of(folder)
     missing = _missing_files(folder)
     if missing:
         raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)} is missing{remedy}")
@@ -50,8 +46,9 @@ def _cached_snapshot(config: ModelConfig) -> Path:
 
 def _how_to_get(config: ModelConfig) -> str:
     revision = f" --revision {config.revision}" if config.revision else ""
-    size = f" ({_SIZES[config.path]})" if config.path in _SIZES else ""
-    return f"get it with `hf download {config.path}{revision}`{size}, or set candidates.model.path to a folder with it"
+    size = download_size(config.path)
+    about = f" ({size})" if size else ""
+    return f"get it with `hf download {config.path}{revision}`{about}, or set candidates.model.path to a folder with it"
 
 
 def _missing_files(folder: Path) -> list[str]:

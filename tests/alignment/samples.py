@@ -35,10 +35,10 @@ def make_sample(number: int, height: int = HEIGHT, width: int = WIDTH) -> Traini
     latent_frames = 1 + (FRAMES - 1) // 4
     latents = torch.randn(16, 1 + latent_frames, height // 8, width // 8, generator=source)
     conditioning = Conditioning(
-        control=torch.randn(1, 96, *latents.shape[1:], generator=source),
+        shared={"control": torch.randn(1, 96, *latents.shape[1:], generator=source)},
         reference_latents=torch.randn(1, 16, 1, *latents.shape[2:], generator=source),
-        prompt_embeds=torch.randn(1, 7, 32, generator=source),
-        negative_prompt_embeds=None,
+        guided={"prompt_embeds": torch.randn(1, 7, 32, generator=source)},
+        unguided=None,
         frames=FRAMES,
         height=height,
         width=width,

@@ -25,7 +25,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> WanVACEModel:
 @pytest.fixture
 def adapted(loaded: WanVACEModel) -> Iterator[WanVACEModel]:
     """With a fresh adapter, which changes nothing."""
-    with lora(loaded.transformer, AlignmentConfig(rank=4, alpha=4, dtype="float32")):
+    with lora(loaded, AlignmentConfig(rank=4, alpha=4, dtype="float32")):
         yield loaded
 
 
@@ -42,10 +42,10 @@ def drift(model: WanVACEModel, seed: int = 3) -> float:
     source = torch.Generator().manual_seed(0)
     frames = 1 + (FRAMES - 1) // 4
     conditioning = Conditioning(
-        control=torch.randn(1, 96, 1 + frames, HEIGHT // 8, WIDTH // 8, generator=source),
+        shared={"control": torch.randn(1, 96, 1 + frames, HEIGHT // 8, WIDTH // 8, generator=source)},
         reference_latents=torch.randn(1, 16, 1, HEIGHT // 8, WIDTH // 8, generator=source),
-        prompt_embeds=torch.randn(1, 7, 32, generator=source),
-        negative_prompt_embeds=None,
+        guided={"prompt_embeds": torch.randn(1, 7, 32, generator=source)},
+        unguided=None,
         frames=FRAMES,
         height=HEIGHT,
         width=WIDTH,

@@ -10,10 +10,11 @@ import pytest
 
 from flows.engine.components import Components
 from flows.engine.run import Run
+from flows.engine.run_folder import RunSummary
 from flows.engine.stage import Item, Place
 from flows.engine.view import View
 from flows.engine.walk import Scope
-from flows.engine.work import Batch, Listener, MakeCrew, Outcome, compute
+from flows.engine.work import MakeCrew, Work
 from flows.engine.workers import LocalCrew
 from flows.stages import STAGES
 from flows.training import process
@@ -34,8 +35,8 @@ class HereCrew(LocalCrew):
     def slots(self, place: Place) -> int:
         return 1
 
-    def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
-        return compute(batch, self._bench, listener)
+    def work(self, place: Place) -> Work:
+        return self._bench.run
 
 
 class Done:
@@ -69,6 +70,16 @@ def run_fake(
         run.walk()
     run.check()
     return Done(run)
+
+
+def whole_run(config: RunConfig, scope: Scope | None = None, components: Components = FAKES) -> RunSummary:
+    """With what comes after the stages, and without an orchestrator."""
+    from flows.retrain import finish
+
+    with Run(config, STAGES, components, scope, quiet=True) as run:
+        run.walk()
+        finish(run)
+    return run.summary
 
 
 def train_here(job: Job, on_step: Callable[[int, int], None]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flows.engine.inputs import RunInputs
-from flows.engine.stage import Item, ItemResult, Stage
+from flows.engine.stage import Item, ItemResult
 from flows.engine.view import View
-from flows.engine.walk import walk_stage
+from flows.engine.walk import looked_up
 from flows.stages import STAGES
 from ipa_core.clips import Video
 from ipa_core.config import RunConfig
@@ -73,23 +73,13 @@ def keys(folder: Path, config: RunConfig, generator: str | None = None, rejected
         (folder / "videos" / f"video-{number}.mp4").touch()
     store = Store(folder / "store")
     inputs = InventedInputs(store, config, generator, rejected)
-    view, invention = View(config, inputs), _Invention(store, config)
+    view = View(config, inputs)
     for stage in STAGES:
-        walk_stage(view, stage, invention)
+        for items, _ in looked_up(view, stage):
+            view.add(stage.name, [ItemResult(item, "cached", _made(store, item, config)) for item in items])
     return {
         stage: {entry.item.name: entry.item.action.key for entry in entries} for stage, entries in view.results.items()
     }
-
-
-class _Invention:
-    """A policy: every item is there, with an invented result."""
-
-    def __init__(self, store: Store, config: RunConfig) -> None:
-        self._store = store
-        self._config = config
-
-    def resolve(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
-        return [ItemResult(item, "cached", _made(self._store, item, self._config)) for item in items]
 
 
 def _made(store: Store, item: Item, config: RunConfig) -> ActionResult:

@@ -18,7 +18,8 @@ from flows.engine.workbench import provenance
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from ipa_core.config import RunConfig, load_config
-from ipa_core.models.wan_vace.cost import candidate_flops, forward_flops, gpu_hours, known_network, training_flops
+from ipa_core.models import Network, known_network
+from ipa_core.models.cost import gpu_hours
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config, write_video, write_videos
@@ -107,6 +108,12 @@ def wan_config(*overrides: str) -> RunConfig:
     return load_config(WAN, ["execution.workers=2", *overrides])
 
 
+def network_of(config: RunConfig) -> Network:
+    known = known_network(config)
+    assert known is not None
+    return known[1]
+
+
 def wan_plan(tmp_path: Path, *overrides: str, components: Components = WITHOUT_WEIGHTS) -> Plan:
     """For 100 clips of a store that holds nothing."""
     return plan_run(Store(tmp_path / "store"), wan_config(*overrides), STAGES, components, clips=100)
@@ -115,13 +122,12 @@ def wan_plan(tmp_path: Path, *overrides: str, components: Components = WITHOUT_W
 def test_gpu_hours_of_a_known_model_follow_from_the_formula(tmp_path: Path) -> None:
     rows = {row.name: row for row in wan_plan(tmp_path, "execution.gpus=8").stages}
     config = wan_config()
-    network = known_network(config)
-    assert network is not None
-    a_video = gpu_hours(candidate_flops(network, config))
+    network = network_of(config)
+    a_video = gpu_hours(network.candidate_flops(config))
     assert rows["candidates"].estimate.gpu_hours == pytest.approx(90 * 4 * a_video, abs=0.01)
     assert rows["evaluation"].estimate.gpu_hours == pytest.approx(10 * 2 * 2 * a_video, abs=0.01)
-    assert rows["finetune"].estimate.gpu_hours == pytest.approx(gpu_hours(training_flops(network, config)), abs=0.01)
-    assert rows["finetune"].estimate.seconds == pytest.approx(gpu_hours(training_flops(network, config)) * 3600, abs=1)
+    assert rows["finetune"].estimate.gpu_hours == pytest.approx(gpu_hours(network.training_flops(config)), abs=0.01)
+    assert rows["finetune"].estimate.seconds == pytest.approx(gpu_hours(network.training_flops(config)) * 3600, abs=1)
     assert rows["candidates"].estimate.seconds == pytest.approx(90 * 4 * a_video * 3600 / 8, abs=0.1)
     assert {row.estimate.basis for row in rows.values()} == {None, "formula"}
 
@@ -139,10 +145,9 @@ def test_processes_share_the_training(tmp_path: Path) -> None:
 def test_references_cost_a_forward_pass_for_each_draw(tmp_path: Path) -> None:
     rows = {row.name: row for row in wan_plan(tmp_path).stages}
     config = wan_config()
-    network = known_network(config)
-    assert network is not None
+    network = network_of(config)
     draws = config.alignment.steps * config.alignment.batch_size
-    expected = gpu_hours(draws * forward_flops(network, config.clips))
+    expected = gpu_hours(draws * network.forward_flops(config))
     assert rows["references"].estimate.gpu_hours == pytest.approx(expected, abs=0.01)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,3 +203,22 @@ def test_retention_drops_what_was_not_kept_and_the_next_run_is_still_cached(fold
     latents = {one.candidate.latents for one in candidates(done.view)}
     assert done.computed() == {}
     assert 0 < len(Store(folder / "store").objects.missing(latents)) < len(latents)
+
+
+def test_few_frames_of_ours_lie_between_the_flow_and_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import inspect
+
+    from flows.stages.selection import Selection
+
+    seen: list[list[str]] = []
+    compute = Selection.compute
+
+    def counted(self: Selection, item: Any, bench: Any) -> Any:
+        frames = [frame for frame in inspect.stack() if "/flows/" in frame.filename and "/tests/" not in frame.filename]
+        names = [f"{Path(frame.filename).name}:{frame.function}" for frame in frames]
+        seen.append(names[: names.index("retrain.py:retrain")])
+        return compute(self, item, bench)
+
+    monkeypatch.setattr(Selection, "compute", counted)
+    run(folder, selection__threshold=0.11)
+    assert seen and len(seen[0]) <= 10, seen

@@ -18,7 +18,6 @@ from flows.engine.run_folder import RunFolder, RunSummary, last_items, runs
 from flows.engine.stage import RunStopped, blob
 from flows.engine.store import open_store
 from flows.engine.walk import Scope
-from flows.retrain import whole_run
 from flows.review.app import review_app
 from flows.review.queue import open_queue
 from flows.review.session import Session
@@ -29,7 +28,7 @@ from storage import Store
 from storage.digest import digest_bytes
 from storage.reviews import Reviews
 from tests.fakes import FAKES, fake_config, write_video
-from tests.flows.conftest import VIDEOS, Done, run_fake
+from tests.flows.conftest import VIDEOS, Done, run_fake, whole_run
 from tests.flows.test_cli import call
 
 
@@ -61,7 +60,7 @@ def done(finished: Path, s3_server: str, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        summary = whole_run(config_of(finished, bucket), Scope(), FAKES)
+        summary = whole_run(config_of(finished, bucket))
     return Finished(bucket, summary, tuple(path.name for path in folder.iterdir()))
 
 

@@ -12,7 +12,6 @@ from flows.engine.plan import plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
 from flows.outcomes.retention import drop_unkept
-from flows.retrain import whole_run
 from flows.review.exchange import export_reviews, import_reviews, write_videos
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
@@ -25,7 +24,7 @@ from storage import Store
 from storage.maintenance import gc
 from storage.reviews import Review, Reviews
 from tests.fakes import FAKES, fake_config
-from tests.flows.conftest import Done, run_fake
+from tests.flows.conftest import Done, run_fake, whole_run
 
 SELECTED = Scope(last="selection")
 AT = "2026-01-01T00:00:00.000000+00:00"
@@ -128,7 +127,7 @@ def test_accepting_a_candidate_whose_latents_were_dropped_makes_them_again(folde
     one = next(one for one in open_queue(done.store, None).candidates if not one.decision.kept)
     assert not done.store.objects.has(one.candidate.latents)
     say(folder, one.candidate.video, "accept")
-    summary = whole_run(config, Scope(last="shards"), FAKES)
+    summary = whole_run(config, Scope(last="shards"))
     assert {row.name: row.computed for row in summary.stages if row.computed} == {
         "candidates": 1,
         "selection": 1,

@@ -12,19 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from flows.engine.components import Components, hand_scorer
 from flows.engine.run_folder import RunSummary
 from flows.engine.workers import LocalCrew
 from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence
 from tests.fake_model import FakeModel
-from tests.fakes import FakeExtractor, fake_config, fake_extractor, fake_model, fake_model_folder, write_videos
+from tests.fakes import FAKES, FakeExtractor, fake_config, fake_model, write_videos
 from tests.flows.conftest import run_fake
 from tests.flows.servers import prefect_server
 
@@ -110,7 +110,7 @@ def fragile(config: PosesConfig) -> FakeExtractor:
     return Fragile(config)
 
 
-FRAGILE = Components(fragile, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+FRAGILE = replace(FAKES, pose_extractor=fragile)  # type: ignore[arg-type]
 
 
 def counted_model(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> FakeModel:
@@ -121,7 +121,7 @@ def counted_model(config: ModelConfig, execution: Execution, lora: bytes | None,
     return fake_model(config, execution, lora, text_encoder)
 
 
-COUNTED = Components(fake_extractor, hand_scorer, counted_model, fake_model_folder)  # type: ignore[arg-type]
+COUNTED = replace(FAKES, animation_model=counted_model)  # type: ignore[arg-type]
 
 
 def retrain(monkeypatch: pytest.MonkeyPatch, folder: Path, components: str, **changes: object) -> RunSummary:

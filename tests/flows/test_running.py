@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.engine.components import Components, hand_scorer
+from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
 from flows.engine.stage import RunStopped
 from flows.engine.view import View
@@ -19,7 +20,7 @@ from flows.stages import STAGES
 from ipa_core.config import PosesConfig, RunConfig
 from ipa_core.records import PoseSequence
 from storage import Store
-from tests.fakes import FAKES, FakeExtractor, fake_config, fake_model, fake_model_folder, write_videos
+from tests.fakes import FAKES, FakeExtractor, fake_config, write_videos
 from tests.flows.conftest import VIDEOS, run_fake
 
 
@@ -46,7 +47,7 @@ def faulty(config: PosesConfig) -> Faulty:
 
 
 def with_extractor(make: object) -> Components:
-    return Components(make, hand_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+    return replace(FAKES, pose_extractor=make)  # type: ignore[arg-type]
 
 
 def is_done(config: RunConfig, scope: Scope) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from unittest.mock import patch
 
 import pytest
@@ -16,11 +16,9 @@ from flows.engine.run_folder import StageTable, runs
 from flows.engine.stage import Item, Output, Stage, key_fields
 from flows.engine.status import last_runs
 from flows.engine.view import View
-from flows.engine.walk import Scope
 from flows.engine.workbench import Workbench
 from flows.outcomes.promotion import promote
 from flows.outcomes.yields import run_yields
-from flows.retrain import whole_run
 from flows.stages import STAGES
 from flows.stages.candidates import candidates
 from flows.stages.evaluation import clip_results
@@ -30,7 +28,7 @@ from ipa_core.records import Record, Rejected
 from storage import Action, Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config
-from tests.flows.conftest import VIDEOS, run_fake
+from tests.flows.conftest import VIDEOS, run_fake, whole_run
 
 
 class Counted(Record):
@@ -63,8 +61,8 @@ WITH_CAPTIONS = (*STAGES, Captions())
 def test_a_tenth_stage_is_one_file_and_one_line(folder: Path) -> None:
     config = fake_config(folder)
     planned = {row.name: row for row in plan_run(Store(folder / "store"), config, WITH_CAPTIONS, FAKES).stages}
-    with patch("flows.retrain.STAGES", WITH_CAPTIONS):
-        summary = whole_run(config, Scope(), FAKES)
+    with patch("tests.flows.conftest.STAGES", WITH_CAPTIONS):
+        summary = whole_run(config)
     table = summary.stages[-1]
     assert (summary.status, table.name, table.computed, table.rejected) == ("completed", "captions", table.items, 1)
     assert planned["captions"].why == {"new input": table.items}
@@ -135,10 +133,10 @@ class AtStage(Watch):
         self._stage = stage
         self._call = call
 
-    def stage(self, name: str, work: Callable[[], StageTable]) -> None:
-        if name == self._stage:
+    def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
+        if stage.name == self._stage:
             self._call()
-        work()
+        work(stage)
 
 
 def test_a_table_that_changes_in_mid_run_changes_nothing_in_that_run(folder: Path) -> None:
@@ -163,7 +161,7 @@ def test_a_table_that_changes_in_mid_run_changes_nothing_in_that_run(folder: Pat
 
 def test_an_unknown_option_in_an_old_run_hurts_nobody(folder: Path) -> None:
     store = Store(folder / "store")
-    whole_run(fake_config(folder), Scope(), FAKES)
+    whole_run(fake_config(folder))
     [newest, *_] = runs(store)
     config = Path(newest.address("config.yaml"))
     tree = yaml.safe_load(config.read_text())

@@ -14,9 +14,9 @@ from flows.engine.progress import StageProgress
 from flows.engine.run_folder import RunFolder, RunProgress, StageTable
 from flows.engine.status import SILENCE, last_runs, run_state
 from flows.engine.walk import Scope
-from flows.retrain import whole_run
 from storage import Store
-from tests.fakes import FAKES, fake_config, write_videos
+from tests.fakes import fake_config, write_videos
+from tests.flows.conftest import whole_run
 
 CLIPS = StageTable("clips", items=8, cached=0, computed=8, rejected=0, failed=0, seconds=1.0)
 POSES = StageProgress("poses", cached=0, misses=8, done=2, failed=0, share=0.25, seconds_left=30.0)
@@ -48,9 +48,9 @@ def test_a_run_elsewhere_that_tells_nothing_for_long_is_silent(age: float, state
 
 def test_a_run_that_ended_tells_how(tmp_path: Path) -> None:
     write_videos(tmp_path / "videos", 1)
-    whole_run(fake_config(tmp_path), Scope(last="poses"), FAKES)
+    whole_run(fake_config(tmp_path), Scope(last="poses"))
     write_videos(tmp_path / "videos", 2)
-    whole_run(fake_config(tmp_path), Scope(first="poses"), FAKES)
+    whole_run(fake_config(tmp_path), Scope(first="poses"))
     failed, completed = last_runs(Store(tmp_path / "store"), 2)
     assert (completed.state, completed.progress) == ("completed", None)
     assert failed.state == "failed" and "items of clips are not in the store" in failed.sentence()

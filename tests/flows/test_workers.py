@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.engine.components import Components, hand_scorer
 from flows.engine.estimates import Estimates
 from flows.engine.stage import RunStopped
 from flows.engine.walk import Scope
@@ -19,7 +19,7 @@ from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence
 from storage import Store
 from tests.fake_model import FakeModel
-from tests.fakes import FAKES, FakeExtractor, fake_config, fake_extractor, fake_model_folder, write_videos
+from tests.fakes import FAKES, FakeExtractor, fake_config, write_videos
 from tests.flows.conftest import run_fake
 
 
@@ -42,7 +42,7 @@ def slow_model(config: ModelConfig, execution: Execution, lora: bytes | None, te
     return SlowModel(Path(config.path).with_name("spans"))
 
 
-SLOW = Components(fake_extractor, hand_scorer, slow_model, fake_model_folder)  # type: ignore[arg-type]
+SLOW = replace(FAKES, animation_model=slow_model)  # type: ignore[arg-type]
 
 
 def test_two_gpu_processes_are_busy_at_the_same_time(folder: Path) -> None:
@@ -88,7 +88,7 @@ def hanging(config: PosesConfig) -> FakeExtractor:
     return Hanging(config)
 
 
-HANGING = Components(hanging, hand_scorer, FAKES.animation_model, fake_model_folder)  # type: ignore[arg-type]
+HANGING = replace(FAKES, pose_extractor=hanging)  # type: ignore[arg-type]
 
 
 def test_an_item_that_hangs_fails_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor
 from ipa_core.config import CandidatesConfig, ModelConfig
 from ipa_core.generation import candidate_seed, generate, sample
 from ipa_core.models import Conditioning, WanVACEModel
+from ipa_core.models.animation import Scheduler
+from ipa_core.models.wan_vace.model import wan_scheduler
 
 CONFIG = CandidatesConfig(
     model=ModelConfig(path="unused", dtype="float32"), steps=2, scheduler="euler", shift=5.0, guidance_scale=1.0
@@ -25,6 +27,9 @@ class SmallMemory:
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return 2, 3, 4, 4
 
+    def scheduler(self, config: CandidatesConfig) -> Scheduler:
+        return wan_scheduler(config)
+
     def velocity(self, latents: Tensor, *_: object) -> Tensor:
         self.batches.append(len(latents))
         if len(latents) > self.limit:
@@ -32,7 +37,7 @@ class SmallMemory:
         return latents / 2
 
 
-CONDITIONING = Conditioning(torch.zeros(1, 2, 3, 4, 4), torch.zeros(1, 2, 1, 4, 4), torch.zeros(1, 1, 1), None, 9, 4, 4)
+CONDITIONING = Conditioning({"control": torch.zeros(1, 2, 3, 4, 4)}, {}, None, torch.zeros(1, 2, 1, 4, 4), 9, 4, 4)
 
 
 @pytest.mark.parametrize(

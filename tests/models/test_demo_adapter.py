@@ -1,12 +1,16 @@
 """The aligned adapter that comes with the project, on the base model that comes with it."""
 
+import json
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ipa_core.models import WanVACEModel
+from ipa_core.models import LORA_FILE, WanVACEModel
 from ipa_core.models.adapter import adapter_off
+from ipa_core.models.wan_vace.lora import COMFYUI_FILE, lora_files
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 ADAPTER = MODELS / "demo-ipa"
@@ -18,19 +22,28 @@ def test_it_moves_the_model_a_little() -> None:
     noisy, control, prompt = (
         torch.randn(shape, generator=generator) for shape in ((1, 24, 6, 12, 12), (1, 112, 6, 12, 12), (1, 7, 32))
     )
-    t = torch.tensor([0.5])
+    t, streams = torch.tensor([0.5]), {"control": control, "prompt_embeds": prompt}
     with torch.no_grad():
-        adapted = model.velocity(noisy, t, control, prompt)
+        adapted = model.velocity(noisy, t, streams)
         with adapter_off(model.transformer):
-            base = model.velocity(noisy, t, control, prompt)
+            base = model.velocity(noisy, t, streams)
     assert 0.005 < (adapted - base).norm() / base.norm() < 0.5
 
 
 def test_both_files_hold_the_same_adapter() -> None:
-    files = "pytorch_lora_weights.safetensors", "comfyui_lora.safetensors"
-    one, other = (load_file(ADAPTER / name) for name in files)
+    one, other = (load_file(ADAPTER / name) for name in (LORA_FILE, COMFYUI_FILE))
     lengths = [
         sorted(round(float(value.float().norm()), 2) for name, value in weights.items() if "alpha" not in name)
         for weights in (one, other)
     ]
     assert lengths[0] == lengths[1]
+
+
+def test_written_again_both_files_have_the_same_bytes() -> None:
+    with safe_open(ADAPTER / LORA_FILE, "pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+        state = {name.removeprefix("transformer."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    adapter = LoraConfig(**{name.removeprefix("transformer."): value for name, value in metadata.items()})
+
+    for name, data in lora_files(state, adapter).items():
+        assert data == (ADAPTER / name).read_bytes(), name

@@ -8,12 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import WanVACEPipeline
-from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from ipa_core.models import WanVACEModel
-from ipa_core.models.wan_vace.model import LORA_NAME
+from ipa_core.models import LORA_FILE, WanVACEModel
 
 
 def load(folder: Path, lora: Path | bytes | None = None) -> WanVACEModel:
@@ -26,7 +24,7 @@ def output(model: WanVACEModel) -> torch.Tensor:
         torch.randn(shape, generator=generator) for shape in ((1, 16, 3, 8, 8), (1, 96, 3, 8, 8), (1, 7, 32))
     )
     with torch.no_grad():
-        return model.velocity(latents, torch.tensor([0.5]), control, prompt)
+        return model.velocity(latents, torch.tensor([0.5]), {"control": control, "prompt_embeds": prompt})
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +45,14 @@ def lora_folder(adapted: WanVACEModel, tmp_path_factory: pytest.TempPathFactory)
     WanVACEPipeline.save_lora_weights(
         folder,
         transformer_lora_layers=get_peft_model_state_dict(adapted.transformer),
-        **_collate_lora_metadata({"transformer": adapted.transformer}),
+        transformer_lora_adapter_metadata=adapted.transformer.peft_config["default"].to_dict(),
     )
     return folder
 
 
 @pytest.mark.parametrize(
     "as_given",
-    [lambda folder: folder, lambda folder: folder / LORA_NAME, lambda folder: (folder / LORA_NAME).read_bytes()],
+    [lambda folder: folder, lambda folder: folder / LORA_FILE, lambda folder: (folder / LORA_FILE).read_bytes()],
     ids=["folder", "file", "bytes"],
 )
 def test_a_loaded_lora_gives_what_the_trained_one_gave(

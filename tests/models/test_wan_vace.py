@@ -48,10 +48,10 @@ def test_conditioning_is_what_the_pipeline_feeds_its_transformer(
 
     conditioning = model.encode_conditioning(video, reference, PROMPT, NEGATIVE)
 
-    assert torch.equal(conditioning.control, with_prompt["control_hidden_states"])
-    assert torch.equal(conditioning.prompt_embeds, with_prompt["encoder_hidden_states"])
-    assert conditioning.negative_prompt_embeds is not None
-    assert torch.equal(conditioning.negative_prompt_embeds, with_negative["encoder_hidden_states"])
+    for guided, fed in ((True, with_prompt), (False, with_negative)):
+        streams = conditioning.streams(guided)
+        assert torch.equal(streams["control"], fed["control_hidden_states"])
+        assert torch.equal(streams["prompt_embeds"], fed["encoder_hidden_states"])
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,8 @@ def conditioning(model: WanVACEModel) -> Conditioning:
     return model.encode_conditioning(pictures(FRAMES, HEIGHT, WIDTH), pictures(HEIGHT, WIDTH, seed=1), PROMPT, None)
 
 
-def test_no_negative_prompt_no_embeds(conditioning: Conditioning) -> None:
-    assert conditioning.negative_prompt_embeds is None
+def test_no_negative_prompt_no_unguided_streams(conditioning: Conditioning) -> None:
+    assert conditioning.unguided is None
 
 
 def test_reference_latents_are_the_encoded_reference(model: WanVACEModel, conditioning: Conditioning) -> None:
@@ -101,7 +101,7 @@ def some_latents(model: WanVACEModel, conditioning: Conditioning) -> torch.Tenso
 
 
 def velocity(model: WanVACEModel, conditioning: Conditioning, latents: torch.Tensor) -> torch.Tensor:
-    return model.velocity(latents, torch.tensor([0.6]), conditioning.control, conditioning.prompt_embeds)
+    return model.velocity(latents, torch.tensor([0.6]), conditioning.streams())
 
 
 def test_velocity_lets_gradients_through(model: WanVACEModel, conditioning: Conditioning) -> None:
@@ -145,7 +145,8 @@ def test_conditioning_has_the_models_dtype(wan_folder: Path) -> None:
 
     conditioning = model.encode_conditioning(pictures(5, HEIGHT, WIDTH), pictures(HEIGHT, WIDTH), PROMPT, None)
 
-    assert (conditioning.control.dtype, conditioning.reference_latents.dtype) == (torch.bfloat16, torch.float32)
+    assert {stream.dtype for stream in conditioning.streams().values()} == {torch.bfloat16}
+    assert conditioning.reference_latents.dtype == torch.float32
 
 
 def test_without_text_encoder_the_velocity_is_the_same(

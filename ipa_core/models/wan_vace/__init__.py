@@ -1,11 +1,66 @@
-"""Wan-VACE: the model, what it costs, the card of its LoRAs. Names that need torch load lazily."""
+"""Wan-VACE: its kind; beside it the model, its LoRAs, their card, the cost. Names that need torch load lazily."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ipa_core.config import AlignmentConfig, DType, RunConfig
+from ipa_core.models.animation import ModelKind, UnknownModel
+from ipa_core.models.wan_vace.card import model_card
+from ipa_core.models.wan_vace.cost import Network, network_of
 
 if TYPE_CHECKING:
     from ipa_core.models.wan_vace.model import WanVACEModel
 
-__all__ = ["WanVACEModel"]
+__all__ = ["WAN_VACE", "WanVACE", "WanVACEModel"]
+
+_DOWNLOADS: Final = {
+    "Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB",
+    "Wan-AI/Wan2.1-VACE-14B-diffusers": "about 75 GB",
+}
+"""With the text encoder (11 GB)."""
+
+
+@dataclass(frozen=True)
+class WanVACE:
+    """A :class:`~ipa_core.models.animation.ModelKind`: Wan 2.1 VACE, and small models of the same classes."""
+
+    pipeline: str = "WanVACEPipeline"
+
+    @property
+    def downloads(self) -> Mapping[str, str]:
+        return _DOWNLOADS
+
+    def check_index(self, index: Mapping[str, Any], folder: Path) -> None:
+        """Refuses Wan 2.2, whose two transformers share the steps: alone, the first gives something else."""
+        if (index.get("transformer_2") or [None])[0] is not None:
+            raise UnknownModel(
+                f"{folder} holds a Wan 2.2 model, which has a second transformer (transformer_2): only models with one "
+                "can be used; set candidates.model.path to a Wan 2.1 VACE model, such as "
+                "Wan-AI/Wan2.1-VACE-14B-diffusers"
+            )
+
+    def check(self, config: RunConfig) -> None:
+        """Nothing: what the Wan codec can't take (frames, width, height), ``ClipsConfig`` refuses already."""
+
+    def load(
+        self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
+    ) -> WanVACEModel:
+        from ipa_core.models.wan_vace.model import WanVACEModel
+
+        return WanVACEModel.load(folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder)
+
+    def network(self, path: str) -> Network | None:
+        return network_of(path)
+
+    def card(self, config: AlignmentConfig, base_model: str, samples: int) -> str:
+        return model_card(config, base_model, samples)
+
+
+WAN_VACE: Final[ModelKind] = WanVACE()
 
 
 def __getattr__(name: str) -> object:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ipa_core.config import AlignmentConfig, ClipsConfig, RunConfig
+from ipa_core.models.cost import ASSUMED_FLOPS as ASSUMED_FLOPS
+from ipa_core.models.cost import gpu_hours as gpu_hours
 
-ASSUMED_FLOPS: Final = 350e12
-"""Operations a second that one GPU is taken to reach: about what an H200 did in bfloat16 with the 1.3B's geometry at 33
-frames of 480 x 832 (343e12 in steps of SFT: benchmarks/ipa_step.py). An H100 has the same arithmetic units."""
 ATTENTION_BACKWARD: Final = 2.5
 """Backward over forward of fused attention, which computes its scores again: five matrix products for two."""
 _PROMPT_TOKENS: Final = 512
@@ -28,13 +27,22 @@ _REFERENCE_FRAMES: Final = 1
 
 @dataclass(frozen=True)
 class Network:
-    """The sizes of a Wan-VACE transformer that its cost follows from."""
+    """The sizes of a Wan-VACE transformer that its cost follows from; a :class:`~ipa_core.models.animation.Network`."""
 
     layers: int
     control_layers: int
     """Blocks of the control branch, beside the main ones."""
     dim: int
     ffn_dim: int
+
+    def candidate_flops(self, config: RunConfig) -> float:
+        return candidate_flops(self, config)
+
+    def forward_flops(self, config: RunConfig) -> float:
+        return forward_flops(self, config.clips)
+
+    def training_flops(self, config: RunConfig) -> float:
+        return training_flops(self, config)
 
 
 NETWORKS: Final = {
@@ -44,9 +52,9 @@ NETWORKS: Final = {
 """By the last part of the hub id, which is what a downloaded folder is called too."""
 
 
-def known_network(config: RunConfig) -> Network | None:
-    """The network that ``candidates.model.path`` names; None for one whose sizes are not known here."""
-    return NETWORKS.get(config.candidates.model.path.rstrip("/").rpartition("/")[2])
+def network_of(path: str) -> Network | None:
+    """The network that a hub id or the path of a folder names; None for one whose sizes are not known here."""
+    return NETWORKS.get(path.rstrip("/").rpartition("/")[2])
 
 
 def latent_tokens(clips: ClipsConfig) -> int:
@@ -86,10 +94,6 @@ def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> fl
     # The weights are frozen: of a product with them, only the gradient of its input is computed.
     backward = sum(part.products + ATTENTION_BACKWARD * part.attention for part in parts)
     return forward + recomputed + backward
-
-
-def gpu_hours(flops: float) -> float:
-    return flops / ASSUMED_FLOPS / 3600
 
 
 @dataclass(frozen=True)

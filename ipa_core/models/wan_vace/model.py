@@ -6,7 +6,7 @@ Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025);
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,14 +15,16 @@ import diffusers.utils.logging
 import numpy as np
 import torch
 import transformers.utils.logging
-from diffusers import WanVACEPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanVACEPipeline
+from peft import LoraConfig
 from PIL import Image
 from torch import Tensor
 
-from ipa_core.config import DType
-from ipa_core.models.animation import Conditioning
+from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
+from ipa_core.models.animation import LORA_FILE, Scheduler
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.wan_vace.lora import lora_files, target_modules
 
-LORA_NAME: Final = "pytorch_lora_weights.safetensors"
 REFERENCE_FRAMES: Final = 1
 """R: latent frames in front of the video's that hold the reference image."""
 
@@ -32,7 +34,13 @@ _FRAMES_PER_CHUNK: Final = 4
 
 
 class WanVACEModel:
-    """An :class:`~ipa_core.models.AnimationModel`: a Wan-VACE pipeline folder, all gradients off."""
+    """An :class:`~ipa_core.models.AnimationModel`: a Wan-VACE pipeline folder, all gradients off.
+
+    Streams: ``control [B, C_control, R + T', h, w]`` (inactive, reactive, folded mask) and ``prompt_embeds [B, L, D]``,
+    as the transformer takes them.
+    """
+
+    blocks: Final = ("WanTransformerBlock", "WanVACETransformerBlock")
 
     def __init__(self, pipeline: Any) -> None:
         for network in (pipeline.vae, pipeline.transformer, pipeline.text_encoder):
@@ -77,10 +85,10 @@ class WanVACEModel:
     def _load_lora(self, lora: Path | bytes) -> None:
         if isinstance(lora, bytes):  # as a file: the scaling (alpha) is in its metadata, which a dict of tensors loses
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / LORA_NAME).write_bytes(lora)
+                (Path(folder) / LORA_FILE).write_bytes(lora)
                 self._load_lora(Path(folder))
             return
-        file = lora / LORA_NAME if lora.is_dir() else lora
+        file = lora / LORA_FILE if lora.is_dir() else lora
         self.pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
         )
@@ -115,11 +123,12 @@ class WanVACEModel:
             max_sequence_length=_PROMPT_TOKENS,
             device=self.device,
         )
+        negative = None if negative_prompt_embeds is None else negative_prompt_embeds.to(self.dtype)
         return Conditioning(
-            control=torch.cat([latents, folded_mask], dim=1).to(self.dtype),
+            shared={"control": torch.cat([latents, folded_mask], dim=1).to(self.dtype)},
+            guided={"prompt_embeds": prompt_embeds.to(self.dtype)},
+            unguided=None if negative is None else {"prompt_embeds": negative},
             reference_latents=latents[:, : self._mean.shape[1], :REFERENCE_FRAMES].clone(),
-            prompt_embeds=prompt_embeds.to(self.dtype),
-            negative_prompt_embeds=None if negative_prompt_embeds is None else negative_prompt_embeds.to(self.dtype),
             frames=frames,
             height=height,
             width=width,
@@ -135,10 +144,10 @@ class WanVACEModel:
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         """``(C, R + T', h, w)`` of one sample's latents."""
-        _, _, frames, height, width = conditioning.control.shape
+        _, _, frames, height, width = conditioning.streams()["control"].shape
         return self._mean.shape[1], frames, height, width
 
-    def velocity(self, latents: Tensor, t: Tensor, control: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         """Predicted ``noise - clean`` in the model's dtype, with gradients where they are on.
 
         In float64, a ``t`` that is a scheduler's timestep / 1000 gives back that very timestep.
@@ -147,8 +156,8 @@ class WanVACEModel:
         prediction: Tensor = self.transformer(
             hidden_states=latents.to(self.dtype),
             timestep=(t.double() * 1000).float(),
-            encoder_hidden_states=prompt_embeds.to(self.dtype),
-            control_hidden_states=control.to(self.dtype),
+            encoder_hidden_states=streams["prompt_embeds"].to(self.dtype),
+            control_hidden_states=streams["control"].to(self.dtype),
             control_hidden_states_scale=scale,
             return_dict=False,
         )[0]
@@ -164,6 +173,18 @@ class WanVACEModel:
         pixels = ((torch.cat(videos) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 4, 1).cpu().numpy()
 
+    def scheduler(self, config: CandidatesConfig) -> Scheduler:
+        """One of the two that Wan folders come with."""
+        return wan_scheduler(config)
+
+    def lora_targets(self, config: AlignmentConfig) -> str:
+        """See :func:`~ipa_core.models.wan_vace.lora.target_modules`."""
+        return target_modules(config)
+
+    def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
+        """See :func:`~ipa_core.models.wan_vace.lora.lora_files`."""
+        return lora_files(state, adapter)
+
     def _per_channel(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(1, -1, 1, 1, 1)
 
@@ -176,6 +197,18 @@ class WanVACEModel:
                 f"plus one, got {frames} frames of {width} x {height}"
             )
         return frames, height, width
+
+
+def wan_scheduler(config: CandidatesConfig) -> Scheduler:
+    """What is not given here is the classes' default in the Wan folders too."""
+    scheduler: Any
+    if config.scheduler == "euler":
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=config.shift)
+    else:
+        scheduler = UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.shift
+        )
+    return scheduler
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""Which model a folder or a config means."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_core.config import ModelConfig, load_config
+from ipa_core.models import KINDS, UnknownModel, WanVACEModel, kind_of, known_network, resolve_model
+from ipa_core.models.wan_vace import WAN_VACE
+from ipa_core.models.wan_vace.card import model_card
+from ipa_core.models.wan_vace.cost import candidate_flops, forward_flops, training_flops
+from tests.test_architecture import ROOMS, offenders
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def with_index(source: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a pipeline folder whose index says something else."""
+    shutil.copytree(source, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+    return folder
+
+
+def test_a_folder_is_loaded_by_the_class_that_it_names(wan_folder: Path) -> None:
+    kind = kind_of(wan_folder)
+
+    assert kind is WAN_VACE
+    assert isinstance(kind.load(wan_folder, dtype="float32", device="cpu", text_encoder=False), WanVACEModel)
+
+
+def test_the_demo_model_is_known() -> None:
+    assert kind_of(ROOT / "models" / "demo") is WAN_VACE
+
+
+@pytest.mark.parametrize("find", [kind_of, lambda folder: resolve_model(ModelConfig(path=str(folder)))])
+def test_an_unknown_class_is_refused_with_the_known_ones(wan_folder: Path, tmp_path: Path, find: Any) -> None:
+    folder = with_index(wan_folder, tmp_path / "model", _class_name="WanAnimatePipeline")
+
+    with pytest.raises(UnknownModel, match=r"class WanAnimatePipeline, .* known class \(WanVACEPipeline\)$"):
+        find(folder)
+
+
+@pytest.mark.parametrize("find", [kind_of, lambda folder: resolve_model(ModelConfig(path=str(folder)))])
+def test_a_second_transformer_is_refused(wan_folder: Path, tmp_path: Path, find: Any) -> None:
+    second = ["diffusers", "WanVACETransformer3DModel"]
+    folder = with_index(wan_folder, tmp_path / "model", transformer_2=second, boundary_ratio=0.875)
+
+    with pytest.raises(UnknownModel, match=r"holds a Wan 2.2 model, which has a second transformer \(transformer_2\)"):
+        find(folder)
+
+
+def test_no_two_kinds_have_the_same_class() -> None:
+    assert len({kind.pipeline for kind in KINDS}) == len(KINDS)
+
+
+def test_a_known_network_says_what_its_work_costs() -> None:
+    config = load_config(ROOT / "configs" / "wan-vace-14b.yaml")
+    found = known_network(config)
+    assert found is not None
+    kind, network = found
+
+    assert kind is WAN_VACE
+    assert network.candidate_flops(config) == candidate_flops(network, config)
+    assert network.forward_flops(config) == forward_flops(network, config.clips)
+    assert network.training_flops(config) == training_flops(network, config)
+    assert known_network(load_config(ROOT / "configs" / "demo.yaml")) is None
+
+
+def test_the_kind_writes_its_models_card() -> None:
+    config = load_config(ROOT / "configs" / "demo.yaml").alignment
+    assert WAN_VACE.card(config, "base", 3) == model_card(config, "base", 3)
+
+
+def test_kinds_load_no_torch() -> None:
+    check = (
+        "import sys, ipa_core.models as m; m.KINDS, m.AnimationModel, m.resolve_model; "
+        "print([x for x in ('torch', 'diffusers', 'peft', 'safetensors') if x in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_know_no_other_room_and_no_other_room_knows_a_model() -> None:
+    assert offenders("ipa_core/models", *(f"ipa_core.{room}" for room in ROOMS)) == []
+    assert [line for room in ROOMS for line in offenders(f"ipa_core/{room}", "ipa_core.models.wan_vace")] == []
