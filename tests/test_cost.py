@@ -20,8 +20,8 @@ from ipa_core.models.wan_vace.cost import (
     candidate_flops,
     forward_flops,
     gpu_hours,
-    known_network,
     latent_tokens,
+    network_of,
     training_flops,
 )
 from ipa_core.models.wan_vace.lora import target_modules
@@ -87,7 +87,7 @@ def test_a_training_step_is_what_torch_counts(
 
 def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:
     config = load_config(CONFIGS / f"wan-vace-{size}.yaml", [f"alignment.{k}={v}" for k, v in alignment.items()])
-    network = known_network(config)
+    network = network_of(config.candidates.model.path)
     assert network is not None
     return network, config
 

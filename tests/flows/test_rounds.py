@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.engine.components import Components
 from flows.engine.run_folder import Promotion
 from flows.engine.walk import Scope
 from flows.outcomes.promotion import promote
@@ -26,7 +25,12 @@ from ipa_core.scoring.scorer import ScoredHands
 from storage import Store
 from storage.digest import digest_file
 from storage.registry import Registered, Registry, State
-from tests.fakes import fake_config, fake_extractor, fake_model, fake_model_folder, write_parted_videos, write_video
+from tests.fakes import (
+    FAKES,
+    fake_config,
+    write_parted_videos,
+    write_video,
+)
 from tests.flows.conftest import Done, run_fake
 
 AT = "2026-01-01T00:00:00+00:00"
@@ -48,7 +52,7 @@ def bright_scorer(config: ScoresConfig, extractor: PoseExtractor) -> BrightScore
     return BrightScorer()
 
 
-BRIGHT = Components(fake_extractor, bright_scorer, fake_model, fake_model_folder)  # type: ignore[arg-type]
+BRIGHT = replace(FAKES, hand_scorer=bright_scorer)
 
 
 @dataclass(frozen=True)
