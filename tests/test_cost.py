@@ -129,5 +129,5 @@ def test_a_model_is_known_by_its_hub_id_or_by_a_folder_of_that_name() -> None:
     _, config = wan("1.3b")
     model = config.candidates.model.model_copy(update={"path": "/models/Wan2.1-VACE-14B-diffusers/"})
     local = config.model_copy(update={"candidates": config.candidates.model_copy(update={"model": model})})
-    assert known_network(local) == NETWORKS["Wan2.1-VACE-14B-diffusers"]
-    assert known_network(load_config(CONFIGS / "demo.yaml")) is None
+    assert network_of(local.candidates.model.path) == NETWORKS["Wan2.1-VACE-14B-diffusers"]
+    assert network_of(load_config(CONFIGS / "demo.yaml").candidates.model.path) is None
