@@ -69,11 +69,12 @@ class LocalCrew:
 
 
 def check_gpus(execution: Execution) -> None:
-    """Raises ``RunStopped`` where there are fewer GPUs than processes that want one."""
+    """Raises ``RunStopped`` where there are fewer GPUs than processes that want one. Without any GPU, `auto` means the
+    CPU."""
     if execution.gpus == 1 or execution.device == "cpu":
         return
     seen = len(visible_devices())
-    if seen < execution.gpus:
+    if seen < execution.gpus and (seen or execution.device == "cuda"):
         raise RunStopped(
             f"execution.gpus is {execution.gpus}, but this process sees {seen} GPUs; lower it, or check "
             "`nvidia-smi` and CUDA_VISIBLE_DEVICES"

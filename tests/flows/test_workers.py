@@ -72,7 +72,7 @@ def model_of(store: Store) -> str:
 
 def test_more_gpus_than_there_are_is_refused_in_a_sentence() -> None:
     with pytest.raises(RunStopped, match=r"execution\.gpus is 64, but this process sees \d+ GPUs; lower it"):
-        check_gpus(Execution(gpus=64))
+        check_gpus(Execution(gpus=64, device="cuda"))
 
 
 class Hanging(FakeExtractor):
