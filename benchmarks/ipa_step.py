@@ -10,7 +10,8 @@ apart the machine was busy. Samples are noise of the right shape: time does not 
         --dtype bfloat16 --device cuda --batch-size 1 --steps 3 --rounds 1
 
 ``--geometry`` takes a model of that shape with random weights, on which time and memory don't depend either: nothing is
-downloaded. The operations a second that it then prints are those of `ipa plan`'s formula (ipa_core/cost.py).
+downloaded. The operations a second that it then prints are those of `ipa plan`'s formula
+(ipa_core/models/wan_vace/cost.py).
 """
 
 from __future__ import annotations

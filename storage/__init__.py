@@ -6,8 +6,8 @@ Knows no orchestrator, no torch and no science. Importing it is quick: pyarrow l
 from typing import TYPE_CHECKING, Any
 
 from storage.actions import Action, ActionCache, ActionResult, Blob, Store
-from storage.folders import StoreError
-from storage.objects import CorruptObject, MissingObject, ObjectStore
+from storage.errors import CorruptObject, MissingObject, StoreError
+from storage.objects import ObjectStore
 
 if TYPE_CHECKING:
     from storage.shards import ShardWriter

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from storage.checkpoints import Checkpoints
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
-from storage.folders import Folder, LocalFolder, StoreError, cache_folder, open_folder
+from storage.errors import StoreError
+from storage.folders import Folder, LocalFolder, cache_folder, open_folder
 from storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)

@@ -10,29 +10,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from storage.errors import StoreError, one_sentence
 
 if TYPE_CHECKING:
     from storage.remote import RemoteFolder
 
 Value = TypeVar("Value")
 Found = TypeVar("Found")
-
-
-class StoreError(Exception):
-    """The store can't do what was asked of it; the message is one sentence."""
-
-
-@contextmanager
-def one_sentence(doing: str) -> Iterator[None]:
-    """Turn an ``OSError`` (no space, no permission, no network) into a :class:`StoreError`."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"can't {doing}: {error.strerror or error}") from error
 
 
 def read_whole(path: Path | str) -> bytes | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.actions import Store
-from storage.objects import CorruptObject, MissingObject
+from storage.errors import CorruptObject, MissingObject
 from storage.registry import Registry
 
 _SPARED_SECONDS = 3600.0

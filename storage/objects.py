@@ -10,30 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from storage.digest import digest_bytes, digest_file, is_digest
-from storage.folders import LocalFolder, StoreError, cache_folder, one_sentence, open_folder
-
-
-class MissingObject(StoreError):  # noqa: N818 - says what is the matter with the object
-    """The store has no object of this digest."""
-
-    # The digest is the only argument, so that the exception survives its way out of a worker process.
-    def __init__(self, digest: str) -> None:
-        super().__init__(digest)
-        self.digest = digest
-
-    def __str__(self) -> str:
-        return f"object {self.digest} is not in the store"
-
-
-class CorruptObject(StoreError):  # noqa: N818
-    """The bytes were not those of the digest; they have been moved to ``quarantine/`` and can be put again."""
-
-    def __init__(self, digest: str) -> None:
-        super().__init__(digest)
-        self.digest = digest
-
-    def __str__(self) -> str:
-        return f"object {self.digest} was damaged and has been moved to the store's quarantine"
+from storage.errors import CorruptObject, MissingObject, one_sentence
+from storage.folders import LocalFolder, cache_folder, open_folder
 
 
 class ObjectStore:

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from ipa_core.records import Digest, Record, Ruling
-from storage.folders import StoreError, open_folder
-from storage.sealed import seal, unseal
+from storage.errors import StoreError
+from storage.log import NumberedLog
 
 Role = Literal["champion", "challenger", "former"]
 """``former``: was champion, until another took over or it was rolled back."""
@@ -191,17 +191,17 @@ class Registry:
     """The log at ``<address>/registry``; ``address`` is a store's, a path or an fsspec URL."""
 
     def __init__(self, address: str | Path) -> None:
-        self._folder = open_folder(address)
+        self._log = NumberedLog(address, "registry", "event", _EVENT, "bring it back from a copy")
 
     def state(self) -> State:
         """All events. Raises :class:`StoreError` where one is missing or damaged."""
-        names = [name.removeprefix("registry/") for name in self._folder.names("registry")]
-        found = dict(self._folder.read_many("registry", names))
+        names = self._log.names()
+        found = dict(self._log.read(names))
         expected = [_name(number) for number in range(1, len(names) + 1)]
         absent = next((name for name in expected if name not in found), None)
         if absent is not None:
             raise StoreError(f"registry/{absent} is missing from the store; bring it back from a copy")
-        return State(tuple(_open(name, found[name]) for name in expected))
+        return State(tuple(found[name] for name in expected))
 
     def append(self, decide: Callable[[State], Event | None]) -> Event | None:
         """Write the event that ``decide`` makes of the state; it is asked again where somebody else was faster."""
@@ -210,7 +210,7 @@ class Registry:
             event = decide(state)
             if event is None:
                 return None
-            if self._folder.write(f"registry/{_name(len(state.events) + 1)}", seal("event", event), replace=False):
+            if self._log.write(_name(len(state.events) + 1), event):
                 return event
 
     def promote(self, adapter: Digest, by: str, reason: str, at: str) -> Decided:
@@ -252,10 +252,3 @@ def _by_run(events: Iterable[Registered], side: str) -> dict[str, str]:
 
 def _name(number: int) -> str:
     return f"{number:06d}.json"
-
-
-def _open(name: str, data: bytes) -> Event:
-    try:
-        return _EVENT.validate_python(unseal("event", data))
-    except ValueError:  # pydantic's too
-        raise StoreError(f"registry/{name} is damaged; bring it back from a copy") from None

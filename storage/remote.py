@@ -10,7 +10,7 @@ from datetime import datetime
 from mmap import mmap
 from typing import Any, TypeVar
 
-from storage.folders import StoreError
+from storage.errors import StoreError
 
 Value = TypeVar("Value")
 Found = TypeVar("Found")

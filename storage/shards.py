@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from storage.digest import digest_file
-from storage.folders import make_folder, one_sentence, publish, temporary_for, write_whole
+from storage.errors import one_sentence
+from storage.folders import make_folder, publish, temporary_for, write_whole
 from storage.manifests import table_bytes
 
 SAMPLES = "samples.parquet"

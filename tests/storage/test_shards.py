@@ -6,7 +6,7 @@ import pytest
 
 from storage import ShardWriter
 from storage.digest import digest_file
-from storage.manifests import read_manifest
+from storage.manifests import table_rows
 from storage.shards import ShardFile
 
 SAMPLES = [
@@ -54,7 +54,7 @@ def test_the_same_samples_give_the_same_bytes(tmp_path):
 
 def test_the_table_says_where_each_sample_lies(tmp_path):
     write(tmp_path)
-    rows = read_manifest(tmp_path / "samples.parquet")
+    rows = table_rows((tmp_path / "samples.parquet").read_bytes())
     assert rows[2] == {"shard": "000001.tar", "key": "clip-2", "score": 0.5}
     assert [row["key"] for row in rows] == [key for key, _, _ in SAMPLES]
 
@@ -133,4 +133,4 @@ def test_what_an_earlier_writer_left_is_replaced(tmp_path):
 
 def test_without_samples_there_is_an_empty_table(tmp_path):
     assert write(tmp_path, []) == ()
-    assert read_manifest(tmp_path / "samples.parquet") == []
+    assert table_rows((tmp_path / "samples.parquet").read_bytes()) == []
