@@ -17,9 +17,6 @@ class TrainingSetConfig(Config):
     clips_per_person: PositiveInt = 2
     """With two the reference image can come from another clip than the one to be animated."""
     seed: int = 1
-    held_out_clips: PositiveInt = 120
-    """Other people and motions, for the report."""
-    held_out_seed: int = 7
     size: PositiveInt = 96
     """Pixels of the square picture; a multiple of 8."""
     frames: PositiveInt = 5

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipa_core.config import RunConfig
+from storage.digest import FileDigests
 from tests.flows.invented import invented, keys
 
 PINNED = json.loads(Path(__file__).with_name("keys.json").read_text())
@@ -97,3 +98,9 @@ def test_a_decision_by_hand_is_in_the_key_of_the_selection_alone(tmp_path: Path)
     found = keys(tmp_path, config, rejected=[invented(group, "0.mp4")])
     check({"selection": found["selection"]}, "decided")
     assert found["scores"] == PINNED["default"]["scores"]
+
+
+def test_the_folder_of_the_demos_model_is_as_it_was() -> None:
+    """All of its files are in the key of what it generates, its README too: an edit there recomputes every demo store."""
+    folder = Path(__file__).parents[2] / "models" / "demo"
+    assert FileDigests(None).tree(folder) == "775fe17c6a61ac90fbb6319b4b057885fa4e021afb9fea28dbdedfab8ca50632"
