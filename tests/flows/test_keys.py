@@ -101,6 +101,7 @@ def test_a_decision_by_hand_is_in_the_key_of_the_selection_alone(tmp_path: Path)
 
 
 def test_the_folder_of_the_demos_model_is_as_it_was() -> None:
-    """All of its files are in the key of what it generates, its README too: an edit there recomputes every demo store."""
+    """All of its files are in the key of what it generates, its README too: an edit there recomputes every demo
+    store."""
     folder = Path(__file__).parents[2] / "models" / "demo"
     assert FileDigests(None).tree(folder) == "775fe17c6a61ac90fbb6319b4b057885fa4e021afb9fea28dbdedfab8ca50632"
