@@ -1,7 +1,7 @@
-"""Write-once files that are numbered: the registry of adapters, and the decisions by hand.
+"""Numbered files that are written once: the events of the registry, and the reviews.
 
-Each file holds one record under the name of its kind, and the digest of that record, so that damage is told from a
-decision. A file is created only where none of its number is: of two writers at once, both are kept.
+Each file holds one record under the name of its kind, and the digest of that record. The digest shows damage. A file is
+created only where its number is free, so that two writers at once lose nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from storage.digest import digest_bytes, json_bytes
 from storage.errors import StoreError
 from storage.folders import open_folder
 
-Entry = TypeVar("Entry")
+Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class NumberedLog(Generic[Entry]):
-    """The files below ``<address>/<place>``; ``remedy`` says what to do about a damaged one."""
+    """The files ``<address>/<place>/<series>000001.json``, ``<series>000002.json``, ...
+
+    A series is the beginning of a file's name. The registry has one series, which is empty. The reviews have one series
+    per candidate. ``kind`` names the record inside the file. ``remedy`` tells people how to repair a damaged file.
+    """
 
     def __init__(self, address: str | Path, place: str, kind: str, entry: TypeAdapter[Entry], remedy: str) -> None:
         self._folder = open_folder(address)
@@ -31,27 +35,54 @@ class NumberedLog(Generic[Entry]):
         self._remedy = remedy
 
     def names(self, below: str = "") -> list[str]:
-        """Of the files, relative to the place, sorted; ``below`` is a folder in it."""
+        """Names of the files, relative to the place, sorted; ``below`` is a folder in the place."""
         prefix = f"{self._place}/{below}".rstrip("/")
         return sorted(name.removeprefix(f"{self._place}/") for name in self._folder.names(prefix))
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Entry]]:
-        """The entries of those files that are there. Raises :class:`StoreError` where one is damaged."""
+        """The entries of those files that exist. Raises :class:`StoreError` for a damaged file."""
         for name, data in self._folder.read_many(self._place, names):
             try:
                 yield name, self._entry.validate_python(_unseal(self._kind, data))
-            except ValueError:  # pydantic's too
+            except ValueError:  # The errors of pydantic are ValueErrors too.
                 raise StoreError(f"{self._place}/{name} is damaged; {self._remedy}") from None
 
-    def write(self, name: str, entry: BaseModel) -> bool:
-        """Create a file, durably; False where there is one of this name."""
-        record = entry.model_dump(mode="json")
-        data = json_bytes({self._kind: record, "blake3": digest_bytes(json_bytes(record))})
-        return self._folder.write(f"{self._place}/{name}", data, replace=False)
+    def read_whole(self) -> tuple[Entry, ...]:
+        """All entries of a log with one series, in order. Raises :class:`StoreError` for a missing or damaged file."""
+        names = self.names()
+        found = dict(self.read(names))
+        expected = [numbered(number) for number in range(1, len(names) + 1)]
+        absent = next((name for name in expected if name not in found), None)
+        if absent is not None:
+            raise StoreError(f"{self._place}/{absent} is missing from the store; {self._remedy}")
+        return tuple(found[name] for name in expected)
+
+    def create(self, number: int, entry: Entry) -> bool:
+        """Write the file of this number durably in a log with one series; False where the number is taken."""
+        return self._write(numbered(number), entry)
+
+    def append(self, series: str, number: int, entry: Entry) -> str:
+        """Write an entry durably at the first free number from ``number`` on, and return the name of its file."""
+        while not self._write(name := numbered(number, series), entry):
+            number += 1
+        return name
+
+    def _write(self, name: str, entry: Entry) -> bool:
+        return self._folder.write(f"{self._place}/{name}", _seal(self._kind, entry), replace=False)
+
+
+def numbered(number: int, series: str = "") -> str:
+    """The name of a file."""
+    return f"{series}{number:06d}.json"
+
+
+def _seal(kind: str, entry: BaseModel) -> bytes:
+    record = entry.model_dump(mode="json")
+    return json_bytes({kind: record, "blake3": digest_bytes(json_bytes(record))})
 
 
 def _unseal(kind: str, data: bytes) -> Any:
-    """Raises ``ValueError`` where the file is damaged."""
+    """The record as JSON. Raises ``ValueError`` for a damaged file."""
     try:
         sealed = json.loads(data)
         if digest_bytes(json_bytes(sealed[kind])) == sealed["blake3"]:

@@ -195,13 +195,7 @@ class Registry:
 
     def state(self) -> State:
         """All events. Raises :class:`StoreError` where one is missing or damaged."""
-        names = self._log.names()
-        found = dict(self._log.read(names))
-        expected = [_name(number) for number in range(1, len(names) + 1)]
-        absent = next((name for name in expected if name not in found), None)
-        if absent is not None:
-            raise StoreError(f"registry/{absent} is missing from the store; bring it back from a copy")
-        return State(tuple(found[name] for name in expected))
+        return State(self._log.read_whole())
 
     def append(self, decide: Callable[[State], Event | None]) -> Event | None:
         """Write the event that ``decide`` makes of the state; it is asked again where somebody else was faster."""
@@ -210,7 +204,7 @@ class Registry:
             event = decide(state)
             if event is None:
                 return None
-            if self._log.write(_name(len(state.events) + 1), event):
+            if self._log.create(len(state.events) + 1, event):
                 return event
 
     def promote(self, adapter: Digest, by: str, reason: str, at: str) -> Decided:
@@ -248,7 +242,3 @@ def _by_run(events: Iterable[Registered], side: str) -> dict[str, str]:
         for person in getattr(event, side):
             found.setdefault(person, event.run)
     return found
-
-
-def _name(number: int) -> str:
-    return f"{number:06d}.json"

@@ -52,8 +52,7 @@ class Reviews:
 
     def history(self, candidate: Digest) -> list[Review]:
         """All reviews of a candidate, the one that stands last. Raises :class:`StoreError`."""
-        prefix = f"{candidate[:2]}/{candidate}-"
-        wanted = [name for name in self._log.names(candidate[:2]) if name.startswith(prefix)]
+        wanted = [name for name in self._log.names(candidate[:2]) if name.startswith(_series(candidate))]
         self._load(name for name in wanted if name not in self._read)
         return sorted((self._read[name] for name in wanted if name in self._read), key=lambda review: review.at)
 
@@ -62,9 +61,7 @@ class Reviews:
         if not is_digest(review.candidate):
             raise ValueError(f"a candidate is told by 64 lower-case hex digits, got {review.candidate!r}")
         number = len(self.history(review.candidate)) + 1
-        while not self._log.write(_name(review.candidate, number), review):
-            number += 1
-        self._read[_name(review.candidate, number)] = review
+        self._read[self._log.append(_series(review.candidate), number, review)] = review
 
     def _load(self, names: Iterable[str]) -> None:
         self._read |= dict(self._log.read(names))
@@ -75,5 +72,5 @@ def verdicts(standing: Mapping[Digest, Review]) -> dict[Digest, Verdict]:
     return {candidate: review.verdict for candidate, review in standing.items() if review.verdict is not None}
 
 
-def _name(candidate: Digest, number: int) -> str:
-    return f"{candidate[:2]}/{candidate}-{number:06d}.json"
+def _series(candidate: Digest) -> str:
+    return f"{candidate[:2]}/{candidate}-"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from prefect.task_runners import TaskRunner
 
-from flows.engine.stage import Place
+from flows.engine.stage import Place, RunStopped
 from ipa_core.config import Execution
 
 
@@ -75,8 +75,16 @@ class Ray:
         return any(kind.__module__ == "ray.exceptions" and kind.__name__ in deaths for kind in type(error).__mro__)
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
+        import ray
         from prefect_ray.task_runners import RayTaskRunner
 
+        # One connection for the whole run: a new one for each stage would start new workers, which load their models
+        # again.
+        if not ray.is_initialized():
+            try:
+                ray.init(self._address, log_to_driver=False)
+            except ConnectionError as error:
+                raise RunStopped(f"execution.cluster: no Ray answers at {self._address}: {error}") from None
         runner: TaskRunner[Any] = RayTaskRunner(self._address)
         return runner
 

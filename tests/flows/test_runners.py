@@ -77,6 +77,7 @@ def ray_cluster() -> Iterator[str]:
     ) as head:
         try:
             wait_for(clients)
+            wait_until_ready(f"ray://127.0.0.1:{clients}")
             yield f"ray://127.0.0.1:{clients}"
         finally:
             os.killpg(head.pid, signal.SIGTERM)
@@ -95,6 +96,15 @@ def wait_for(port: int) -> None:
                 return
         time.sleep(0.1)
     raise TimeoutError(f"nothing listens at port {port}")
+
+
+def wait_until_ready(address: str) -> None:
+    """The port is open before the server behind it can take a client."""
+    connect = [sys.executable, "-c", f"import ray; ray.init('{address}')"]
+    for _ in range(5):
+        if subprocess.run(connect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+            return
+    raise TimeoutError(f"no Ray answers at {address}")
 
 
 class Fragile(FakeExtractor):
