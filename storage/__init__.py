@@ -1,6 +1,6 @@
 """Durable bytes: a content-addressable store, the cache of actions over it, checkpoints, manifests and shards.
 
-Knows no orchestrator, no torch and no science. Importing it is quick: pyarrow loads with `ShardWriter` only.
+This package knows no orchestrator, no torch and no science. It imports quickly: pyarrow loads with `ShardWriter` only.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""ActionCache: what was computed from what. And :class:`Store`, which holds all durable parts of one address."""
+"""ActionCache keeps the result of each computation. :class:`Store` holds all durable parts of one address."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Action:
-    """One item's computation, named by content: no paths, no times. Raises ``ValueError`` where it can't be keyed."""
+    """One item's computation, named by content: no paths, no times. Raises ``ValueError`` where it can have no key."""
 
     stage: str
     version: int
-    """Of the stage's code."""
+    """The version of the stage's code."""
     config: Mapping[str, Any]
     """The fields that this stage uses; JSON-able."""
     inputs: Mapping[str, str]
@@ -38,7 +38,7 @@ class Action:
         _check_stage(self.stage)
         if type(self.version) is not int or self.version < 0:
             raise ValueError(f"version of stage {self.stage} must be a whole number from 0, got {self.version!r}")
-        # Copies: a mapping that the caller changes later must not change what the key was made of.
+        # The action copies its mappings: the key must stay right when the caller changes them later.
         object.__setattr__(self, "config", plain_json(self.config, f"config of stage {self.stage}"))
         object.__setattr__(self, "inputs", dict(self.inputs))
         for name, digest in self.inputs.items():
@@ -49,7 +49,7 @@ class Action:
 
     @cached_property
     def key(self) -> str:
-        """blake3 of the canonical JSON of the four fields."""
+        """The blake3 of the canonical JSON of the four fields."""
         about = {"stage": self.stage, "version": self.version, "config": self.config, "inputs": self.inputs}
         return digest_bytes(json_bytes(about))
 
@@ -64,16 +64,16 @@ class Blob:
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What came of an action. Raises ``ValueError`` for a record or provenance that is not JSON-able."""
+    """The result of an action. Raises ``ValueError`` for a record or provenance that is not JSON-able."""
 
     action: Action
     outcome: Literal["done", "rejected"]
     reason: str | None
-    """Why the input was rejected; None exactly when it was not."""
+    """The reason of a rejection; None for an action that is done."""
     record: Mapping[str, Any]
     outputs: Mapping[str, Blob] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Library versions, device, seconds: kept for people, in no key."""
+    """Library versions, device, seconds. They are for people and are in no key."""
 
     def __post_init__(self) -> None:
         if self.outcome not in ("done", "rejected"):
@@ -130,22 +130,22 @@ class ActionCache:
         self._objects = ObjectStore(address)
 
     def get(self, stage: str, key: str) -> ActionResult | None:
-        """The committed result; None where there is none, or (said by a warning) where its file can't be used."""
+        """The committed result, or None. A damaged file counts as none, and a warning names it."""
         data = self._folder.read(f"{_stage_folder(stage)}/{_name(key)}")
         return None if data is None else _open(data, stage, key)
 
     def lookup(self, stage: str, keys: Iterable[str]) -> dict[str, ActionResult]:
-        """:meth:`get` for many keys at once; what is absent is left out."""
+        """The same as :meth:`get` for many keys at once. Absent results are left out."""
         names = {_name(key): key for key in keys}
         found = self._folder.read_many(_stage_folder(stage), names)
         results = ((names[name], _open(data, stage, names[name])) for name, data in found)
         return {key: result for key, result in results if result is not None}
 
     def commit(self, result: ActionResult) -> ActionResult:
-        """Store a result, after its objects, and return the one that stands: the first one committed.
+        """Store a result after its objects, and return the result that stands: the first one that was committed.
 
-        A result stands as long as its file and its objects are there; afterwards the next commit takes its place.
-        Raises :class:`MissingObject` or :class:`CorruptObject` where an output's bytes are not in the store in full.
+        A result stands as long as its file and its objects exist. Afterwards the next commit takes its place. Raises
+        :class:`MissingObject` or :class:`CorruptObject` where the store does not have all bytes of an output.
         """
         for blob in result.outputs.values():
             if self._objects.size(blob.digest) != blob.size:
@@ -162,25 +162,25 @@ class ActionCache:
         return result
 
     def forget(self, stage: str, key: str) -> None:
-        """Remove a result, so that the item is computed again; one that is not there is no error."""
+        """Remove a result, so that the item is computed again. An absent result is no error."""
         self._folder.delete(f"{_stage_folder(stage)}/{_name(key)}")
 
     def keys(self, stage: str) -> Iterator[str]:
-        """Key of every result of a stage, sorted."""
+        """The key of every result of a stage, sorted."""
         for name in self._folder.names(_stage_folder(stage)):
             if name.endswith(".json"):
                 yield Path(name).stem
 
     def all(self, stage: str) -> Iterator[ActionResult]:
-        """Every result of a stage, by key."""
+        """Every result of a stage, in the order of the keys."""
         yield from self.lookup(stage, self.keys(stage)).values()
 
     def stages(self) -> list[str]:
-        """Stages that have results."""
+        """The stages that have results."""
         return self._folder.folders("actions")
 
 
-# An action file is one JSON object: the key, the result, and the digest of those two as they stand there.
+# An action file is one JSON object: the key, the result, and the digest of the bytes before the digest.
 _MIDDLE, _TAIL = b',"blake3":"', b'"}\n'
 _SEAL_LENGTH = len(_MIDDLE) + 64 + len(_TAIL)
 
@@ -221,7 +221,9 @@ def _name(key: str) -> str:
 
 
 class Store:
-    """Everything durable of one address (a folder, or an fsspec URL): made on first use, opened again by pickling.
+    """All durable parts of one address (a folder, or an fsspec URL). The first use makes the store.
+
+    A pickled store opens its address again.
 
     Raises :class:`StoreError` for a folder that is not empty and not a store.
     """
@@ -236,7 +238,7 @@ class Store:
         self.objects = ObjectStore(self.address)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
-        # Files are this machine's; what lies behind URLs is the same for all who share the store.
+        # Digests of files belong to this machine. Digests of URLs belong to all machines that share the store.
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
         self.digests = FileDigests(machine / "files.json", urls=folder)
 
@@ -249,11 +251,11 @@ _FORMAT = 1
 
 
 def _claim(folder: Folder, address: str | Path) -> None:
-    """Make sure that the folder is a store that this version reads; an empty folder becomes one."""
+    """Make sure that this version can read the folder as a store. An empty folder becomes a store."""
     marker = folder.read(_MARKER)
     if marker is None:
         stranger = next(folder.names(), None)
-        # Whoever else is making this store now writes the marker before anything else.
+        # Another process may make this store now. It writes the marker before all other files.
         marker = folder.read(_MARKER)
         if marker is None and stranger is not None:
             raise StoreError(

@@ -1,4 +1,4 @@
-"""Checkpoints: the states that one long action can be taken up from after a kill."""
+"""Checkpoints: the states from which a long action continues after a kill."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Checkpoints:
         self._folder = open_folder(address)
 
     def save(self, key: str, step: int, data: bytes) -> None:
-        """Write a state durably, then let go of all but the newest two."""
+        """Write a state durably, then remove all but the newest two."""
         name = f"{_place(key)}/{step:012d}-{digest_bytes(data)}"
         self._folder.write(name, data)
         same_step = [other for other in self._names(key) if _step(other) == step and other != name]
@@ -30,7 +30,7 @@ class Checkpoints:
             self._folder.delete(outdated)
 
     def load(self, key: str) -> tuple[int, bytes] | None:
-        """Step and bytes of the newest intact state; None where there is none. Damaged ones are removed."""
+        """Step and bytes of the newest intact state, or None. Damaged states are removed."""
         for name in self._names(key):
             data = self._folder.read(name)
             if data is not None and digest_bytes(data) == name.rpartition("-")[2]:
@@ -40,12 +40,12 @@ class Checkpoints:
         return None
 
     def clear(self, key: str) -> None:
-        """Remove the states of an action that has come to its end."""
+        """Remove all states of an action that has ended."""
         for name in self._names(key):
             self._folder.delete(name)
 
     def _names(self, key: str) -> list[str]:
-        """Newest first."""
+        """The names of the states, the newest first."""
         return sorted(self._folder.names(_place(key)), reverse=True)
 
 

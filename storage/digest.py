@@ -18,7 +18,7 @@ from blake3 import blake3
 from storage.folders import Folder, LocalFolder
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
-_LARGE = 16 * 2**20  # From here on the threads earn more than they cost to start.
+_LARGE = 16 * 2**20  # From this size on, the threads save more time than their start costs.
 _RACY_NANOSECONDS = 2 * 10**9
 
 
@@ -31,25 +31,26 @@ def digest_bytes(data: bytes | mmap.mmap) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file's bytes, read anew. Raises ``OSError``."""
+    """The digest of a file's bytes, which are read. Raises ``OSError``."""
     return blake3(max_threads=_threads(path.stat().st_size)).update_mmap(path).hexdigest()
 
 
 def digest_config(value: Any) -> str:
-    """Digest of a JSON-able value, whatever the order of its mappings. Raises ``ValueError``."""
+    """The digest of a JSON-able value. The order of mappings plays no part. Raises ``ValueError``."""
     return digest_bytes(canonical_json(value))
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one way to write a JSON-able value: sorted keys, no spaces, UTF-8, ``1`` and ``1.0`` kept apart.
+    """A JSON-able value as bytes in one form only: sorted keys, no spaces, UTF-8, ``1`` and ``1.0`` kept apart.
 
-    Raises ``ValueError`` that names the place of a value that JSON has no word for (NaN, infinity, a path, a set, ...).
+    Raises ``ValueError`` where JSON has no word for a value (NaN, infinity, a path, a set, ...). The message names its
+    place.
     """
     return json_bytes(plain_json(value, "the value"))
 
 
 def json_bytes(plain: Any) -> bytes:
-    """:func:`canonical_json` of what is known to be plain JSON."""
+    """The same as :func:`canonical_json`, for a value that the caller knows to be plain JSON."""
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -61,7 +62,7 @@ def plain_json(value: Any, name: str) -> Any:
         if copy == value and text.encode():
             return copy
     except (TypeError, ValueError):
-        pass  # The slow way below says where.
+        pass  # The slow way below finds the place.
     return _plain(value, name)
 
 
@@ -87,15 +88,15 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _threads(size: int) -> int:
-    # Never blake3's AUTO: its one pool for the whole process makes a forked child wait for ever.
+    # Never use AUTO of blake3: its pool is shared by the whole process, and a forked child would wait for ever.
     return _THREADS if size >= _LARGE else 1
 
 
 class FileDigests:
-    """Digests of files, folders and URLs; what was hashed before and is the same since is not read again.
+    """Digests of files, folders and URLs. An unchanged file is read once only.
 
-    Files are remembered in ``address_of_cache_file`` by their stat, URLs in ``urls.json`` of the folder ``urls`` by the
-    version that their listing tells. Both only save time.
+    ``address_of_cache_file`` remembers files by their stat. ``urls.json`` in the folder ``urls`` remembers URLs by the
+    version in their listing. Both files only save time.
     """
 
     def __init__(self, address_of_cache_file: Path | None, urls: Folder | None = None) -> None:
@@ -104,7 +105,7 @@ class FileDigests:
         self._urls = _Memory(urls, "urls.json")
 
     def file(self, path: Path | str) -> str:
-        """Digest of the bytes; name and times play no part. Links are followed. Raises ``OSError``."""
+        """The digest of the bytes. Name and times play no part. Links are followed. Raises ``OSError``."""
         real = Path(os.path.realpath(path))
         before = _identity(real)
         known = self._files.get(str(real), before)
@@ -112,33 +113,33 @@ class FileDigests:
             return known
         now = time.time_ns()
         digest = digest_file(real)
-        # A file that was written a moment ago may be written again without any change of its times.
+        # The times of a file may stay the same when it is written twice within a moment.
         if _identity(real) == before and real.stat().st_mtime_ns < now - _RACY_NANOSECONDS:
             self._files.put(str(real), before, digest)
         return digest
 
     def tree(self, folder: Path | str) -> str:
-        """Digest of the files below a folder: relative names and bytes; hidden ones (``.git``, ``.cache``) left out.
+        """The digest of the files below a folder: their relative names and bytes, without hidden files and folders.
 
         Links to files and folders are followed. Raises ``OSError``, and ``ValueError`` where a link leads in a circle.
         """
         return digest_config(sorted([name, self.file(path)] for name, path in _files_below(Path(folder))))
 
     def url(self, url: str, version: str) -> str | None:
-        """Digest that was remembered for this version of what lies behind the URL; None where none was."""
+        """The remembered digest for this version of the URL, or None."""
         return self._urls.get(url, [version])
 
     def remember_url(self, url: str, version: str, digest: str) -> None:
         self._urls.put(url, [version], digest)
 
     def save(self) -> None:
-        """Write what is new, keeping what other processes have saved meanwhile."""
+        """Write the new digests. Digests that other processes saved meanwhile are kept."""
         self._files.save()
         self._urls.save()
 
 
 class _Memory:
-    """Name -> identity and digest, in one JSON file. Several processes may share it: the last to save wins, whole."""
+    """Name -> identity and digest, in one JSON file. Several processes may share it; the last one to save wins."""
 
     def __init__(self, folder: Folder | None, name: str) -> None:
         self._folder = folder
@@ -173,7 +174,7 @@ class _Memory:
 
 def _identity(path: Path) -> list[int]:
     stat = path.stat()
-    # ctime too: copying with `cp -p` over a file can leave size, mtime and inode as they were.
+    # ctime is needed too: `cp -p` over a file can keep its size, mtime and inode.
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

@@ -1,4 +1,4 @@
-"""Errors of the store; each message is one sentence for people."""
+"""Errors of the store. Each message is one sentence for people."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class StoreError(Exception):
     """The store can't do what was asked of it."""
 
 
-class MissingObject(StoreError):  # noqa: N818 - says what is the matter with the object
+class MissingObject(StoreError):  # noqa: N818 - the name says the state of the object
     """The store has no object of this digest."""
 
-    # The digest is the only argument, so that the exception survives its way out of a worker process.
+    # The digest is the only argument: so the exception can be pickled on its way out of a worker process.
     def __init__(self, digest: str) -> None:
         super().__init__(digest)
         self.digest = digest
@@ -23,7 +23,7 @@ class MissingObject(StoreError):  # noqa: N818 - says what is the matter with th
 
 
 class CorruptObject(StoreError):  # noqa: N818
-    """The bytes were not those of the digest; they have been moved to ``quarantine/`` and can be put again."""
+    """The bytes did not match the digest. They are in ``quarantine/`` now; the object can be put again."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(digest)

@@ -1,6 +1,6 @@
-"""Folders whose files appear whole and durable, or not at all: on a local disk, or behind an fsspec URL.
+"""Folders on a local disk or behind an fsspec URL. Their files appear whole and durable, or not at all.
 
-Names are relative POSIX paths. Hidden files (a leading dot) are not listed: among them are the temporary ones.
+Names are relative POSIX paths. Hidden files (a leading dot) are not listed. Temporary files are hidden.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 def read_whole(path: Path | str) -> bytes | None:
-    """The file's bytes, or None where there is no such file. Raises :class:`StoreError`."""
+    """The bytes of a file, or None where there is no such file. Raises :class:`StoreError`."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - three times as fast as through Path
             return file.read()
@@ -36,10 +36,10 @@ def read_whole(path: Path | str) -> bytes | None:
 
 
 def write_whole(path: Path, data: bytes | mmap, replace: bool = True) -> bool:
-    """Write a file so that, whatever happens, it is seen with all of ``data`` or as it was before.
+    """Write a file. Readers see it with all of ``data`` or as it was before, also after a crash.
 
-    A temporary file beside it is written, synced and renamed, and the folder is synced. With ``replace=False`` a file
-    that is there already stands, and the answer is False. Raises :class:`StoreError`.
+    A temporary file beside it is written, synced and renamed, and the folder is synced. With ``replace=False`` an
+    existing file stands, and the answer is False. Raises :class:`StoreError`.
     """
     temporary = temporary_for(path)
     with one_sentence(f"write {path}"):
@@ -61,7 +61,7 @@ def temporary_for(path: Path) -> Path:
 
 
 def publish(temporary: Path, path: Path, replace: bool = True) -> bool:
-    """Give a finished, synced temporary file its name. Raises ``OSError``."""
+    """Give a finished, synced temporary file its name; False where the name is taken. Raises ``OSError``."""
     if replace:
         temporary.replace(path)
     else:
@@ -72,7 +72,7 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> bool:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            # A file system without hard links (exFAT, some network mounts).
+            # This file system has no hard links (exFAT, some network mounts).
             if path.exists():
                 return False
             temporary.replace(path)
@@ -114,7 +114,7 @@ class LocalFolder:
         return read_whole(self.path / name)
 
     def read_many(self, prefix: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of ``names`` below ``prefix`` that are there. Opening an absent file costs no more than listing it."""
+        """The existing files of ``names`` below ``prefix``. Opening an absent file costs no more than a listing."""
         for name in names:
             data = read_whole(f"{self.path}/{prefix}/{name}")
             if data is not None:
@@ -124,14 +124,14 @@ class LocalFolder:
         return write_whole(self.path / name, data, replace)
 
     def refresh(self, name: str, size: int) -> bool:
-        """Whether the file is there with this size. Marks it as new, so that a collection of old ones spares it."""
+        """Whether the file exists with this size. It is marked as new, so that a collection of old files spares it."""
         if self.size(name) != size:
             return False
         try:
             os.utime(self.path / name)
-        except FileNotFoundError:  # Removed just now.
+        except FileNotFoundError:  # Another process removed it just now.
             return False
-        except OSError:  # A shared store that others own, or one to be read only: nobody collects there meanwhile.
+        except OSError:  # The store belongs to others or is read-only: nobody collects there meanwhile.
             return True
         return True
 
@@ -152,7 +152,7 @@ class LocalFolder:
         return None if found is None else found.st_mtime
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        """Of all files below ``prefix``, sorted within each folder; none where there is no such folder."""
+        """The names of all files below ``prefix``, sorted within each folder. An absent folder has none."""
         with one_sentence(f"list {self.path / prefix}"):
             for folder, folders, files in os.walk(self.path / prefix, onerror=_unless_absent):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -178,7 +178,7 @@ class LocalFolder:
         return [name for name in found if not name.startswith(".") and next(below.names(name), None) is not None]
 
     def copy(self, name: str, to: str, *, link: bool = False) -> bool:
-        """Copy a file within the folder; False where there is none. ``link`` takes no space where that is possible."""
+        """Copy a file within the folder; False where there is none. ``link`` saves space where links are possible."""
         temporary = temporary_for(self.path / to)
         with one_sentence(f"copy {self.path / name} to {self.path / to}"):
             make_folder(temporary.parent)
@@ -201,7 +201,7 @@ class LocalFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def remove_temporaries(self, before: float) -> None:
-        """Remove what killed processes left half-written, last changed ``before`` (seconds since the epoch)."""
+        """Remove the half-written files of killed processes, last changed ``before`` (seconds since the epoch)."""
         with one_sentence(f"clean up {self.path}"):
             for temporary in self.path.rglob(f".*.{'[0-9a-f]' * 32}.tmp"):
                 with suppress(FileNotFoundError):
@@ -209,7 +209,7 @@ class LocalFolder:
                         temporary.unlink()
 
     def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
-        """``function`` of each value, in their order."""
+        """The results of ``function`` for the values, in their order."""
         return map(function, values)
 
 
@@ -220,7 +220,7 @@ def _link_or_copy(source: Path, target: Path, link: bool) -> None:
             return
         except FileNotFoundError:
             raise
-        except OSError:  # Another file system, or one without links.
+        except OSError:  # The target is on another file system, or there are no links.
             pass
     shutil.copyfile(source, target)
     with target.open("rb") as file:
@@ -236,7 +236,7 @@ Folder: TypeAlias = "LocalFolder | RemoteFolder"
 
 
 def open_folder(address: str | Path) -> Folder:
-    """A path or a ``file://`` URL is a local folder; any other URL goes through fsspec.
+    """The folder at an address. A path or a ``file://`` URL is a local folder. Any other URL goes through fsspec.
 
     Raises :class:`StoreError` for a URL that names no bucket.
     """
@@ -253,5 +253,5 @@ def open_folder(address: str | Path) -> Folder:
 
 
 def cache_folder() -> Path:
-    """This user's folder on this machine for what a remote store needs locally; may be deleted at any time."""
+    """This user's folder on this machine for the local files of remote stores. It may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipa"

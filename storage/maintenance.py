@@ -1,4 +1,4 @@
-"""Care of a store: what it holds, whether its bytes are right, and what may go."""
+"""Maintenance of a store: count its contents, verify its bytes, and remove objects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from storage.errors import CorruptObject, MissingObject
 from storage.registry import Registry
 
 _SPARED_SECONDS = 3600.0
-"""Younger objects may belong to an action that is about to be committed."""
+"""Younger objects may belong to an action that will be committed soon."""
 
 
 @dataclass(frozen=True)
 class StoreStat:
-    """Number of objects and their bytes, results by stage, and how many damaged objects lie in quarantine."""
+    """Number of objects, their bytes, number of results by stage, and number of damaged objects in quarantine."""
 
     objects: int
     bytes: int
@@ -26,17 +26,17 @@ class StoreStat:
 
 @dataclass(frozen=True)
 class IncompleteAction:
-    """A result some of whose output bytes are not in the store; dropped on purpose, or damaged."""
+    """A result with outputs whose bytes are not in the store: they were dropped on purpose, or damaged."""
 
     stage: str
     key: str
     missing: tuple[str, ...]
-    """Names of the outputs."""
+    """The names of these outputs."""
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Objects read, digests of those that were damaged (now in quarantine), and results that lack bytes."""
+    """Number of objects read, digests of the damaged ones (now in quarantine), and results that lack bytes."""
 
     objects: int
     corrupt: tuple[str, ...]
@@ -45,23 +45,23 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class Removed:
-    """How many objects went, and how many bytes they had."""
+    """Number of removed objects, and their bytes."""
 
     objects: int
     bytes: int
 
 
 def stat(store: Store) -> StoreStat:
-    """Count without reading any object."""
+    """Count the contents without reading any object."""
     sizes = [size for _, size in store.objects.all()]
     actions = {stage: sum(1 for _ in store.actions.keys(stage)) for stage in store.actions.stages()}
     return StoreStat(len(sizes), sum(sizes), actions, len(store.objects.quarantined()))
 
 
 def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Read every object again; ``progress(bytes read, bytes in all)`` is called after each.
+    """Read every object again, and call ``progress(bytes read, bytes in all)`` after each.
 
-    Damaged objects go to quarantine, so that their actions are computed again when their bytes are needed.
+    Damaged objects go to quarantine. Their actions are computed again when their bytes are needed.
     """
     objects = list(store.objects.all())
     total = sum(size for _, size in objects)
@@ -78,10 +78,10 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
 
 
 def gc(store: Store, keep: set[str]) -> Removed:
-    """Drop the objects that no result has as input or output, no registered adapter has among its files and ``keep``
-    doesn't name, unless put in the last hour.
+    """Drop the objects that no result, no registered adapter and not ``keep`` names.
 
-    What killed processes left half-written goes too.
+    A result names its inputs and outputs, an adapter names its files. Objects that were put in the last hour stay. The
+    half-written files of killed processes are removed too.
     """
     referenced = keep | Registry(store.address).state().objects()
     for stage in store.actions.stages():
@@ -96,13 +96,13 @@ def gc(store: Store, keep: set[str]) -> Removed:
 
 
 def drop(store: Store, digests: Iterable[str]) -> Removed:
-    """Remove objects, for retention; their actions stay, and are computed again only when the bytes are needed."""
+    """Remove objects, for retention. Their actions stay, and are computed again only when the bytes are needed."""
     sizes = [size for size in store.folder.each(lambda digest: _delete(store, digest), digests) if size is not None]
     return Removed(len(sizes), sum(sizes))
 
 
 def _delete(store: Store, digest: str) -> int | None:
-    """The bytes that went; None where there was no such object."""
+    """The size of the removed object; None where there was no such object."""
     try:
         size = store.objects.size(digest)
     except MissingObject:
@@ -116,7 +116,7 @@ def _intact(store: Store, digest: str) -> bool:
         store.objects.check(digest)
     except CorruptObject:
         return False
-    except MissingObject:  # Removed by somebody else since the listing.
+    except MissingObject:  # Another process removed it after the listing.
         pass
     return True
 

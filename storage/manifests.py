@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 
 def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as Parquet; the same rows give the same bytes.
+    """Rows as Parquet. The same rows give the same bytes.
 
-    A column exists where any row has it; the others are null there. Raises ``ValueError`` for a column whose values
-    have no common type.
+    A column exists where any row has it. The other rows are null in this column. Raises ``ValueError`` for a column
+    whose values have no common type.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {}
@@ -29,5 +29,5 @@ def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def table_rows(data: bytes) -> list[dict[str, Any]]:
-    """The rows of :func:`table_bytes`. Raises ``ValueError`` where it is no Parquet."""
+    """The rows that :func:`table_bytes` wrote. Raises ``ValueError`` for bytes that are no Parquet."""
     return pq.read_table(io.BytesIO(data)).to_pylist()

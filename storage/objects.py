@@ -1,4 +1,4 @@
-"""ObjectStore: blobs named by the digest of their bytes, verified whenever they are opened."""
+"""ObjectStore: blobs that are named by the digest of their bytes and verified whenever they are opened."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from storage.folders import LocalFolder, cache_folder, open_folder
 class ObjectStore:
     """Content-addressable blobs at ``<address>/objects/ab/cdef...``; ``address`` is a path or an fsspec URL.
 
-    Every method that takes a digest raises ``ValueError`` where the text is none, and :class:`StoreError` in one
-    sentence where disk or network fail.
+    Every method that takes a digest raises ``ValueError`` for other text. Every method raises :class:`StoreError`, in
+    one sentence, where disk or network fail.
     """
 
     def __init__(self, address: str | Path) -> None:
@@ -26,17 +26,17 @@ class ObjectStore:
         self._verified: dict[str, tuple[int, int, int]] = {}
 
     def put(self, data: bytes | mmap.mmap) -> str:
-        """Store bytes durably and return their digest; free where they are there already."""
+        """Store bytes durably and return their digest. Bytes that the store has already are not written again."""
         digest = digest_bytes(data)
         if not self._folder.refresh(_name(digest), len(data)):
             self._folder.write(_name(digest), data)
         return digest
 
     def put_file(self, path: Path) -> str:
-        """:meth:`put` of a file's bytes, without loading them."""
+        """Store the bytes of a file as :meth:`put` does, without loading them."""
         with one_sentence(f"read {path}"):
             if path.stat().st_size == 0:
-                return self.put(b"")  # An empty file can't be mapped.
+                return self.put(b"")  # An empty file can't be memory-mapped.
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return self.put(data)
 
@@ -50,9 +50,9 @@ class ObjectStore:
         return data
 
     def path(self, digest: str) -> Path:
-        """A local file with the verified bytes, to be read only; of a remote store's object a local copy.
+        """A local file with the verified bytes, for reading only. For a remote store it is a local copy.
 
-        Verified once per process, and again when the file's stat changes. Raises :class:`MissingObject`,
+        The file is verified once per process, and again when its stat changes. Raises :class:`MissingObject`,
         :class:`CorruptObject`.
         """
         if not isinstance(self._folder, LocalFolder):
@@ -67,7 +67,7 @@ class ObjectStore:
         return self._folder.path / _name(digest)
 
     def check(self, digest: str) -> None:
-        """Read an object again and compare. Raises :class:`MissingObject`, :class:`CorruptObject`."""
+        """Read an object again and compare its digest. Raises :class:`MissingObject`, :class:`CorruptObject`."""
         if not isinstance(self._folder, LocalFolder):
             self.get(digest)
             return
@@ -83,14 +83,14 @@ class ObjectStore:
         return self._folder.size(_name(digest)) is not None
 
     def missing(self, digests: Iterable[str]) -> set[str]:
-        """Those that the store does not have; for many at once."""
+        """The digests that the store does not have, of many at once."""
         folders = defaultdict(set)
         for digest in digests:
             folders[_name(digest).rpartition("/")[0]].add(digest)
         return set().union(*self._folder.each(self._absent, folders.items()))
 
     def _absent(self, wanted_in: tuple[str, set[str]]) -> set[str]:
-        """Those of the digests of one folder that are not there."""
+        """The digests of one folder that the store does not have."""
         folder, wanted = wanted_in
         if len(wanted) < 8:
             return {digest for digest in wanted if not self.has(digest)}
@@ -98,16 +98,17 @@ class ObjectStore:
         return {digest for digest in wanted if _name(digest) not in there}
 
     def size(self, digest: str) -> int:
-        """In bytes. Raises :class:`MissingObject`."""
+        """The size in bytes. Raises :class:`MissingObject`."""
         size = self._folder.size(_name(digest))
         if size is None:
             raise MissingObject(digest)
         return size
 
     def place(self, digest: str, name: str, *, link: bool = False) -> None:
-        """Copy an object to another name of the store, for people; ``link`` takes no space where that is possible.
+        """Copy an object to another name in the store, for people. ``link`` saves space where links are possible.
 
-        Raises :class:`MissingObject`, and of a local store :class:`CorruptObject`: behind a URL the server copies.
+        Raises :class:`MissingObject`. A local store also raises :class:`CorruptObject`. Behind a URL the server copies
+        without a check.
         """
         if isinstance(self._folder, LocalFolder):
             self.path(digest)
@@ -115,7 +116,7 @@ class ObjectStore:
             raise MissingObject(digest)
 
     def delete(self, digest: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object. An absent object is no error."""
         self._verified.pop(digest, None)
         self._folder.delete(_name(digest))
 
@@ -127,14 +128,14 @@ class ObjectStore:
                 yield digest, size
 
     def modified(self, digest: str) -> float:
-        """When the object was last put, in seconds since the epoch. Raises :class:`MissingObject`."""
+        """The time of the last put, in seconds since the epoch. Raises :class:`MissingObject`."""
         modified = self._folder.modified(_name(digest))
         if modified is None:
             raise MissingObject(digest)
         return modified
 
     def quarantined(self) -> list[str]:
-        """Digests whose damaged bytes were moved aside."""
+        """The digests of the objects whose damaged bytes are in quarantine."""
         return [name.removeprefix("quarantine/") for name in self._folder.names("quarantine")]
 
     def _quarantine(self, digest: str) -> NoReturn:

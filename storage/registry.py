@@ -1,8 +1,8 @@
-"""The registry of adapters: what each was made from, which one is the champion, and why.
+"""The registry of adapters: the origin of each adapter, the champions, and the reasons for the decisions.
 
-An append-only log of small files, `registry/000001.json`, `000002.json`, ..., each written once and never changed. Who
-is champion, what role an adapter has and whom it has seen are folds over the events. A file is created only where none
-of its number is: of two runs that end at once, the second reads what the first wrote and decides again.
+The registry is an append-only log of small files, `registry/000001.json`, `000002.json`, ... Each file is written once
+and never changed. The champion, the role of an adapter and the people in its training are computed from the events. Two
+runs may end at once: the second run then reads the event of the first one and decides again.
 """
 
 from __future__ import annotations
@@ -20,66 +20,66 @@ from storage.errors import StoreError
 from storage.log import NumberedLog
 
 Role = Literal["champion", "challenger", "former"]
-"""``former``: was champion, until another took over or it was rolled back."""
+"""``former``: the adapter was champion until another one took its place or it was rolled back."""
 
 SHORT = 12
-"""Digits of a digest that people read and type."""
+"""Number of digits of a digest that people read and type."""
 
 
 class Lineage(Record):
-    """What an adapter was made from."""
+    """The origin of an adapter."""
 
     model: Digest
-    """Of the base model's folder. There is one champion per base model."""
+    """Digest of the base model's folder. There is one champion per base model."""
     generator: Digest | None
-    """The adapter that generated its candidates; ``None``: the base model alone."""
+    """The adapter that generated its candidates. ``None``: the base model alone generated them."""
     scores: Digest
-    """Table of all scored candidates."""
+    """Digest of the table of all scored candidates."""
     samples: Digest
-    """Table of the preferred samples."""
+    """Digest of the table of the preferred samples."""
     shards: dict[str, Digest]
     selection: Digest
-    """Action key; as is ``finetune``."""
+    """Action key. ``finetune`` is an action key too."""
     finetune: Digest
     config: dict[str, Any]
-    """Of the run, without how it was executed."""
+    """The config of the run, without its execution."""
 
 
 class Registered(Record):
-    """A trained and evaluated adapter. Written again when it is evaluated on people that were not known of it yet."""
+    """A trained and evaluated adapter. An evaluation on new people writes another registration of the same adapter."""
 
     kind: Literal["registered"] = "registered"
     at: str
     """UTC, ISO 8601."""
     run: str
     adapter: Digest
-    """Of the LoRA's bytes."""
+    """Digest of the LoRA's bytes."""
     files: dict[str, Digest]
-    """The LoRA's folder."""
+    """Digests of the files in the LoRA's folder, by name."""
     lineage: Lineage
     metrics: dict[str, float]
-    """Its means on the held-out clips, by the metrics' names."""
+    """Its means on the held-out clips, by the names of the metrics."""
     trained_on: tuple[str, ...]
-    """Groups (people) and source videos, told by name and digest; a video stays known when its group is renamed."""
+    """Groups (people) by name and source videos by digest. A video stays known when its group is renamed."""
     held_out: tuple[str, ...]
-    """The same of what was kept for its evaluation."""
+    """The groups and source videos that were kept for its evaluation."""
 
 
 class Decided(Record):
-    """A promotion or refusal, by the rule or by a person; a rollback, by a person."""
+    """A promotion or refusal by the rule or by a person, or a rollback by a person."""
 
     kind: Literal["promoted", "refused", "rolled_back"]
     at: str
     adapter: Digest
     against: Digest | None
-    """The champion before, or after a rollback; ``None``: the base model."""
+    """The champion before a promotion or refusal, and after a rollback. ``None``: the base model."""
     by: str
-    """`the rule`, or who."""
+    """`the rule`, or the name of a person."""
     reason: str
     run: str | None = None
     evidence: Digest | None = None
-    """Action key of the comparison that the rule decided on; ``None`` where a person did, or where the champion had
-    changed meanwhile: then the same comparison may be decided on later."""
+    """Action key of the comparison on which the rule decided. ``None`` where a person decided, or where the champion
+    changed meanwhile: the rule may decide on the same comparison later."""
     ruling: Ruling | None = None
 
 
@@ -89,13 +89,13 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="k
 
 @dataclass(frozen=True)
 class State:
-    """What the events come to."""
+    """The state of the registry after some events."""
 
     events: tuple[Event, ...] = ()
 
     @cached_property
     def adapters(self) -> dict[Digest, Registered]:
-        """Each adapter's first registration, in that order."""
+        """The first registration of each adapter, in their order."""
         found: dict[Digest, Registered] = {}
         for event in self.events:
             if isinstance(event, Registered):
@@ -108,7 +108,7 @@ class State:
 
     @cached_property
     def _reigns(self) -> dict[Digest, list[Digest]]:
-        """By base model: its champions since the base model itself, the present one last."""
+        """By base model: the chain of its champions, the present one last."""
         reigns: dict[Digest, list[Digest]] = {}
         for event in self.decisions:
             reign = reigns.setdefault(self.adapters[event.adapter].lineage.model, [])
@@ -120,16 +120,16 @@ class State:
 
     @property
     def champions(self) -> tuple[Digest, ...]:
-        """Of all base models."""
+        """The champions of all base models."""
         return tuple(reign[-1] for reign in self._reigns.values() if reign)
 
     def champion(self, model: Digest) -> Digest | None:
-        """``None``: the base model is the incumbent."""
+        """The champion of a base model. ``None``: the base model itself is the incumbent."""
         reign = self._reigns.get(model)
         return reign[-1] if reign else None
 
     def before(self, champion: Digest) -> Digest | None:
-        """Who is champion when this one is rolled back; ``None``: the base model."""
+        """The champion after a rollback of this one. ``None``: the base model."""
         reign = self._reigns[self.adapters[champion].lineage.model]
         return reign[-2] if len(reign) > 1 else None
 
@@ -140,19 +140,19 @@ class State:
         return "former" if promoted else "challenger"
 
     def opponent(self, adapter: Digest, model: Digest) -> Digest | None:
-        """Whom an adapter is compared with besides the base model: the champion. One that was promoted keeps the
-        opponent that it had then, so that a repeated run repeats its comparison."""
+        """The champion, with which an adapter is compared besides the base model. A promoted adapter keeps its opponent
+        of that time, so that a repeated run repeats its comparison."""
         for event in self.decisions:
             if event.adapter == adapter and event.kind == "promoted":
                 return event.against
         return self.champion(model)
 
     def ruled(self, adapter: Digest, evidence: Digest) -> Decided | None:
-        """What the rule decided on this evidence."""
+        """The decision of the rule on this evidence, or None."""
         return next((one for one in self.decisions if (one.adapter, one.evidence) == (adapter, evidence)), None)
 
     def trained_on(self, adapter: Digest | None) -> dict[str, str]:
-        """People that an adapter, or the one that generated for it, and so on, was trained on, and in which run."""
+        """The people in the training of an adapter and of all generators before it, each with the run."""
         found: dict[str, str] = {}
         while adapter is not None and adapter in self.adapters:
             found = _by_run(self._registrations(adapter), "trained_on") | found
@@ -160,11 +160,11 @@ class State:
         return found
 
     def held_out(self) -> dict[str, str]:
-        """People that were held out in any round, and in which run first."""
+        """The people that were held out in any round, each with the first run."""
         return _by_run((event for event in self.events if isinstance(event, Registered)), "held_out")
 
     def knows(self, entry: Registered) -> bool:
-        """Whether registering it would add nothing."""
+        """Whether the registry has this adapter with all these people already."""
         known = self._registrations(entry.adapter)
         return bool(known) and all(
             set(getattr(entry, side)) <= _by_run(known, side).keys() for side in ("trained_on", "held_out")
@@ -174,7 +174,7 @@ class State:
         return [event for event in self.events if isinstance(event, Registered) and event.adapter == adapter]
 
     def find(self, name: str) -> Digest:
-        """The adapter whose digest begins so. Raises :class:`StoreError`."""
+        """The adapter whose digest begins with ``name``. Raises :class:`StoreError` for no or several adapters."""
         found = [adapter for adapter in self.adapters if name and adapter.startswith(name)]
         if len(found) != 1:
             known = ", ".join(adapter[:SHORT] for adapter in found or self.adapters) or "none"
@@ -183,12 +183,12 @@ class State:
         return found[0]
 
     def objects(self) -> set[Digest]:
-        """Of the adapters' files: they stay as long as the registry does."""
+        """The digests of the adapters' files. They stay as long as the registry."""
         return {digest for event in self.adapters.values() for digest in event.files.values()}
 
 
 class Registry:
-    """The log at ``<address>/registry``; ``address`` is a store's, a path or an fsspec URL."""
+    """The log at ``<address>/registry``. ``address`` belongs to a store: a path or an fsspec URL."""
 
     def __init__(self, address: str | Path) -> None:
         self._log = NumberedLog(address, "registry", "event", _EVENT, "bring it back from a copy")
@@ -198,7 +198,7 @@ class Registry:
         return State(self._log.read_whole())
 
     def append(self, decide: Callable[[State], Event | None]) -> Event | None:
-        """Write the event that ``decide`` makes of the state; it is asked again where somebody else was faster."""
+        """Write the event that ``decide`` makes from the state. It is called again where another writer was faster."""
         while True:
             state = self.state()
             event = decide(state)
@@ -208,7 +208,7 @@ class Registry:
                 return event
 
     def promote(self, adapter: Digest, by: str, reason: str, at: str) -> Decided:
-        """By hand. Raises :class:`StoreError` where it is champion already."""
+        """Promote an adapter by hand. Raises :class:`StoreError` where it is champion already."""
 
         def decide(state: State) -> Decided:
             against = state.champion(state.adapters[adapter].lineage.model)
@@ -219,8 +219,8 @@ class Registry:
         return self._decided(decide)
 
     def roll_back(self, champion: Digest, by: str, reason: str, at: str) -> Decided:
-        """Give the place back to the champion before, or to the base model. Raises :class:`StoreError` where
-        ``champion`` is not champion."""
+        """Give the place back to the previous champion, or to the base model. Raises :class:`StoreError` where
+        ``champion`` is not the champion."""
 
         def decide(state: State) -> Decided:
             if state.role(champion) != "champion":

@@ -1,4 +1,4 @@
-"""Folders behind an fsspec URL whose protocol puts whole objects (``s3://``, ``memory://``)."""
+"""Folders behind an fsspec URL. Its protocol puts whole objects (``s3://``, ``memory://``)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Value = TypeVar("Value")
 Found = TypeVar("Found")
 
 _AT_ONCE = 16
-"""Requests of :meth:`RemoteFolder.each`."""
+"""Number of requests of :meth:`RemoteFolder.each` at the same time."""
 _FEW = 32
-"""Up to here asking for each costs less than a listing."""
+"""Up to this number of files, one request per file costs less than a listing."""
 _FRESH_SECONDS = 900.0
-"""Far below the hour for which a collection spares an object."""
+"""This is far below the hour for which a collection spares an object."""
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
 class RemoteFolder:
     """The same as :class:`storage.folders.LocalFolder`, behind a URL.
 
-    It holds the URL alone: passed to another process, or forked, it connects anew, and credentials stay with fsspec.
+    It holds the URL only. In another process, forked or not, it connects anew. Credentials stay with fsspec.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def address(self, name: str = "") -> str:
-        """URL of a name."""
+        """The URL of a name."""
         return f"{self.url}/{name}".rstrip("/")
 
     def below(self, name: str) -> RemoteFolder:
@@ -55,7 +55,7 @@ class RemoteFolder:
         if not wanted:
             return
         with self._trying("read", prefix) as (filesystem, path):
-            # As ranges: for whole files s3fs would ask for each one's size first.
+            # The files are asked for as ranges: s3fs would ask for the size of a whole file first.
             found = filesystem.cat_ranges([f"{path}/{name}" for name in wanted], 0, None, on_error="return")
             for data in found:
                 if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
@@ -70,8 +70,10 @@ class RemoteFolder:
         return True
 
     def refresh(self, name: str, size: int) -> bool:
-        """Whether the file is there with this size and new. One that a collection may take for old has to be written
-        again: its time can't be set."""
+        """Whether the file exists with this size and is new.
+
+        An older file must be written again: a collection may remove it, and its time can't be set.
+        """
         about = self._about(name)
         modified = _modified(about) if about and about["size"] == size else None
         return modified is not None and time.time() - modified < _FRESH_SECONDS
@@ -81,7 +83,7 @@ class RemoteFolder:
         return None if about is None else about["size"]
 
     def modified(self, name: str) -> float | None:
-        """Seconds since the epoch; 0 where the file system keeps no times."""
+        """Seconds since the epoch. The answer is 0 where the file system keeps no times."""
         about = self._about(name)
         return None if about is None else _modified(about) or 0.0
 
@@ -93,11 +95,11 @@ class RemoteFolder:
             found = filesystem.find(path, detail=True)
         start = path.removesuffix(prefix)
         for found_path, about in found.items():
-            if not found_path.endswith("/"):  # What consoles put for an empty folder.
+            if not found_path.endswith("/"):  # Some consoles put such a name for an empty folder.
                 yield found_path.removeprefix(start).lstrip("/"), about["size"]
 
     def folders(self, prefix: str = "") -> list[str]:
-        """Names of the folders right below ``prefix`` that hold files, sorted; by one listing that goes no deeper."""
+        """Names of the folders right below ``prefix`` that hold files, sorted. One listing of this level is enough."""
         with self._trying("list", prefix) as (filesystem, path):
             try:
                 found = filesystem.ls(path, detail=True)
@@ -107,7 +109,7 @@ class RemoteFolder:
         return sorted(name for name in names if not name.startswith("."))
 
     def copy(self, name: str, to: str, *, link: bool = False) -> bool:
-        """Copy a file within the folder, on the server; False where there is none. There are no links here."""
+        """Copy a file within the folder on the server; False where there is none. ``link`` has no effect here."""
         with self._trying("copy", name) as (filesystem, path):
             try:
                 filesystem.cp_file(path, f"{path.removesuffix(name)}{to}")
@@ -124,10 +126,10 @@ class RemoteFolder:
             filesystem.rm_file(path)
 
     def remove_temporaries(self, before: float) -> None:
-        """There are none: the protocol puts objects whole."""
+        """Do nothing. There are no temporary files, because the protocol puts whole objects."""
 
     def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
-        """``function`` of each value, in their order; several at once, as each waits for the network."""
+        """The results of ``function`` for the values, in their order. Several calls wait for the network at once."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             yield from pool.map(function, values)
 
@@ -141,19 +143,19 @@ class RemoteFolder:
 
     @contextmanager
     def _trying(self, doing: str, name: str) -> Iterator[tuple[Any, str]]:
-        """File system and path of a name; whatever goes wrong inside is one sentence."""
+        """The file system and the path of a name. Every error inside becomes one sentence."""
         try:
             import fsspec.core
 
-            # Asked for each time: fsspec keeps one per process, and a forked child must not use its parent's.
+            # This asks fsspec each time: it keeps one file system per process, and a forked child needs its own.
             filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
             yield filesystem, f"{root}/{name}".rstrip("/")
-        except Exception as error:  # Each protocol's library has errors of its own, and few are an OSError.
+        except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
             raise StoreError(f"can't {doing} {self.address(name)}: {_reason(error)}") from error
 
 
 def _create(filesystem: Any, path: str, data: bytes) -> bool:
-    """Write a file that must not be there yet; False where it is. Raises ``OSError``."""
+    """Create a file; False where it exists already. Raises ``OSError``."""
     for pause in (0.1, 0.3, 1.0, 3.0, 0.0):
         try:
             filesystem.pipe_file(path, data, mode="create")
@@ -162,11 +164,11 @@ def _create(filesystem: Any, path: str, data: bytes) -> bool:
             return False
         except OSError as error:
             answer = _http_status(error)
-            if answer == 412:  # s3fs knows Amazon's form of this answer only.
+            if answer == 412:  # s3fs knows only Amazon's form of this answer.
                 return False
             if answer != 409 or not pause:
                 raise
-            time.sleep(pause)  # Somebody else is writing it just now, and may yet fail.
+            time.sleep(pause)  # Another process writes the file just now, and may still fail.
     raise AssertionError("the last pause is 0")
 
 

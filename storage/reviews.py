@@ -1,8 +1,8 @@
-"""What people decided about candidates: who, when, and accept, reject or nothing any more.
+"""Reviews of candidates by people: each says the person, the time, and accept, reject or taken back.
 
-Small files at `reviews/ab/<candidate's video digest>-000001.json`, ..., each written once and never changed. A file is
-created only where none of its number is, so two people who decide at once both are kept. Of a candidate the review with
-the latest time stands: one that is imported later, but was made earlier, does not take its place.
+The reviews are small files, `reviews/ab/<digest of the candidate's video>-000001.json`, ... Each file is written once
+and never changed. Two people may decide at once: both reviews are kept. The review with the latest time stands. An
+earlier review that is imported later does not take its place.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ _NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-(\d{6})\.json")
 
 
 class Review(Record):
-    """One person's word on one candidate."""
+    """The decision of one person about one candidate."""
 
     candidate: Digest
-    """Of its video: the same bytes in another run are the same candidate."""
+    """Digest of its video. The same bytes in another run are the same candidate."""
     verdict: Verdict | None
-    """``None`` takes back what was said before: the rule decides again."""
+    """``None`` takes back the earlier reviews. Then the rule decides again."""
     by: str
     at: str
-    """UTC, ISO 8601 with microseconds, so that the text sorts by time."""
+    """UTC, ISO 8601 with microseconds. The text sorts by time."""
 
 
 class Reviews:
-    """The reviews at ``<address>/reviews``; ``address`` is a store's, a path or an fsspec URL. A file is read once."""
+    """The reviews at ``<address>/reviews``. ``address`` belongs to a store: a path or an fsspec URL.
+
+    Each file is read once.
+    """
 
     def __init__(self, address: str | Path) -> None:
         remedy = "bring it back from a copy, or remove it"
@@ -41,8 +44,8 @@ class Reviews:
         self._read: dict[str, Review] = {}
 
     def standing(self) -> dict[Digest, Review]:
-        """The review that stands, by candidate; also where it takes an earlier one back. Raises :class:`StoreError`
-        where one is damaged."""
+        """The review that stands, by candidate. It may be one that takes an earlier review back. Raises
+        :class:`StoreError` for a damaged file."""
         names = set(self._log.names())
         self._load(sorted(name for name in names - self._read.keys() if _NAME.fullmatch(name)))
         found: dict[Digest, Review] = {}
@@ -51,13 +54,13 @@ class Reviews:
         return found
 
     def history(self, candidate: Digest) -> list[Review]:
-        """All reviews of a candidate, the one that stands last. Raises :class:`StoreError`."""
+        """All reviews of a candidate in the order of their times. The last one stands. Raises :class:`StoreError`."""
         wanted = [name for name in self._log.names(candidate[:2]) if name.startswith(_series(candidate))]
         self._load(name for name in wanted if name not in self._read)
         return sorted((self._read[name] for name in wanted if name in self._read), key=lambda review: review.at)
 
     def add(self, review: Review) -> None:
-        """Keep a review, durably. Raises ``ValueError`` where its candidate is no digest, and :class:`StoreError`."""
+        """Keep a review durably. Raises ``ValueError`` where its candidate is no digest, and :class:`StoreError`."""
         if not is_digest(review.candidate):
             raise ValueError(f"a candidate is told by 64 lower-case hex digits, got {review.candidate!r}")
         number = len(self.history(review.candidate)) + 1
@@ -68,7 +71,7 @@ class Reviews:
 
 
 def verdicts(standing: Mapping[Digest, Review]) -> dict[Digest, Verdict]:
-    """What the standing reviews say, without those that take one back."""
+    """The verdicts of the standing reviews. Reviews that take a verdict back are left out."""
     return {candidate: review.verdict for candidate, review in standing.items() if review.verdict is not None}
 
 

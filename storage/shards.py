@@ -1,6 +1,7 @@
 """ShardWriter: WebDataset tars with the same bytes for the same samples, and a Parquet table of their lineage.
 
-Format: https://github.com/webdataset/webdataset: members ``<key>.<extension>``, those of one sample side by side.
+Format: https://github.com/webdataset/webdataset. Members are ``<key>.<extension>``. The members of one sample lie side
+by side.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _DIGITS = "[0-9]" * 6
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A finished shard; ``size`` in bytes, ``samples`` their number."""
+    """A finished shard. ``size`` is in bytes, ``samples`` is the number of its samples."""
 
     name: str
     digest: str
@@ -36,10 +37,10 @@ class ShardFile:
 
 
 class ShardWriter:
-    """Writes ``000000.tar``, ... and, last of all, ``samples.parquet`` into ``folder``.
+    """Writes ``000000.tar``, ... into ``folder``, and ``samples.parquet`` last.
 
-    Nothing is visible before :meth:`close` (or the end of the ``with`` block) and nothing ever where the block raises;
-    a folder with a ``samples.parquet`` is complete. What an earlier writer left in the folder is replaced.
+    The files become visible with :meth:`close` or at the end of the ``with`` block. A block that raises leaves no file.
+    A folder with a ``samples.parquet`` is complete. The files of an earlier writer in the folder are replaced.
     """
 
     def __init__(self, folder: Path, samples_per_shard: int) -> None:
@@ -51,15 +52,15 @@ class ShardWriter:
         self._keys: set[str] = set()
         self._shards: list[ShardFile] = []
         self._temporaries: list[Path] = []
-        """Of the finished shards, and of the open one if there is one."""
+        """The temporary files of the finished shards, and of the open shard if there is one."""
         self._file: BinaryIO | None = None
         self._tar: tarfile.TarFile | None = None
         self._closed = False
 
     def write(self, key: str, files: Mapping[str, bytes], columns: Mapping[str, Any]) -> None:
-        """Add a sample: ``files`` by extension (``mp4``, ``latents.safetensors``), ``columns`` for its row.
+        """Add a sample. ``files`` are by extension (``mp4``, ``latents.safetensors``), ``columns`` are for its row.
 
-        Raises ``ValueError`` for a key or extension that the format can't hold, or a key that was written already.
+        Raises ``ValueError`` for a key or extension that the format can't hold, and for a key that was written already.
         """
         self._check(key, files, columns)
         with one_sentence(f"write {self._folder / self._name}"):
@@ -107,7 +108,7 @@ class ShardWriter:
 
     @property
     def _name(self) -> str:
-        """Of the shard that is being written."""
+        """The name of the open shard."""
         return f"{len(self._shards):06d}.tar"
 
     def _check(self, key: str, files: Mapping[str, bytes], columns: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(params=["local", "memory", "s3"])
 def address(request, tmp_path, monkeypatch):
-    """Of a store: a folder, and fsspec URLs."""
+    """The address of a store: a folder, or an fsspec URL."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/store"

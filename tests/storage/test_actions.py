@@ -41,7 +41,7 @@ def action_file(address, result: ActionResult):
 
 class TestAction:
     def test_a_fixed_action_has_a_fixed_key(self):
-        """Whoever changes this makes every store in the world start anew."""
+        """A change of this key makes every store in the world start anew."""
         fixed = Action(
             "candidates", 3, {"shift": 5.0, "steps": 50, "prompt": "Tänzer", "seeds": [1, 2]}, {"pose": VIDEO}
         )

@@ -84,7 +84,7 @@ _HASH_THEN_FORK = """
 import multiprocessing, sys, warnings
 from pathlib import Path
 from storage.digest import digest_file
-warnings.simplefilter("ignore")  # Newer Pythons warn of forking with threads: that is what is tried here.
+warnings.simplefilter("ignore")  # Newer Pythons warn of forks with threads. This test forks with threads on purpose.
 path = Path(sys.argv[1])
 digest_file(path)
 child = multiprocessing.get_context("fork").Process(target=digest_file, args=(path,))
@@ -97,7 +97,7 @@ sys.exit(child.exitcode if child.exitcode is not None else (child.kill() or 1))
 def test_a_forked_child_can_hash_after_its_parent_did_with_threads(tmp_path):
     path = tmp_path / "large"
     path.write_bytes(b"x" * 17 * 2**20)
-    # In a process of its own: the threads of other tests in this one could hang a forked child as well.
+    # The code runs in its own process: the threads of other tests could hang a forked child as well.
     assert subprocess.run([sys.executable, "-c", _HASH_THEN_FORK, str(path)]).returncode == 0
 
 

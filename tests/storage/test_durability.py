@@ -1,4 +1,4 @@
-"""What other processes see while one writes, is killed, or has no room."""
+"""The view of other processes while one process writes, is killed, or has no room."""
 
 import multiprocessing
 import os
@@ -103,7 +103,7 @@ def test_a_missing_object_is_said_across_processes(tmp_path):
 
 @pytest.fixture
 def little_room():
-    """Files of this process end at 64 kB, as on a full disk."""
+    """Files of this process can have 64 kB only, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, before[1]))
     yield
@@ -126,11 +126,11 @@ def test_no_room_for_a_shard_is_one_sentence_and_leaves_nothing(tmp_path, little
 
 @pytest.fixture
 def read_only(tmp_path):
-    """A store that this process may read only."""
+    """A store that this process can read but not write."""
     Store(tmp_path / "store").objects.put(b"there")
     for path in [tmp_path / "store", *(tmp_path / "store").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    if os.geteuid() == 0:  # To whom modes mean nothing.
+    if os.geteuid() == 0:  # File modes do not bind root.
         closed = takewhile(lambda path: not path.stat().st_mode & 0o001, (tmp_path, *tmp_path.parents))
         for path in list(closed):
             path.chmod(0o755)

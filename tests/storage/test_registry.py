@@ -1,4 +1,4 @@
-"""The log of the registry and what its events come to."""
+"""The log of the registry, and the state that its events give."""
 
 from __future__ import annotations
 

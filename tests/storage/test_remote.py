@@ -1,4 +1,4 @@
-"""What only a store behind a URL has: a server, its answers, and machines that share it."""
+"""Parts that only a store behind a URL has: a server, its answers, and machines that share it."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ def cache_of_this_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def requests(monkeypatch):
-    """Names of the operations that go to the server from now on."""
+    """The names of the operations that go to the server from now on."""
     from s3fs import S3FileSystem
 
     seen = []

@@ -1,4 +1,4 @@
-"""Reviews are kept whole, each of them, and the latest stands."""
+"""Every review is kept whole, and the latest one stands."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def write(folder, samples=SAMPLES, samples_per_shard=2) -> tuple[ShardFile, ...]
 
 
 def names(folder) -> list[str]:
-    """Of all files, hidden ones too."""
+    """The names of all files, hidden ones too."""
     return sorted(path.name for path in folder.iterdir())
 
 
