@@ -55,7 +55,8 @@ class Reviews:
 
     def history(self, candidate: Digest) -> list[Review]:
         """All reviews of a candidate in the order of their times. The last one stands. Raises :class:`StoreError`."""
-        wanted = [name for name in self._log.names(candidate[:2]) if name.startswith(_series(candidate))]
+        names = (name for name in self._log.names(candidate[:2]) if _NAME.fullmatch(name))
+        wanted = [name for name in names if name.startswith(_series(candidate))]
         self._load(name for name in wanted if name not in self._read)
         return sorted((self._read[name] for name in wanted if name in self._read), key=lambda review: review.at)
 

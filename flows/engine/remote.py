@@ -8,6 +8,7 @@ import faulthandler
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from flows.engine.components import Components
 from flows.engine.work import Batch, Listener, Outcome, Silent
@@ -15,6 +16,8 @@ from flows.engine.workbench import Workbench
 from ipa_core.config import RunConfig
 from storage import Store
 
+_STDERR: Final = 2
+"""By number: a cluster may have put something else in the place of Python's."""
 _kept: tuple[RemoteWork, Workbench] | None = None
 """Of this process: one at a time, two models may not fit on a GPU."""
 
@@ -72,7 +75,7 @@ class _Watch:
     listener: Listener
 
     def start(self) -> None:
-        faulthandler.dump_traceback_later(self.seconds, exit=True)
+        faulthandler.dump_traceback_later(self.seconds, exit=True, file=_STDERR)
 
     def done(self, outcome: Outcome) -> None:
         self.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from storage import Store
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
 """Forking a process that has torch's and Prefect's threads can deadlock."""
+_HUNG: Final = 1
+"""Exit code of a process that `faulthandler` ends."""
+_BUG: Final = 70
 _PATIENCE: Final = 10.0
 """Seconds that a process may take to end."""
 
@@ -150,11 +154,9 @@ class _Worker:
         return outcomes
 
     def _last_words(self) -> str:
-        if self._process.exitcode == 1:
-            return (
-                "the worker process showed no progress for execution.item_minutes, or failed; its last lines are above"
-            )
-        return DIED
+        if self._process.exitcode == _HUNG:
+            return "the worker process showed no progress for execution.item_minutes; its last lines are above"
+        return "the worker process failed; its last lines are above" if self._process.exitcode == _BUG else DIED
 
     def leave(self) -> None:
         self._pipe.close()
@@ -181,7 +183,11 @@ def _serve(pipe: Connection, work: RemoteWork) -> None:
         except EOFError:
             remote.close()
             return
-        work(batch, told)
+        try:
+            work(batch, told)
+        except Exception:  # noqa: BLE001 - a bug: told apart from a hanging item
+            traceback.print_exc()
+            raise SystemExit(_BUG) from None
 
 
 class _Told:

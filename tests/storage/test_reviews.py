@@ -109,3 +109,11 @@ def test_the_standing_one_is_the_last_of_the_latest(
 
 def _time(event: tuple[str, Verdict | None, int]) -> int:
     return event[2]
+
+
+def test_a_stray_file_beside_the_reviews_hurts_nobody(tmp_path: Path) -> None:
+    Reviews(tmp_path).add(said("accept"))
+    [path] = (tmp_path / "reviews").rglob("*.json")
+    path.with_name(f"{path.name}.orig").write_text("not a review")
+    Reviews(tmp_path).add(said("reject", 1))
+    assert [review.verdict for review in Reviews(tmp_path).history(DANCE)] == ["accept", "reject"]
