@@ -61,9 +61,9 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Run:
     """A run over one store; items that are missing are computed.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; whatever else a run is for comes
-    after it. A run that can't go on (``RunStopped``, ``ConfigError``) leaves the block as ``summary.status ==
-    "failed"`` with its sentence; any other error passes through. Nothing computed is lost.
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. A run that can't go on
+    (``RunStopped``, ``ConfigError``) leaves the block with ``summary.status == "failed"`` and its sentence; any other error
+    passes through. Nothing computed is lost. An ``experiment`` is never meant by "the last run".
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Run:
         crew: MakeCrew | None = None,
         watch: Watch | None = None,
         generator: str | None = None,
+        experiment: bool = False,
         quiet: bool = False,
     ) -> None:
         self.config = config
@@ -82,6 +83,7 @@ class Run:
         self.store: Store = open_store(config.execution)
         self.folder = RunFolder.new(self.store)
         self.view = View(config, RunInputs(self.store, config, components, generator=generator))
+        self._experiment = experiment
         self.outputs: dict[str, str] = {}
         """`lora`, `shards`, `report`: where the run has put them."""
         self.promotion: Promotion | None = None
@@ -114,6 +116,8 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.write_config(self.config)
+        if self._experiment:
+            self.folder.mark_experiment()
         return self
 
     def __exit__(

@@ -138,6 +138,14 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    def mark_experiment(self) -> None:
+        """The run belongs to a sweep or a hand bench: nobody means it by the last run."""
+        self.write("experiment", b"")
+
+    @property
+    def is_experiment(self) -> bool:
+        return self._folder.read("experiment") is not None
+
     @property
     def name(self) -> str:
         """Name of the run's config. The config is read as plain data: a run of an older version may have options that
@@ -221,10 +229,10 @@ def runs(store: Store) -> Iterator[RunFolder]:
 
 
 def named_run(name: str) -> RunFolder:
-    """A run by its id, or the last one. Raises `ConfigError`."""
+    """A run by its id, or the last one that is no experiment. Raises `ConfigError`."""
     store = open_store()
     for folder in runs(store):
-        if name in (LAST, folder.run_id):
+        if name == folder.run_id or (name == LAST and not folder.is_experiment):
             return folder
     raise ConfigError(
         f"the store at {store.address} has no run yet"

@@ -73,7 +73,7 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     """
     computed_here(config.execution)
     truths = _truths(config)
-    with Run(config, STAGES, components, Scope(last=Poses.name)) as run:
+    with Run(config, STAGES, components, Scope(last=Poses.name), experiment=True) as run:
         run.walk()
         base = _judged(run, truths, None)
         adapted = _judged(run, truths, run.store.objects.put(lora)) if lora else []

@@ -219,7 +219,7 @@ class _Tally:
         """Of each item, by key."""
 
     def train(self, config: RunConfig, generator: str | None) -> Training:
-        with Run(config, STAGES, self._components, generator=generator) as run:
+        with Run(config, STAGES, self._components, generator=generator, experiment=True) as run:
             run.walk()
             drop_unkept(run)
         view = run.view

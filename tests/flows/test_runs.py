@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine.run_folder import RunFolder, runs
+from flows.engine.run_folder import RunFolder, named_run, runs
 from flows.engine.store import LogFolder
 from storage import MissingObject, Store
 from storage.digest import digest_bytes
@@ -58,3 +58,13 @@ def test_logs_of_a_local_store_are_written_into_it(tmp_path: Path) -> None:
     logs = LogFolder(Store(tmp_path), "tensorboard/run")
     logs.close()
     assert logs.path == tmp_path / "tensorboard" / "run"
+
+
+def test_the_last_run_is_no_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_HOME", str(tmp_path))
+    store = Store(tmp_path)
+    for name in ("20260101-000000-aa", "20260201-000000-bb"):
+        RunFolder(store, name).write_json("run.json", {})
+    RunFolder(store, "20260201-000000-bb").mark_experiment()
+    assert named_run("last").run_id == "20260101-000000-aa"
+    assert named_run("20260201-000000-bb").is_experiment
