@@ -61,9 +61,9 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Run:
     """A run over one store; items that are missing are computed.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. A run that can't go on
-    (``RunStopped``, ``ConfigError``) leaves the block with ``summary.status == "failed"`` and its sentence; any other error
-    passes through. Nothing computed is lost. An ``experiment`` is never meant by "the last run".
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. A run that can't go
+    on (``RunStopped``, ``ConfigError``) leaves the block with ``summary.status == "failed"`` and its sentence; any
+    other error passes through. Nothing computed is lost. An ``experiment`` is never meant by "the last run".
     """
 
     def __init__(
