@@ -140,7 +140,7 @@ class CandidatesConfig(Config):
         return self.group or self.per_clip
 
     @property
-    def groups(self) -> int:
+    def seed_groups(self) -> int:
         """Seed groups of a clip."""
         return -(-self.per_clip // self.group_size)
 

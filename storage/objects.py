@@ -104,7 +104,7 @@ class ObjectStore:
             raise MissingObject(digest)
         return size
 
-    def place(self, digest: str, name: str, *, link: bool = False) -> None:
+    def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Copy an object to another name in the store, for people. ``link`` saves space where links are possible.
 
         Raises :class:`MissingObject`. A local store also raises :class:`CorruptObject`. Behind a URL the server copies

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-(\d{6})\.json")
 
 
 class Review(Record):
-    """The decision of one person about one candidate."""
+    """A review: one person accepts or rejects one candidate."""
 
     candidate: Digest
     """Digest of its video. The same bytes in another run are the same candidate."""

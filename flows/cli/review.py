@@ -81,18 +81,18 @@ def import_(
     by: By = None,
     json_: AsJson = False,
 ) -> None:
-    """Read decisions from a file into the store; the file's names and times count where it has them."""
+    """Read reviews from a file into the store; the file's names and times count where it has them."""
     from flows.engine.store import open_store
     from flows.review.exchange import import_reviews
     from flows.review.session import now
 
     found, added = import_reviews(open_store(), file, _named(by), now())
-    print(json.dumps({"decisions": found, "added": added}) if json_ else f"{found} decisions, {added} of them new")
+    print(json.dumps({"decisions": found, "added": added}) if json_ else f"{found} reviews, {added} of them new")
 
 
 def _named(by: str | None) -> str:
     if by is None:
         return login_name()
     if not by.strip():
-        raise ConfigError("--by is empty: name who decides, it is kept with each decision")
+        raise ConfigError("--by is empty: name the reviewer, who is kept with each review")
     return by.strip()

@@ -1,5 +1,5 @@
 """What a run reads from outside its store's results. Each is read once, when the run starts: a file, a table or a
-decision that changes while the run goes on changes nothing in it."""
+review that changes while the run goes on changes nothing in it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RunInputs:
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
-        """Decisions by hand about candidates, by the digest of their video."""
+        """Accepted or rejected by a person: candidates by the digest of their video."""
         return verdicts(Reviews(self.store.address).standing())
 
     @cached_property

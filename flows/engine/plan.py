@@ -14,7 +14,7 @@ from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, Stage
 from flows.engine.view import View
 from flows.engine.walk import Stages, looked_up
-from flows.engine.workbench import provenance
+from flows.engine.worker import provenance
 from ipa_core.config import Config, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store
@@ -195,7 +195,7 @@ _INPUT_WORDS = {
     "people": "pose weights changed",
     "video": "the video's bytes changed",
     "lora": "the LoRA changed",
-    "verdicts": "decisions by hand changed",
+    "verdicts": "reviews changed",
     "judge": "the hand score's coefficients or network changed",
 }
 
@@ -208,7 +208,7 @@ def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: 
     if old.version != action.version:
         return f"stage version: {old.version} -> {action.version}"
     changes = [
-        f"{_place(stage, name)}: {_shown(was, stage, name, config)} -> {_shown(now, stage, name, config)}"
+        f"{_path(stage, name)}: {_shown(was, stage, name, config)} -> {_shown(now, stage, name, config)}"
         for name, was, now in _differences(old.config, action.config)
         if was != now
     ]
@@ -223,7 +223,7 @@ def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: 
 _ABSENT = object()
 
 
-def _place(stage: Stage[Any], name: str) -> str:
+def _path(stage: Stage[Any], name: str) -> str:
     """Where in the config a setting of a key lies."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
@@ -238,7 +238,7 @@ def _shown(value: Any, stage: Stage[Any], name: str, config: RunConfig) -> Any:
     if value is not _ABSENT:
         return value
     node: Any = config
-    *parents, last = _place(stage, name).split(".")
+    *parents, last = _path(stage, name).split(".")
     for parent in parents:
         node = getattr(node, parent, None)
     about = type(node).model_fields.get(last) if isinstance(node, Config) else None

@@ -1,4 +1,4 @@
-"""The work of a process that computes batches, be it this machine's or a cluster's: its workbench stays from one batch
+"""The work of a process that computes batches, be it this machine's or a cluster's: its worker stays from one batch
 to the next, and so do the loaded models."""
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final
 
 from flows.engine.components import Components
 from flows.engine.work import Batch, Listener, Outcome, Silent
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from ipa_core.config import RunConfig
 from storage import Store
 
 _STDERR: Final = 2
 """By number: a cluster may have put something else in the place of Python's."""
-_kept: tuple[RemoteWork, Workbench] | None = None
+_kept: tuple[RemoteWork, Worker] | None = None
 """Of this process: one at a time, two models may not fit on a GPU."""
 
 
@@ -33,7 +33,7 @@ class RemoteWork:
     def __call__(self, batch: Batch, listener: Listener | None = None) -> list[Outcome]:
         listener = listener or Silent()
         try:
-            bench = self._bench()
+            worker = self._worker()
         except Exception as error:  # noqa: BLE001 - told by every item
             sentence = f"a worker could not start: {type(error).__name__}: {error}"
             outcomes = [Outcome(item.action.key, error=sentence) for item in batch.items]
@@ -41,9 +41,9 @@ class RemoteWork:
                 listener.done(outcome)
             return outcomes
         with _watched(60 * self.config.execution.item_minutes, listener) as watched:
-            return bench.run(batch, watched)
+            return worker.run(batch, watched)
 
-    def _bench(self) -> Workbench:
+    def _worker(self) -> Worker:
         global _kept
         if _kept is None or _kept[0] != self:
             import cv2
@@ -51,7 +51,7 @@ class RemoteWork:
             # The other cores belong to the other workers.
             cv2.setNumThreads(1)
             close()
-            _kept = (self, Workbench(Store(self.address), self.config, self.components))
+            _kept = (self, Worker(Store(self.address), self.config, self.components))
             atexit.unregister(close)
             atexit.register(close)
         return _kept[1]

@@ -203,7 +203,7 @@ class RunFolder:
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Place an object into the run's folder under a name that people know."""
-        self._store.objects.place(digest, f"runs/{self.run_id}/{name}", link=link)
+        self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
 
     def local_copy(self, name: str) -> Path | None:
         """The file on this machine: itself, or a copy of what lies behind the URL. None where there is none."""

@@ -19,7 +19,7 @@ from storage import Action, ActionResult
 if TYPE_CHECKING:
     from flows.engine.plan import Forecast
     from flows.engine.view import View
-    from flows.engine.workbench import Workbench
+    from flows.engine.worker import Worker
     from ipa_core.models import Network
 
 Status = Literal["cached", "computed", "failed", "pending"]
@@ -112,8 +112,8 @@ class Stage(ABC, Generic[Kept]):
         return (self.items,)
 
     @abstractmethod
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        """Reads ``item.needs`` and nothing else but the weights that the workbench loads."""
+    def compute(self, item: Item, worker: Worker) -> Output:
+        """Reads ``item.needs`` and nothing else but the weights that the worker loads."""
 
     def nothing_left(self, run: View) -> str | None:
         """Why the next stage has nothing to work on, and what to do; None where it has something."""

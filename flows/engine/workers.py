@@ -19,7 +19,7 @@ from flows.engine.parent import end_with_parent
 from flows.engine.remote import RemoteWork
 from flows.engine.stage import Place, RunStopped
 from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, Work, WorkersLost
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from ipa_core.config import Execution, RunConfig
 from storage import Store
 
@@ -37,7 +37,7 @@ class LocalCrew:
 
     def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self._execution = config.execution
-        self._bench = Workbench(store, config, components)
+        self._worker = Worker(store, config, components)
         work = RemoteWork(str(store.address), config, components)
         self._pools: dict[Place, WorkerPool] = {
             "cpu": WorkerPool(work, config.execution.workers),
@@ -61,7 +61,7 @@ class LocalCrew:
 
     def work(self, place: Place) -> Work:
         """Computes batches of that place."""
-        return self._pools[place].run if place in self._pools else self._bench.run
+        return self._pools[place].run if place in self._pools else self._worker.run
 
     def end_stage(self) -> None:
         """The processes and their models are of use to later stages."""
@@ -69,7 +69,7 @@ class LocalCrew:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
-        self._bench.close()
+        self._worker.close()
 
 
 def check_gpus(execution: Execution) -> None:
@@ -93,26 +93,26 @@ class WorkerPool:
         self._work = work
         self._lock = threading.Lock()
         self._free = threading.Semaphore(count)
-        self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self._idle: list[_Process] = []
+        self._busy: list[_Process] = []
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         """Compute a batch in one process. Raises :class:`WorkersLost` where that dies."""
         with self._free:
             with self._lock:
-                worker = self._idle.pop() if self._idle else _Worker(self._work)
-                self._busy.append(worker)
+                process = self._idle.pop() if self._idle else _Process(self._work)
+                self._busy.append(process)
             try:
-                outcomes = worker.run(batch, listener)
+                outcomes = process.run(batch, listener)
             except BaseException:
-                worker.kill()
+                process.kill()
                 with self._lock:
-                    self._busy.remove(worker)
+                    self._busy.remove(process)
                 raise
             with self._lock:
-                if worker in self._busy:  # Else the pool was closed meanwhile.
-                    self._busy.remove(worker)
-                    self._idle.append(worker)
+                if process in self._busy:  # Else the pool was closed meanwhile.
+                    self._busy.remove(process)
+                    self._idle.append(process)
             return outcomes
 
     def close(self) -> None:
@@ -120,15 +120,15 @@ class WorkerPool:
         with self._lock:
             idle, busy = self._idle, self._busy
             self._idle, self._busy = [], []
-        for worker in busy:
-            worker.kill()
-        for worker in idle:
-            worker.leave()
-        for worker in idle:
-            worker.end()
+        for process in busy:
+            process.kill()
+        for process in idle:
+            process.leave()
+        for process in idle:
+            process.end()
 
 
-class _Worker:
+class _Process:
     """One process, and the pipe to it."""
 
     def __init__(self, work: RemoteWork) -> None:

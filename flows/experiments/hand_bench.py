@@ -55,7 +55,7 @@ class BenchReport(Record):
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Measured:
     name: str
     result: ClipResult
     keypoint_error: float
@@ -75,8 +75,8 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     truths = _truths(config)
     with Run(config, STAGES, components, Scope(last=Poses.name), experiment=True) as run:
         run.walk()
-        base = _judged(run, truths, None)
-        adapted = _judged(run, truths, run.store.objects.put(lora)) if lora else []
+        base = _measured(run, truths, None)
+        adapted = _measured(run, truths, run.store.objects.put(lora)) if lora else []
     run.check()
     left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
@@ -90,7 +90,7 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     return report, _picture(base, adapted, run.store)
 
 
-def _picture(base: Sequence[_Judged], adapted: Sequence[_Judged], store: Store) -> bytes:
+def _picture(base: Sequence[_Measured], adapted: Sequence[_Measured], store: Store) -> bytes:
     clips = []
     for one, other in zip(base, adapted, strict=True):
         inputs = one.action.inputs
@@ -111,12 +111,12 @@ def _truths(config: RunConfig) -> dict[str, Truth]:
         raise ConfigError(f"clips.metadata: {folder} holds no truth.safetensors, so it is no hand bench") from None
 
 
-def _judged(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Judged]:
+def _measured(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Measured]:
     """Every video of one model on the bench's clips."""
     named = [(one, pose) for one, pose in posed_clips(run.view) if one.clip.split == "held_out"]
     model = "base" if lora is None else "aligned"
     items = [clip_item(run.view, one, pose, model, lora, ()) for one, pose in named]
-    found: list[_Judged] = []
+    found: list[_Measured] = []
     for (one, _), entry in zip(named, run.items(Evaluation(), items), strict=True):
         name = one.name.partition(".mp4")[0]
         truth = truths.get(name)
@@ -131,22 +131,22 @@ def _judged(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Judge
     return found
 
 
-def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> list[_Judged]:
+def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> list[_Measured]:
     """With the exact hands in place of those that an extractor found in the driving video."""
     driving = decode_video(store.objects.get(result.action.inputs["clip"]))
     found = []
-    for k, judged in enumerate(Evaluated.model_validate(result.record).results):
+    for k, measured in enumerate(Evaluated.model_validate(result.record).results):
         video = decode_video(store.objects.get(blob(result, f"{k}.mp4")))
         pose = PoseSequence.from_bytes(store.objects.get(blob(result, f"{k}.pose")))
         metrics = video_metrics(video, driving, truth.hand_mask)
-        row = judged.model_copy(update={"metrics": metrics})
+        row = measured.model_copy(update={"metrics": metrics})
         video_digest = blob(result, f"{k}.mp4")
-        found.append(_Judged(name, row, keypoint_error(pose, truth.keypoints), result.action, video_digest))
+        found.append(_Measured(name, row, keypoint_error(pose, truth.keypoints), result.action, video_digest))
     return found
 
 
-def _row(difficulty: str, model: str, judged: Sequence[_Judged]) -> BenchRow:
-    chosen = [one for one in judged if difficulty in (class_of(one.name), ALL)]
+def _row(difficulty: str, model: str, measured: Sequence[_Measured]) -> BenchRow:
+    chosen = [one for one in measured if difficulty in (class_of(one.name), ALL)]
     metrics: list[VideoMetrics] = [one.result.metrics for one in chosen]
     return BenchRow(
         difficulty=difficulty,

@@ -23,7 +23,7 @@ from flows.engine.progress import span
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped
 from flows.engine.view import View
-from flows.engine.workbench import provenance
+from flows.engine.worker import provenance
 from flows.outcomes.retention import drop_unkept
 from flows.stages import STAGES
 from flows.stages.evaluation import Evaluation, clip_results

@@ -11,14 +11,14 @@ from flows.engine.stage import blob
 from flows.engine.view import View
 from flows.stages.candidates import generator
 from flows.stages.clips import named_clips
-from flows.stages.evaluation import Judged, comparisons
+from flows.stages.evaluation import Compared, comparisons
 from flows.stages.finetune import Finetune
 from flows.stages.people import people_of
 from flows.stages.selection import Selection
 from flows.stages.shards import Shards, samples_of
 from flows.training.job import LORA
 from ipa_core.config import RunConfig
-from ipa_core.evaluation import judge
+from ipa_core.evaluation import promotion_rule
 from ipa_core.records import Ruling
 from storage.registry import SHORT, Decided, Lineage, Registered, Registry, State
 
@@ -29,40 +29,40 @@ def promote(run: Run) -> None:
     Each evidence is ruled on once, so a repeated run changes nothing. One that was champion and is no more comes back
     by a person's hand only. Raises ``StoreError``.
     """
-    judged = _judged(run.view)
-    if judged is None:
+    compared = _compared(run.view)
+    if compared is None:
         return
-    registry, entry, ruling = Registry(run.store.address), _entry(run), _ruling(judged, run.config)
+    registry, entry, ruling = Registry(run.store.address), _entry(run), _ruling(compared, run.config)
     registry.append(lambda state: None if state.knows(entry) else entry)
-    event = registry.append(lambda state: _decide(state, entry, judged, ruling))
+    event = registry.append(lambda state: _decide(state, entry, compared, ruling))
     if isinstance(event, Decided):
         decision: Literal["promoted", "refused"] = "promoted" if event.kind == "promoted" else "refused"
         run.promotion = Promotion(entry.adapter, decision, event.reason, event.against)
     else:
-        reason = _why_unchanged(registry.state(), entry.adapter, judged)
-        run.promotion = Promotion(entry.adapter, "unchanged", reason, judged.against)
+        reason = _why_unchanged(registry.state(), entry.adapter, compared)
+        run.promotion = Promotion(entry.adapter, "unchanged", reason, compared.against)
 
 
 def ruling_of(view: View) -> Ruling | None:
     """The rule's word on this run's adapter, whatever the registry says; None without a comparison."""
-    judged = _judged(view)
-    return None if judged is None else _ruling(judged, view.config)
+    compared = _compared(view)
+    return None if compared is None else _ruling(compared, view.config)
 
 
-def _judged(view: View) -> Judged | None:
+def _compared(view: View) -> Compared | None:
     """The comparison that decides: with the champion, or with the base model where there is none."""
     return next(reversed(comparisons(view)), None)
 
 
-def _ruling(judged: Judged, config: RunConfig) -> Ruling:
-    return judge(judged.comparison, config.rounds)
+def _ruling(compared: Compared, config: RunConfig) -> Ruling:
+    return promotion_rule(compared.comparison, config.rounds)
 
 
-def _decide(state: State, entry: Registered, judged: Judged, ruling: Ruling) -> Decided | None:
-    if state.role(entry.adapter) != "challenger" or state.ruled(entry.adapter, judged.key):
+def _decide(state: State, entry: Registered, compared: Compared, ruling: Ruling) -> Decided | None:
+    if state.role(entry.adapter) != "challenger" or state.ruled(entry.adapter, compared.key):
         return None
     champion = state.champion(entry.lineage.model)
-    current = champion == judged.against
+    current = champion == compared.against
     reason = ruling.reason
     if not current:
         now = f"champion is {champion[:SHORT]}" if champion else "there is no champion"
@@ -71,22 +71,22 @@ def _decide(state: State, entry: Registered, judged: Judged, ruling: Ruling) -> 
         kind="promoted" if current and ruling.promote else "refused",
         at=_now(),
         adapter=entry.adapter,
-        against=judged.against,
+        against=compared.against,
         by="the rule",
         reason=reason,
         run=entry.run,
-        evidence=judged.key if current else None,
+        evidence=compared.key if current else None,
         ruling=ruling,
     )
 
 
-def _why_unchanged(state: State, adapter: str, judged: Judged) -> str:
+def _why_unchanged(state: State, adapter: str, compared: Compared) -> str:
     role = state.role(adapter)
     if role == "champion":
         return "it is the champion"
     if role == "former":
         return "it was champion before; `ipa models promote` brings it back"
-    before = state.ruled(adapter, judged.key)
+    before = state.ruled(adapter, compared.key)
     assert before is not None
     return f"refused on the same evidence in run {before.run}: {before.reason}"
 

@@ -109,20 +109,20 @@ class _Gatherer:
 
     def _candidates(self, selected: ActionResult) -> tuple[CandidateLine, ...]:
         decided = decisions(selected, self._run.store)
-        by_place = {(decision.clip_id, decision.seed): decision for decision in decided}
+        by_candidate = {(decision.clip_id, decision.seed): decision for decision in decided}
         shown = set(strips_to_show(decided))
         lines = []
         for one in scored_candidates(self._view):
-            place = (one.scored.candidate.clip_id, one.scored.candidate.seed)
+            candidate = (one.scored.candidate.clip_id, one.scored.candidate.seed)
             strip = None
-            if place in shown:
+            if candidate in shown:
                 pose = PoseSequence.from_bytes(self._run.read(pose_of(one.generated.pose)))
                 strip = candidate_strip(decode_video(self._run.read(one.scored.candidate.video)), pose)
             score = one.scored.score
             lines.append(
                 CandidateLine(
                     clip=f"{one.generated.named.name}, candidate {one.generated.number}",
-                    decision=by_place[place],
+                    decision=by_candidate[candidate],
                     components=score.components,
                     worst=score.worst,
                     scorable=score.scorable,
@@ -201,8 +201,8 @@ class _Gatherer:
             add("base model", item.action.inputs["model"])
             add("LoRA that generated the candidates", generator(self._view))
             add("LoRA", blob(result, LORA))
-        for judged in comparisons(self._view):
-            add("LoRA of the champion", judged.against)
+        for compared in comparisons(self._view):
+            add("LoRA of the champion", compared.against)
         for item, result in self._view.done(Shards):
             for name in sorted(result.outputs):
                 add(f"shard {name}", blob(result, name))

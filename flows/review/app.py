@@ -40,7 +40,7 @@ _HEADERS: Final = {
 
 
 class Said(BaseModel):
-    """A decision as the page sends it."""
+    """A review as the page sends it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -131,9 +131,9 @@ def review_app(session: Session) -> FastAPI:
 
     @app.post("/api/reviews")
     def decide(said: Said) -> dict[str, Any]:
-        if said.candidate not in queue.places:
+        if said.candidate not in queue.positions:
             raise HTTPException(404, f"run {queue.run_id} has no candidate {said.candidate}")
-        index = queue.places[said.candidate]
+        index = queue.positions[said.candidate]
         session.decide(said.candidate, said.verdict)
         return {"row": row(session, index), **vars(session.progress(after=index))}
 
@@ -156,9 +156,9 @@ def review_app(session: Session) -> FastAPI:
 
     @app.get("/picture/{digest}/{name}")
     def picture(digest: str, name: str) -> Response:
-        if digest not in queue.places or name not in NAMES:
+        if digest not in queue.positions or name not in NAMES:
             raise HTTPException(404, f"run {queue.run_id} has no picture {digest}/{name}")
-        one = queue.candidates[queue.places[digest]]
+        one = queue.candidates[queue.positions[digest]]
         return Response(pictures.get(one, name), media_type="image/jpeg", headers=_FOR_EVER)
 
     return app

@@ -1,4 +1,4 @@
-"""Decisions to and from other tools: Label Studio's JSON tasks, and CSV. The file's suffix says which.
+"""Reviews to and from other tools: Label Studio's JSON tasks, and CSV. The file's suffix says which.
 
 Label Studio (labelstud.io/guide/task_format): a task is an object with ``data``, ``annotations`` (of people) and
 ``predictions`` (ours: what selection decided); a choice is a result of the type ``choices``. Rows of the CSV carry the
@@ -63,14 +63,14 @@ def export_reviews(store: Store, queue: Queue, path: Path) -> int:
 def write_videos(store: Store, queue: Queue, folder: Path) -> None:
     """Copy the candidates' videos into a folder under the names that the exported tasks use."""
     folder.mkdir(parents=True, exist_ok=True)
-    for video in queue.places:
+    for video in queue.positions:
         write_whole(folder / f"{video}.mp4", store.objects.get(video))
 
 
 def import_reviews(store: Store, path: Path, by: str, at: str) -> tuple[int, int]:
-    """Read decisions into a store; returns how many there were and how many of them were new. ``by`` and ``at`` stand
+    """Read reviews into a store; returns how many there were and how many of them were new. ``by`` and ``at`` stand
     in where the file does not say. What is in the store already, word by word, is not added again. Raises
-    ``ConfigError`` in a sentence that names the place, before anything is added."""
+    ``ConfigError`` in a sentence that says where, before anything is added."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -110,11 +110,11 @@ def _csv(lines: Sequence[Line]) -> str:
 def _read_csv(text: str, path: Path, by: str, at: str) -> Iterator[Review]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     if not {"candidate", "verdict"} <= set(rows.fieldnames or ()):
-        raise ConfigError(f"{path} is no table of decisions: it needs the columns candidate and verdict")
+        raise ConfigError(f"{path} is no table of reviews: it needs the columns candidate and verdict")
     for row in rows:
-        place = f"{path}, line {rows.line_num}"
+        where = f"{path}, line {rows.line_num}"
         if row["verdict"]:
-            yield _review(place, row["candidate"], row["verdict"], row.get("by") or by, row.get("at") or at)
+            yield _review(where, row["candidate"], row["verdict"], row.get("by") or by, row.get("at") or at)
 
 
 def _json(lines: Sequence[Line]) -> str:
@@ -144,7 +144,7 @@ def _read_json(text: str, path: Path, by: str, at: str) -> Iterator[Review]:
     if not isinstance(tasks, list):
         raise ConfigError(f"{path} is no list of Label Studio tasks; export them as JSON, not as JSON-MIN")
     for number, task in enumerate(tasks, 1):
-        place = f"{path}, task {number}"
+        where = f"{path}, task {number}"
         try:
             data, annotations = task["data"], task.get("annotations") or []
             candidate = data["candidate"]
@@ -157,9 +157,9 @@ def _read_json(text: str, path: Path, by: str, at: str) -> Iterator[Review]:
                 for result in annotation["result"]:
                     if result.get("from_name") == NAME:
                         [choice] = result["value"]["choices"]
-                        yield _review(place, candidate, choice, who, when)
+                        yield _review(where, candidate, choice, who, when)
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise ConfigError(f"{place} is no task of ours: it needs data.candidate and choices named {NAME}") from None
+            raise ConfigError(f"{where} is no task of ours: it needs data.candidate and choices named {NAME}") from None
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str | None:
@@ -170,16 +170,16 @@ def _annotator(annotation: Mapping[str, Any]) -> str | None:
     return f"Label Studio user {who}" if isinstance(who, int) else who
 
 
-def _review(place: str, candidate: str, verdict: str, by: str, at: str) -> Review:
+def _review(where: str, candidate: str, verdict: str, by: str, at: str) -> Review:
     if not is_digest(candidate):
-        raise ConfigError(f"{place}: a candidate is told by the 64 hex digits of its video, got '{candidate}'")
+        raise ConfigError(f"{where}: a candidate is told by the 64 hex digits of its video, got '{candidate}'")
     known = next((word for word in VERDICTS if word == verdict), None)
     if known is None:
-        raise ConfigError(f"{place}: the verdict is accept or reject, got '{verdict}'")
+        raise ConfigError(f"{where}: the verdict is accept or reject, got '{verdict}'")
     try:
         time = datetime.fromisoformat(at)
     except ValueError:
-        raise ConfigError(f"{place}: the time is ISO 8601, got '{at}'") from None
+        raise ConfigError(f"{where}: the time is ISO 8601, got '{at}'") from None
     time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     return Review(candidate=candidate, verdict=known, by=by, at=time.isoformat(timespec="microseconds"))
 

@@ -35,7 +35,7 @@ _BODY_BONES: Final = (
     (kp.NOSE, kp.LEFT_EYE), (kp.NOSE, kp.RIGHT_EYE), (kp.LEFT_EYE, kp.LEFT_EAR), (kp.RIGHT_EYE, kp.RIGHT_EAR),
 )  # fmt: skip
 BONES: Final = (*_BODY_BONES, *((start + base, end + base) for base in (17, 38) for start, end in kp.HAND_BONES))
-"""Pairs of places among the 59 points of :func:`points_of`."""
+"""Pairs of positions among the 59 points of :func:`points_of`."""
 
 
 class Pictures:
@@ -80,8 +80,8 @@ def hands(video: np.ndarray, driving: PoseSequence) -> bytes:
     from ipa_core.reporting.sheets import contact_sheet, hand_crop, telling_frames
 
     sides: tuple[Side, Side] = ("right", "left")
-    places = [(frame, side) for frame in telling_frames(driving, COLUMNS) for side in sides]
-    return contact_sheet([[hand_crop(video[frame], driving, frame, side) for frame, side in places]])
+    positions = [(frame, side) for frame in telling_frames(driving, COLUMNS) for side in sides]
+    return contact_sheet([[hand_crop(video[frame], driving, frame, side) for frame, side in positions]])
 
 
 def small(candidate: Path) -> bytes:

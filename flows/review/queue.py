@@ -43,7 +43,7 @@ class Queue:
     threshold: float
     candidates: tuple[Reviewable, ...]
     """By the distance of their score from the threshold, unscorable ones last; the same for every call."""
-    places: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
     """Index of the first candidate with a video's digest."""
 
     def clip(self, one: Reviewable) -> list[int]:
@@ -100,10 +100,10 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
         )
     threshold = float(selected.action.config["threshold"])
     found.sort(key=lambda one: _urgency(one, threshold))
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for index, one in enumerate(found):
-        places.setdefault(one.candidate.video, index)
-    return Queue(folder.run_id, folder.name, threshold, tuple(found), places)
+        positions.setdefault(one.candidate.video, index)
+    return Queue(folder.run_id, folder.name, threshold, tuple(found), positions)
 
 
 def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:

@@ -23,7 +23,7 @@ class Progress:
 
 
 class Session:
-    """Decisions on a queue, kept in the store at once. For several threads."""
+    """Reviews of a queue's candidates, kept in the store at once. For several threads."""
 
     def __init__(self, store: Store, queue: Queue, by: str) -> None:
         self.store = store
@@ -39,13 +39,13 @@ class Session:
             self._standing = self._reviews.standing()
 
     def review(self, one: Reviewable) -> Review | None:
-        """The decision that stands."""
+        """The review that stands."""
         with self._lock:
             found = self._standing.get(one.candidate.video)
         return found if found is not None and found.verdict is not None else None
 
     def decide(self, candidate: str, verdict: Verdict | None) -> Review:
-        """Keep a decision on one of the queue's candidates; None takes back what stands."""
+        """Keep a review of one of the queue's candidates; None takes back what stands."""
         review = Review(candidate=candidate, verdict=verdict, by=self.by, at=now())
         with self._lock:
             self._reviews.add(review)
@@ -55,7 +55,7 @@ class Session:
     def progress(self, after: int = -1) -> Progress:
         with self._lock:
             said = verdicts(self._standing)
-        ours = [said[video] for video in self.queue.places if video in said]
+        ours = [said[video] for video in self.queue.positions if video in said]
         following = next(waiting(self.queue, set(said), after), None)
         return Progress(ours.count("accept"), ours.count("reject"), following)
 

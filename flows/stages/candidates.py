@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
@@ -66,18 +66,18 @@ class Candidates(Stage[SeedGroup]):
                     needs=(clip.reference, pose_of(pose), *lora.values()),
                 )
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
+    def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.generation import generate
         from ipa_core.models import latents_to_bytes
 
-        config = bench.config.candidates
-        model = bench.model(item.action.inputs.get("lora"))
-        conditioning = condition(model, item, bench)
+        config = worker.config.candidates
+        model = worker.model(item.action.inputs.get("lora"))
+        conditioning = condition(model, item, worker)
         seeds = seeds_of(item.action, config.seed)
-        generated = generate(model, conditioning, seeds, config, bench.progress)
+        generated = generate(model, conditioning, seeds, config, worker.progress)
         objects = {"conditioning": conditioning.to_bytes()}
         for k in range(len(seeds)):
-            objects[f"{k}.mp4"] = encode_video(generated.videos[k], bench.config.clips.fps)
+            objects[f"{k}.mp4"] = encode_video(generated.videos[k], worker.config.clips.fps)
             objects[f"{k}.latents"] = latents_to_bytes(generated.latents[k])
         return Output(SeedGroup(seeds=seeds), objects)
 
@@ -92,7 +92,7 @@ class Candidates(Stage[SeedGroup]):
         )
 
     def forecast(self, run: Forecast) -> float:
-        return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.groups
+        return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.seed_groups
 
     def flops(self, network: Network, config: RunConfig) -> float:
         return config.candidates.group_size * network.candidate_flops(config)
@@ -126,12 +126,12 @@ def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
     )
 
 
-def condition(model: AnimationModel, item: Item, bench: Workbench) -> Conditioning:
+def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
     from ipa_core.generation import encode_clip
 
-    config = bench.config.candidates
-    objects = bench.store.objects
+    config = worker.config.candidates
+    objects = worker.store.objects
     pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
     reference = decode_png(objects.get(item.action.inputs["reference"]))
     return encode_clip(model, draw_sequence(pose, config.drawing), reference, item.action.config["prompt"], config)

@@ -14,7 +14,7 @@ import numpy as np
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from ipa_core.clips import CutClip, Video, cut_video, local_file, split_of
 from ipa_core.records import Box, Clip, Record
 from ipa_core.video import encode_png, encode_video
@@ -69,12 +69,12 @@ class Clips(Stage[CutVideo]):
                 found[action.key] = name
                 yield Item(name, action, source=video.address)
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
+    def compute(self, item: Item, worker: Worker) -> Output:
         assert item.source is not None
         with local_file(item.source) as video:
             if digest_file(video) != item.action.inputs["video"]:
                 raise OSError(f"{item.source} has changed since this run began; the next run takes it as it is then")
-            return _cut(video, item, bench)
+            return _cut(video, item, worker)
 
     def nothing_left(self, run: View) -> str | None:
         if any(record.clips for record in run.records(Clips)):
@@ -93,9 +93,9 @@ class Clips(Stage[CutVideo]):
         return run.new_clips
 
 
-def _cut(video: Path, item: Item, bench: Workbench) -> Output:
-    config = bench.config.clips
-    people = partial(_people, bench) if config.crop == "person" else None
+def _cut(video: Path, item: Item, worker: Worker) -> Output:
+    config = worker.config.clips
+    people = partial(_people, worker) if config.crop == "person" else None
     objects: dict[str, bytes] = {}
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
@@ -111,8 +111,8 @@ def _cut(video: Path, item: Item, bench: Workbench) -> Output:
     return Output(CutVideo(clips=tuple(clips), dropped=tuple(dropped)), objects)
 
 
-def _people(bench: Workbench, picture: np.ndarray) -> list[Box]:
-    return [person.box for person in bench.extractor.find_people(picture)]
+def _people(worker: Worker, picture: np.ndarray) -> list[Box]:
+    return [person.box for person in worker.extractor.find_people(picture)]
 
 
 def reasons(run: View, stage: str) -> tuple[int, str]:

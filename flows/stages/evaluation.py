@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
@@ -95,8 +95,8 @@ class Evaluation(Stage[Evaluated]):
     def waves(self) -> Sequence[Wave]:
         return self.items, self.comparison_items
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        return _compare(item, bench) if _is_comparison(item.action) else _generate(item, bench)
+    def compute(self, item: Item, worker: Worker) -> Output:
+        return _compare(item, worker) if _is_comparison(item.action) else _generate(item, worker)
 
     def nothing_left(self, run: View) -> str | None:
         if comparison(run) is not None:
@@ -171,18 +171,18 @@ def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], 
     return ("fvd", config.evaluation.fvd), ("fid_vid", config.evaluation.fid_vid)
 
 
-def _generate(item: Item, bench: Workbench) -> Output:
+def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.evaluation.drift import velocity_drift
     from ipa_core.generation import generate
 
-    inputs, objects, config = item.action.inputs, bench.store.objects, bench.config
-    model = bench.model(inputs.get("lora"))
+    inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
+    model = worker.model(inputs.get("lora"))
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
     seeds = seeds_of(item.action, config.candidates.seed)
-    conditioning = condition(model, item, bench)
-    generated = generate(model, conditioning, seeds, config.candidates, bench.progress)
+    conditioning = condition(model, item, worker)
+    generated = generate(model, conditioning, seeds, config.candidates, worker.progress)
     drift = 0.0
     if "lora" in inputs:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
@@ -190,9 +190,9 @@ def _generate(item: Item, bench: Workbench) -> Output:
     outputs: dict[str, bytes] = {}
     for k, seed in enumerate(seeds):
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
-        # The encoded video is what is stored, so it is what is judged.
+        # The encoded video is what is stored, so it is what is compared.
         video = decode_video(outputs[f"{k}.mp4"])
-        scored = bench.scorer.score(video, truth, pose)
+        scored = worker.scorer.score(video, truth, pose)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(
@@ -204,7 +204,7 @@ def _generate(item: Item, bench: Workbench) -> Output:
                 hands_found=hands_found(scored.score),
                 drift=drift,
                 **{
-                    name: bench.features(extractor).pair(video, truth)
+                    name: worker.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)
                     if extractor is not None
                 },
@@ -213,12 +213,12 @@ def _generate(item: Item, bench: Workbench) -> Output:
     return Output(Evaluated(results=tuple(found)), outputs)
 
 
-def _compare(item: Item, bench: Workbench) -> Output:
-    results = _RESULTS.validate_json(bench.store.objects.get(item.action.inputs["results"]))
+def _compare(item: Item, worker: Worker) -> Output:
+    results = _RESULTS.validate_json(worker.store.objects.get(item.action.inputs["results"]))
     first = [result for result in results if result.model != "aligned"]
     aligned = [result for result in results if result.model == "aligned"]
     against = "the champion" if "champion" in item.action.inputs else "base"
-    return Output(compare(first, aligned, bootstrap=bench.config.evaluation.bootstrap, against=against))
+    return Output(compare(first, aligned, bootstrap=worker.config.evaluation.bootstrap, against=against))
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def clip_results(run: View) -> tuple[ClipResult, ...]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Compared:
     """A comparison of this run's adapter."""
 
     comparison: Comparison
@@ -262,10 +262,10 @@ class Judged:
 
 
 @joined
-def comparisons(run: View) -> list[Judged]:
+def comparisons(run: View) -> list[Compared]:
     """With the base model, and then with the champion where there is one."""
     return [
-        Judged(Comparison.model_validate(result.record), item.action.inputs.get("champion"), result.key)
+        Compared(Comparison.model_validate(result.record), item.action.inputs.get("champion"), result.key)
         for item, result in run.done(Evaluation)
         if _is_comparison(item.action)
     ]
@@ -273,4 +273,4 @@ def comparisons(run: View) -> list[Judged]:
 
 def comparison(run: View) -> Comparison | None:
     """With the base model."""
-    return next((judged.comparison for judged in comparisons(run) if judged.against is None), None)
+    return next((compared.comparison for compared in comparisons(run) if compared.against is None), None)

@@ -13,7 +13,7 @@ import yaml
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.references import References
 from flows.stages.shards import Shards
 from flows.training.job import LORA, RECORD, Job, function_name
@@ -61,26 +61,26 @@ class Finetune(Stage[Training]):
         name = f"LoRA ({alignment.method}, {alignment.steps} steps)"
         yield Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values()))
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        config = bench.config.alignment
-        folder = Path(tempfile.mkdtemp(dir=bench.scratch))
+    def compute(self, item: Item, worker: Worker) -> Output:
+        config = worker.config.alignment
+        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
         table = folder / "references.json"
-        table.write_text(_references(item, bench.store).model_dump_json())
+        table.write_text(_references(item, worker.store).model_dump_json())
         job = Job(
-            config=bench.config,
+            config=worker.config,
             key=item.action.key,
-            store=str(bench.store.address),
-            shards=tuple(bench.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
+            store=str(worker.store.address),
+            shards=tuple(worker.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
             references=table,
-            animation_model=function_name(bench.components.animation_model),
+            animation_model=function_name(worker.components.animation_model),
             output=folder / "output",
         )
-        train_apart(job, bench.progress)
+        train_apart(job, worker.progress)
         files = {path.name: path for path in job.output.iterdir()}
         record = Training.model_validate(json.loads(files.pop(RECORD).read_text()))
-        base = Path(bench.config.candidates.model.path)
+        base = Path(worker.config.candidates.model.path)
         name = base.name if base.is_absolute() else str(base)
-        card = bench.components.model_card(bench.config.candidates.model, config, name, record.samples)
+        card = worker.components.model_card(worker.config.candidates.model, config, name, record.samples)
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 

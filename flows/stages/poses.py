@@ -8,7 +8,7 @@ from statistics import fmean
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.clips import Clips, NamedClip, named_clips, reasons
 from ipa_core import keypoints
 from ipa_core.records import PoseSequence, Record
@@ -38,8 +38,8 @@ class Poses(Stage[FoundPose]):
             action = Action(self.name, self.version, settings, inputs)
             yield Item(named.name, action, parents=(named.action,), needs=(named.clip.video,))
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        pose = bench.extractor.extract(decode_video(bench.store.objects.get(item.action.inputs["video"])))
+    def compute(self, item: Item, worker: Worker) -> Output:
+        pose = worker.extractor.extract(decode_video(worker.store.objects.get(item.action.inputs["video"])))
         return Output(FoundPose(frames=len(pose), hands_found=_hands_found(pose)), {"pose": pose.to_bytes()})
 
     def nothing_left(self, run: View) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage
 from flows.engine.view import View
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.scores import Scores
 from flows.stages.selection import kept_samples
 from flows.stages.shards import Shards
@@ -56,11 +56,11 @@ class References(Stage[ReferenceErrors]):
                     needs=tuple(parts.values()),
                 )
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
+    def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.alignment import TrainingSample, prepare, reference_errors
         from ipa_core.models import Conditioning, latents_from_bytes
 
-        inputs, objects, config = item.action.inputs, bench.store.objects, bench.config.alignment
+        inputs, objects, config = item.action.inputs, worker.store.objects, worker.config.alignment
         sample = TrainingSample(
             key=item.name,
             digest=inputs["latents"],
@@ -70,7 +70,7 @@ class References(Stage[ReferenceErrors]):
             video=objects.get(inputs["video"]) if "video" in inputs else b"",
             driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
         )
-        model = bench.model()
+        model = worker.model()
         # A draw at a time: what fits into memory for a candidate fits for it.
         return Output(reference_errors(model, prepare(sample, model, config), _epochs(item.action), config))
 

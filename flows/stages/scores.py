@@ -10,7 +10,7 @@ from typing import ClassVar
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
 from flows.stages.poses import pose_of
 from ipa_core.config import RunConfig
@@ -48,9 +48,9 @@ class Scores(Stage[HandScore]):
                 needs=(one.candidate.video, clip.video, pose),
             )
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        inputs, objects = item.action.inputs, bench.store.objects
-        scored = bench.scorer.score(
+    def compute(self, item: Item, worker: Worker) -> Output:
+        inputs, objects = item.action.inputs, worker.store.objects
+        scored = worker.scorer.score(
             decode_video(objects.get(inputs["candidate"])),
             decode_video(objects.get(inputs["driving"])),
             PoseSequence.from_bytes(objects.get(inputs["pose"])),
@@ -68,7 +68,7 @@ class Scores(Stage[HandScore]):
 
     def forecast(self, run: Forecast) -> float:
         config = run.view.config.candidates
-        return run.unknown(Candidates) * config.per_clip / config.groups
+        return run.unknown(Candidates) * config.per_clip / config.seed_groups
 
 
 def score_settings(config: RunConfig) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Hand scores and decisions by hand -> preferred samples. One item: all candidates of the run are judged together."""
+"""Hand scores and reviews -> preferred samples. One item: all candidates of the run are judged together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flows.engine.plan import Forecast
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.poses import pose_of
 from flows.stages.scores import scored_candidates
 from ipa_core.records import (
@@ -68,13 +68,13 @@ class Selection(Stage[Selected]):
         parents = tuple(one.action for one in found)
         yield Item("all candidates", action, parents=parents, needs=tuple(needs))
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        inputs, objects = item.action.inputs, bench.store.objects
-        scored = scored_table(item.action, bench.store)
+    def compute(self, item: Item, worker: Worker) -> Output:
+        inputs, objects = item.action.inputs, worker.store.objects
+        scored = scored_table(item.action, worker.store)
         verdicts = _VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {}
         driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
         poses = {clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()}
-        selection = select(scored, bench.config.selection, verdicts, poses)
+        selection = select(scored, worker.config.selection, verdicts, poses)
         record = Selected(report=selection.report, best_score=selection.best_score)
         return Output(record, {"decisions.json": _DECISIONS.dump_json(selection.decisions)})
 

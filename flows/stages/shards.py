@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, key_fields
 from flows.engine.view import View
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.selection import Selection, kept_samples
 from ipa_core.records import PreferenceSample, Record
 from storage import Action, ShardWriter, Store
@@ -50,16 +50,16 @@ class Shards(Stage[PackedShards]):
         parents = (selection[1].key, *(sample.candidate_action for sample in samples))
         yield Item(f"{len(samples)} samples", action, parents, needs)
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
-        objects = bench.store.objects
-        samples = samples_of(item, bench.store)
-        folder = Path(tempfile.mkdtemp(dir=bench.scratch))
-        with ShardWriter(folder, bench.config.shards.samples_per_shard) as writer:
+    def compute(self, item: Item, worker: Worker) -> Output:
+        objects = worker.store.objects
+        samples = samples_of(item, worker.store)
+        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
+        with ShardWriter(folder, worker.config.shards.samples_per_shard) as writer:
             for number, sample in enumerate(samples, 1):
                 files = {name: objects.get(digest) for name, digest in _files(sample).items()}
                 files["json"] = sample.model_dump_json().encode()
                 writer.write(sample.key, files, sample.model_dump(exclude={"key"}))
-                bench.progress(number, len(samples))
+                worker.progress(number, len(samples))
         return Output(PackedShards(samples=len(samples)), {path.name: path for path in sorted(folder.iterdir())})
 
     def nothing_left(self, run: View) -> str | None:

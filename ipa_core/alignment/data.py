@@ -49,7 +49,7 @@ class TrainingSample:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where in which shard a sample's files lie, from the first tar header to the end of the last file's blocks."""
 
     shard: Path
@@ -62,18 +62,18 @@ class ShardSamples:
     """The samples of local shards. Opening reads the tar headers and the small JSON files, indexing one sample."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self._places = [place for shard in shards for place in _index(shard)]
-        self.digests: Sequence[Digest] = [place.digest for place in self._places]
+        self._locations = [location for shard in shards for location in _index(shard)]
+        self.digests: Sequence[Digest] = [location.digest for location in self._locations]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def __getitem__(self, index: int) -> TrainingSample:
-        place = self._places[index]
-        with place.shard.open("rb") as file:
-            file.seek(place.start)
-            part = io.BytesIO(file.read(place.end - place.start))
-        [files] = group_by_keys(tar_file_expander([{"url": str(place.shard), "stream": part}]))
+        location = self._locations[index]
+        with location.shard.open("rb") as file:
+            file.seek(location.start)
+            part = io.BytesIO(file.read(location.end - location.start))
+        [files] = group_by_keys(tar_file_expander([{"url": str(location.shard), "stream": part}]))
         record = PreferenceSample.model_validate_json(files["json"])
         return TrainingSample(
             key=record.key,
@@ -112,11 +112,13 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
     )
 
 
-def _index(shard: Path) -> list[_Place]:
+def _index(shard: Path) -> list[_Location]:
     """The samples of a shard in its order. Raises ``ValueError`` for a sample that lacks a file."""
     with tarfile.open(shard) as tar:
         files = [member for member in tar if member.isreg()]
-        return [_place(tar, shard, key, list(group)) for key, group in groupby(files, lambda member: _split(member)[0])]
+        return [
+            _location(tar, shard, key, list(group)) for key, group in groupby(files, lambda member: _split(member)[0])
+        ]
 
 
 def _split(member: tarfile.TarInfo) -> tuple[str, str]:
@@ -124,7 +126,7 @@ def _split(member: tarfile.TarInfo) -> tuple[str, str]:
     return base_plus_ext(member.name)
 
 
-def _place(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tarfile.TarInfo]) -> _Place:
+def _location(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tarfile.TarInfo]) -> _Location:
     files = {_split(member)[1]: member for member in members}
     missing = [kind for kind in _FILES if kind not in files]
     if missing:
@@ -132,7 +134,7 @@ def _place(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tarfil
     record = tar.extractfile(files["json"])
     assert record is not None  # It is a regular file.
     last = members[-1]
-    return _Place(
+    return _Location(
         shard=shard,
         start=members[0].offset,
         end=last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE,

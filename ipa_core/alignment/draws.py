@@ -15,7 +15,7 @@ from torch import Tensor
 from ipa_core.records import Digest
 
 
-def generator(*parts: object) -> torch.Generator:
+def random_source(*parts: object) -> torch.Generator:
     """A generator on the CPU, which gives the same numbers whatever the model's device, seeded by the parts' text.
 
     PyTorch uses 32 bits of a seed: in a very long run two draws may coincide, which does no harm.
@@ -29,6 +29,6 @@ def draw(seed: int, sample_digest: Digest, epoch: int, shape: Sequence[int]) -> 
 
     t is drawn first, so it does not depend on the shape.
     """
-    source = generator("draw", seed, sample_digest, epoch)
+    source = random_source("draw", seed, sample_digest, epoch)
     t = torch.rand((), generator=source)
     return torch.randn(tuple(shape), generator=source), t

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 
-from ipa_core.alignment.draws import generator
+from ipa_core.alignment.draws import random_source
 from ipa_core.alignment.processes import whole
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.adapter import unwrapped
@@ -33,7 +33,7 @@ def add_lora(model: AnimationModel, config: AlignmentConfig) -> None:
         parameter.data = parameter.data.float()
         if ".lora_A." in name:
             start = torch.empty(parameter.shape)
-            torch.nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator("lora", config.seed, name))
+            torch.nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=random_source("lora", config.seed, name))
             parameter.data.copy_(start)
 
 

@@ -36,14 +36,14 @@ class ReferenceTable(Record):
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]]
 
-    def has(self, places: Iterable[tuple[Digest, int]]) -> bool:
+    def has(self, draws: Iterable[tuple[Digest, int]]) -> bool:
         """All of these draws, each told by its sample's digest and its epoch."""
-        return all(self._part(digest, epoch) is not None for digest, epoch in places)
+        return all(self._part(digest, epoch) is not None for digest, epoch in draws)
 
-    def error(self, places: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor:
+    def error(self, draws: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor:
         """e_ref ``[B]`` of samples of one shape. Raises ``ValueError`` for a draw that the table lacks."""
         everywhere, on_hands, elements = [], [], 0
-        for digest, epoch in places:
+        for digest, epoch in draws:
             part = self._part(digest, epoch)
             if part is None:
                 raise ValueError(f"the table of reference errors has no draw of epoch {epoch} of sample {digest[:12]}")

@@ -117,7 +117,7 @@ def train(
                 part = chosen[first : first + part_size]
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
-                known = ahead.error(_places(samples, part), config) if ahead else None
+                known = ahead.error(_draws_of(samples, part), config) if ahead else None
                 parts.append(_learn(model, batch, config, known))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
@@ -135,11 +135,11 @@ def _ahead(
     references: ReferenceTable | None, samples: TrainingSamples, batch: Sequence[Visit], config: AlignmentConfig
 ) -> ReferenceTable | None:
     """The table, if it is wanted and has all draws of the batch."""
-    wanted = references is not None and config.method == "ipa" and references.has(_places(samples, batch))
+    wanted = references is not None and config.method == "ipa" and references.has(_draws_of(samples, batch))
     return references if wanted else None
 
 
-def _places(samples: TrainingSamples, part: Sequence[Visit]) -> list[tuple[Digest, int]]:
+def _draws_of(samples: TrainingSamples, part: Sequence[Visit]) -> list[tuple[Digest, int]]:
     return [(samples.digests[visit.index], visit.epoch) for visit in part]
 
 

@@ -30,8 +30,8 @@ def visits(seed: int, digests: Sequence[Digest], start: int, count: int) -> list
     """``count`` visits from number ``start`` on of the endless walk over the samples, epoch after epoch."""
     found: list[Visit] = []
     while len(found) < count:
-        epoch, place = divmod(start + len(found), len(digests))
-        rest = epoch_order(seed, epoch, digests)[place : place + count - len(found)]
+        epoch, position = divmod(start + len(found), len(digests))
+        rest = epoch_order(seed, epoch, digests)[position : position + count - len(found)]
         found += [Visit(index, epoch) for index in rest]
     return found
 

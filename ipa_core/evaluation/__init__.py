@@ -3,6 +3,6 @@
 from ipa_core.evaluation.comparison import ClipResult, Comparison, compare
 from ipa_core.evaluation.features import FeatureExtractor
 from ipa_core.evaluation.metrics import VideoMetrics, video_metrics
-from ipa_core.evaluation.promotion import judge
+from ipa_core.evaluation.promotion import promotion_rule
 
-__all__ = ["ClipResult", "Comparison", "FeatureExtractor", "VideoMetrics", "compare", "judge", "video_metrics"]
+__all__ = ["ClipResult", "Comparison", "FeatureExtractor", "VideoMetrics", "compare", "promotion_rule", "video_metrics"]

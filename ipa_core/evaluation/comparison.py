@@ -18,7 +18,7 @@ FOUND: Final = 0.5
 """Confidence from which on a hand counts as found."""
 Model = Literal["base", "aligned", "champion"]
 """``aligned`` is the adapter under test, ``champion`` the one it is compared with besides the base model."""
-Verdict = Literal["better", "no difference shown", "worse", "nothing to compare"]
+Finding = Literal["better", "no difference shown", "worse", "nothing to compare"]
 
 
 class ClipResult(Record):
@@ -90,7 +90,7 @@ class Comparison(Record):
     unscorable_aligned: int
     drift: float | None
     """Of the aligned model from its base, mean over the pairs; see `ipa_core.evaluation.drift`."""
-    verdict: Verdict
+    verdict: Finding
     """On the hand score: ``better`` or ``worse`` only where the interval leaves zero out."""
     sentence: str
     """The verdict with its numbers, for people."""
@@ -142,9 +142,9 @@ def compare(
     """
     first = {(result.clip_id, result.seed): result for result in base}
     second = {(result.clip_id, result.seed): result for result in aligned}
-    pairs = [(first[place], second[place]) for place in sorted(first.keys() & second.keys())]
+    pairs = [(first[position], second[position]) for position in sorted(first.keys() & second.keys())]
     metrics = tuple(compare_metric(metric, pairs, bootstrap, seed) for metric in METRICS)
-    verdict = _verdict(metrics[0])
+    verdict = _finding(metrics[0])
     return Comparison(
         metrics=metrics,
         by_clip=_changes(pairs),
@@ -206,16 +206,16 @@ def clip_bootstrap(values: NDArray[np.float64], clips: NDArray[np.str_], resampl
 
     Source: the cluster bootstrap of Field and Welsh, "Bootstrapping clustered data" (2007).
     """
-    _, place = np.unique(clips, return_inverse=True)
-    counts = np.bincount(place)
-    sums = np.bincount(place, weights=values)
+    _, position = np.unique(clips, return_inverse=True)
+    counts = np.bincount(position)
+    sums = np.bincount(position, weights=values)
     drawn = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(low=round(float(low), 6), high=round(float(high), 6))
 
 
-def _verdict(hand_score: MetricComparison) -> Verdict:
+def _finding(hand_score: MetricComparison) -> Finding:
     interval = hand_score.difference_interval
     if hand_score.pairs == 0:
         return "nothing to compare"
@@ -226,7 +226,7 @@ def _verdict(hand_score: MetricComparison) -> Verdict:
     return "no difference shown"
 
 
-def _sentence(hand_score: MetricComparison, verdict: Verdict, against: str) -> str:
+def _sentence(hand_score: MetricComparison, verdict: Finding, against: str) -> str:
     metric, interval = hand_score, hand_score.difference_interval
     if metric.base is None or metric.aligned is None or metric.difference is None or metric.win_rate is None:
         return f"Hands, aligned against {against}: nothing to compare, no pair of videos has a hand score."

@@ -88,7 +88,7 @@ def gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResu
 
 def mean_gain(found: Sequence[Gains], bootstrap: int) -> Gain | None:
     """Mean over all videos; ``found`` has the gains of each training seed. ``None`` where there are none."""
-    clips = {clip: place for place, clip in enumerate(sorted({clip for each in found for clip, _ in each}))}
+    clips = {clip: position for position, clip in enumerate(sorted({clip for each in found for clip, _ in each}))}
     if not clips:
         return None
     sums, counts = np.zeros((len(found), len(clips))), np.zeros((len(found), len(clips)))

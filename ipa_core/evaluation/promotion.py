@@ -7,7 +7,7 @@ from ipa_core.evaluation.comparison import Comparison, MetricComparison
 from ipa_core.records import Ruling
 
 
-def judge(comparison: Comparison, config: RoundsConfig) -> Ruling:
+def promotion_rule(comparison: Comparison, config: RoundsConfig) -> Ruling:
     """Promote the challenger (``aligned``) over the incumbent (``base`` of the comparison: champion or base model)?
 
     Yes, if all of these hold on the held-out clips, the same clips and seeds for both:

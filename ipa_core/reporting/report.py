@@ -123,11 +123,11 @@ def sheets_to_show(
     first = {(result.clip_id, result.seed): result.score.score for result in base}
     gains: list[tuple[float, ClipSeed]] = []
     for result in aligned:
-        place = (result.clip_id, result.seed)
-        before, after = first.get(place), result.score.score
+        position = (result.clip_id, result.seed)
+        before, after = first.get(position), result.score.score
         if before is not None and after is not None:
-            gains.append((before - after, place))
-    return [place for _, place in _evenly(sorted(gains), limit)]
+            gains.append((before - after, position))
+    return [position for _, position in _evenly(sorted(gains), limit)]
 
 
 def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> list[ClipSeed]:
@@ -148,7 +148,7 @@ def count_by_reason(reasons: Iterable[str]) -> list[tuple[str, int]]:
 def _evenly(items: Sequence[T], limit: int) -> list[T]:
     if len(items) <= limit:
         return list(items)
-    return [items[place * (len(items) - 1) // (limit - 1)] for place in range(limit)]
+    return [items[position * (len(items) - 1) // (limit - 1)] for position in range(limit)]
 
 
 def _best_first(line: CandidateLine) -> tuple[bool, float, str, int]:

@@ -35,12 +35,12 @@ def select(
     Keeping nothing is a result, not an error: ``best_score`` tells how far the best one was. Raises ``ValueError``
     where two candidates share clip and seed.
     """
-    ordered = sorted(scored, key=_place)
+    ordered = sorted(scored, key=_clip_seed)
     clips = [list(group) for _, group in groupby(ordered, key=lambda item: item.candidate.clip_id)]
     for earlier, later in pairwise(ordered):
-        if _place(earlier) == _place(later):
-            raise ValueError(f"two candidates of clip {_place(later)[0]} have the seed {_place(later)[1]}")
-    decisions = _Judge(clips, config, verdicts or {}, driving or {}).decisions()
+        if _clip_seed(earlier) == _clip_seed(later):
+            raise ValueError(f"two candidates of clip {_clip_seed(later)[0]} have the seed {_clip_seed(later)[1]}")
+    decisions = _Selector(clips, config, verdicts or {}, driving or {}).decisions()
     return Selection(
         decisions=decisions,
         report=count_yield(clips, kept=sum(decision.kept for decision in decisions)),
@@ -83,7 +83,7 @@ def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldR
     )
 
 
-class _Judge:
+class _Selector:
     """Decides in the order of ``config.pick``, so that a limit is filled by the best (or whoever is asked for); equal
     values go by clip and seed."""
 
@@ -192,7 +192,7 @@ def _scores(candidates: Iterable[ScoredCandidate]) -> list[float]:
     return [item.score.score for item in candidates if item.score.score is not None]
 
 
-def _place(item: ScoredCandidate) -> tuple[str, int]:
+def _clip_seed(item: ScoredCandidate) -> tuple[str, int]:
     return item.candidate.clip_id, item.candidate.seed
 
 
@@ -207,7 +207,7 @@ def _in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[
     """Who is judged first; the unscorable last, whatever the order."""
 
     def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
-        clip, seed = _place(item)
+        clip, seed = _clip_seed(item)
         value = _rank_value(item, config.rank_by)
         return value is None, place(value or 0.0, clip, seed), clip, seed
 

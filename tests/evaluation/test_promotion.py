@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ipa_core.config import RoundsConfig
-from ipa_core.evaluation import Comparison, compare, judge
+from ipa_core.evaluation import Comparison, compare, promotion_rule
 from ipa_core.records import Ruling
 from tests.evaluation.material import paired, result
 
@@ -22,40 +22,42 @@ def with_change(name: str, difference: float) -> Comparison:
 
 
 def test_a_clear_win_is_promoted_with_its_numbers() -> None:
-    ruling = judge(comparison(0.3), RULE)
+    ruling = promotion_rule(comparison(0.3), RULE)
     assert (ruling.promote, ruling.clips, ruling.pairs, ruling.win_rate) == (True, 12, 24, 1.0)
     assert ruling.reason == "wins 100% of 24 pairs, 95 % interval 100% to 100%; PSNR +0.00 dB, SSIM +0.000"
 
 
 def test_a_win_that_may_be_chance_is_refused() -> None:
-    ruling = judge(comparison(0.02), RULE)
+    ruling = promotion_rule(comparison(0.02), RULE)
     assert ruling.win_rate is not None and ruling.win_rate > 0.5
     assert not ruling.promote
     assert "which does not lie above one half" in ruling.reason
 
 
 def test_a_loss_is_refused() -> None:
-    assert not judge(comparison(-0.3), RULE).promote
+    assert not promotion_rule(comparison(-0.3), RULE).promote
 
 
 def test_equal_models_stand_at_one_half_and_are_refused() -> None:
     base, _ = paired(8, gain=0.1)
-    ruling = judge(compare(base, [one.model_copy(update={"model": "aligned"}) for one in base], bootstrap=100), RULE)
+    ruling = promotion_rule(
+        compare(base, [one.model_copy(update={"model": "aligned"}) for one in base], bootstrap=100), RULE
+    )
     assert (ruling.promote, ruling.win_rate) == (False, 0.5)
 
 
 def test_few_clips_are_refused_however_they_are_won() -> None:
-    ruling = judge(comparison(0.3, clips=5), RULE)
+    ruling = promotion_rule(comparison(0.3, clips=5), RULE)
     assert not ruling.promote
     assert ruling.reason == "held-out clips with hand scores to compare: 5; rounds.min_clips asks for 6"
 
 
 def test_one_clip_has_no_interval() -> None:
-    assert judge(comparison(0.3, clips=1), RoundsConfig(min_clips=1)).reason == "an interval needs two clips"
+    assert promotion_rule(comparison(0.3, clips=1), RoundsConfig(min_clips=1)).reason == "an interval needs two clips"
 
 
 def test_nothing_to_compare_is_refused() -> None:
-    ruling = judge(compare([], [result("a", 0, "aligned", 0.5)], bootstrap=10), RULE)
+    ruling = promotion_rule(compare([], [result("a", 0, "aligned", 0.5)], bootstrap=10), RULE)
     assert (ruling.promote, ruling.win_rate, ruling.psnr_difference) == (False, None, None)
 
 
@@ -64,21 +66,24 @@ def test_nothing_to_compare_is_refused() -> None:
     [("psnr", -0.5, True), ("psnr", -0.51, False), ("ssim", -0.01, True), ("ssim", -0.011, False)],
 )
 def test_the_whole_picture_may_lose_no_more_than_the_margin(metric: str, difference: float, promoted: bool) -> None:
-    assert judge(with_change(metric, difference), RULE).promote == promoted
+    assert promotion_rule(with_change(metric, difference), RULE).promote == promoted
 
 
 def test_a_refusal_for_the_picture_names_margin_and_setting() -> None:
-    assert judge(with_change("psnr", -0.8), RULE).reason == "PSNR falls by 0.80 dB, rounds.max_psnr_drop allows 0.5"
+    assert (
+        promotion_rule(with_change("psnr", -0.8), RULE).reason
+        == "PSNR falls by 0.80 dB, rounds.max_psnr_drop allows 0.5"
+    )
 
 
 def test_unscorable_pairs_count_for_the_picture_only() -> None:
     base, aligned = paired(8, gain=0.3)
     more = [result("z", 0, "base", None, psnr=20.0)], [result("z", 0, "aligned", None, psnr=3.0)]
-    ruling = judge(compare(base + more[0], aligned + more[1], bootstrap=100), RULE)
+    ruling = promotion_rule(compare(base + more[0], aligned + more[1], bootstrap=100), RULE)
     assert (ruling.pairs, ruling.promote) == (16, False)
     assert ruling.psnr_difference == pytest.approx(-1.0)
 
 
 def test_a_ruling_survives_json() -> None:
-    ruling = judge(comparison(0.3), RULE)
+    ruling = promotion_rule(comparison(0.3), RULE)
     assert Ruling.model_validate_json(ruling.model_dump_json()) == ruling

@@ -36,7 +36,7 @@ class HereCrew(LocalCrew):
         return 1
 
     def work(self, place: Place) -> Work:
-        return self._bench.run
+        return self._worker.run
 
 
 class Done:

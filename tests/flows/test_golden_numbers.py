@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter
 
 from flows.engine.stage import Item
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.stages.evaluation import Evaluation
 from flows.stages.finetune import Finetune
 from flows.stages.references import References
@@ -37,9 +37,9 @@ CLOSE = 1e-3
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
+def worker(tmp_path: Path) -> Worker:
     config = fake_config(tmp_path, alignment__learning_rate=0.01)
-    return Workbench(Store(tmp_path / "store"), config, FAKES)
+    return Worker(Store(tmp_path / "store"), config, FAKES)
 
 
 def inputs(store: Store) -> dict[str, str]:
@@ -64,11 +64,11 @@ def inputs(store: Store) -> dict[str, str]:
     return {name: store.objects.put(content) for name, content in contents.items()}
 
 
-def test_reference_errors(bench: Workbench) -> None:
-    there = inputs(bench.store)
+def test_reference_errors(worker: Worker) -> None:
+    there = inputs(worker.store)
     parts = {name: there[name] for name in ("latents", "conditioning", "pose")}
     action = Action("references", 1, {"epochs": [0, 3]}, {"model": MODEL, **parts})
-    record = References().compute(Item("sample", action), bench).record_json()
+    record = References().compute(Item("sample", action), worker).record_json()
     assert record["elements"] == 384
     assert record["everywhere"] == pytest.approx([752.457, 765.046, 894.558], rel=CLOSE)
     assert record["on_hands"] == pytest.approx([304.911, 286.781, 431.288], rel=CLOSE)
@@ -78,11 +78,11 @@ ERRORS = [9.68023, 12.8608, 10.8983, 11.0185]
 
 
 @pytest.mark.parametrize(("method", "losses"), [("ipa", [0.693147, 0.676766, 0.679006, 0.402352]), ("sft", ERRORS)])
-def test_training(method: str, losses: list[float], bench: Workbench, tmp_path: Path) -> None:
-    bench.config = bench.config.model_copy(
-        update={"alignment": bench.config.alignment.model_copy(update={"method": method})}
+def test_training(method: str, losses: list[float], worker: Worker, tmp_path: Path) -> None:
+    worker.config = worker.config.model_copy(
+        update={"alignment": worker.config.alignment.model_copy(update={"method": method})}
     )
-    there, objects = inputs(bench.store), bench.store.objects
+    there, objects = inputs(worker.store), worker.store.objects
     sample = PreferenceSample(
         key="sample",
         clip_id="clip",
@@ -102,34 +102,34 @@ def test_training(method: str, losses: list[float], bench: Workbench, tmp_path: 
         writer.write("sample", files, {})
     shard = objects.put_file(tmp_path / "shards" / "000000.tar")
     item = Item("LoRA", Action("finetune", 2, {}, {"model": MODEL, "000000.tar": shard}))
-    output = Finetune().compute(item, bench)
+    output = Finetune().compute(item, worker)
     history = json.loads(Path(output.objects["training.json"]).read_text())
     assert [step["loss"] for step in history] == pytest.approx(losses, rel=CLOSE)
     assert [step["model_error"] for step in history] == pytest.approx(ERRORS, rel=CLOSE)
     assert output.record_json()["loss"] == history[-1]["loss"]
 
 
-def test_a_held_out_video(bench: Workbench) -> None:
-    there = inputs(bench.store)
+def test_a_held_out_video(worker: Worker) -> None:
+    there = inputs(worker.store)
     parts = {name: there[name] for name in ("clip", "reference", "pose")}
     action = Action(
         "evaluation", 4, {"clip_id": "clip", "prompt": "a person", "per_clip": 1}, {"model": MODEL, **parts}
     )
-    [found] = Evaluation().compute(Item("clip base", action), bench).record_json()["results"]
+    [found] = Evaluation().compute(Item("clip base", action), worker).record_json()["results"]
     expected = {"psnr": 7.390606, "ssim": 0.016068, "psnr_hand": 6.952359, "ssim_hand": 0.012396}
     assert found["metrics"] == pytest.approx(expected, rel=CLOSE)
     assert found["score"]["score"] == pytest.approx(0.53716, rel=CLOSE)
 
 
-def test_a_comparison(bench: Workbench) -> None:
+def test_a_comparison(worker: Worker) -> None:
     rng = np.random.default_rng(0)
     rows = tuple(
         judged(clip, model, *rng.random(3) + (0.3 if model == "aligned" else 0.0))
         for clip in range(8)
         for model in ("base", "aligned")
     )
-    table = bench.store.objects.put(TypeAdapter(tuple[ClipResult, ...]).dump_json(rows))
-    found = Evaluation().compute(Item("comparison", Action("evaluation", 4, {}, {"results": table})), bench)
+    table = worker.store.objects.put(TypeAdapter(tuple[ClipResult, ...]).dump_json(rows))
+    found = Evaluation().compute(Item("comparison", Action("evaluation", 4, {}, {"results": table})), worker)
     metrics = {metric["name"]: metric for metric in found.record_json()["metrics"]}
     hand_score, psnr = metrics["hand_score"], metrics["psnr"]
     assert (hand_score["difference"], hand_score["win_rate"]) == pytest.approx((0.227156, 0.75), rel=CLOSE)

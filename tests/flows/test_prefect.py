@@ -213,11 +213,11 @@ def test_few_frames_of_ours_lie_between_the_flow_and_a_stage(folder: Path, monke
     seen: list[list[str]] = []
     compute = Selection.compute
 
-    def counted(self: Selection, item: Any, bench: Any) -> Any:
+    def counted(self: Selection, item: Any, worker: Any) -> Any:
         frames = [frame for frame in inspect.stack() if "/flows/" in frame.filename and "/tests/" not in frame.filename]
         names = [f"{Path(frame.filename).name}:{frame.function}" for frame in frames]
         seen.append(names[: names.index("retrain.py:retrain")])
-        return compute(self, item, bench)
+        return compute(self, item, worker)
 
     monkeypatch.setattr(Selection, "compute", counted)
     run(folder, selection__threshold=0.11)

@@ -95,7 +95,7 @@ def test_a_plan_says_that_decisions_changed(folder: Path) -> None:
     video = queue_of(folder).candidates[0].candidate.video
     say(folder, video, "reject")
     rows = {row.name: row for row in plan_run(Store(folder / "store"), fake_config(folder), STAGES, FAKES).stages}
-    assert rows["selection"].why == {"decisions by hand changed": 1}
+    assert rows["selection"].why == {"reviews changed": 1}
 
 
 def test_driving_poses_enter_the_selection_only_where_they_are_compared(folder: Path) -> None:

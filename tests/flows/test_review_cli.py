@@ -58,5 +58,5 @@ def test_export_and_import(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert (videos / f"{video}.mp4").exists()
     monkeypatch.setenv("IPA_HOME", str(home / "other"))
     code, out, _ = call(monkeypatch, capsys, "review", "import", str(file))
-    assert (code, out) == (0, "1 decisions, 1 of them new\n")
+    assert (code, out) == (0, "1 reviews, 1 of them new\n")
     assert Reviews(home / "other").standing()[video].by == "anna"

@@ -16,7 +16,7 @@ from flows.engine.run_folder import StageTable, runs
 from flows.engine.stage import Item, Output, Stage, key_fields
 from flows.engine.status import last_runs
 from flows.engine.view import View
-from flows.engine.workbench import Workbench
+from flows.engine.worker import Worker
 from flows.outcomes.promotion import promote
 from flows.outcomes.yields import run_yields
 from flows.stages import STAGES
@@ -49,7 +49,7 @@ class Captions(Stage[Counted]):
             settings = {"prompt": sample.prompt, "first": number == 0}
             yield Item(sample.key, Action(self.name, self.version, settings, {"video": sample.video}))
 
-    def compute(self, item: Item, bench: Workbench) -> Output:
+    def compute(self, item: Item, worker: Worker) -> Output:
         if item.action.config["first"]:
             raise Rejected("the first sample has no caption")
         return Output(Counted(letters=len(item.action.config["prompt"])))

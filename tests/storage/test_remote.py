@@ -169,7 +169,7 @@ def test_a_copy_for_people_is_made_by_the_server(bucket, requests):
     store = Store(bucket)
     digest = store.objects.put(b"weights")
     requests.clear()
-    store.objects.place(digest, "runs/1/lora/weights", link=True)
+    store.objects.export(digest, "runs/1/lora/weights", link=True)
     assert "get_object" not in requests
     assert store.folder.read("runs/1/lora/weights") == b"weights"
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
 
 
-class Workbench:
+class Worker:
     """Loads each model once, on first use, and keeps it."""
 
     def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
