@@ -99,11 +99,11 @@ def yield_(
 
     found = run_yields(open_store())
     if plot is not None:
-        from ipa_core.reporting.charts import yield_picture
+        from ipa_core.reporting.charts import yield_chart
 
         if not found:
             raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
-        plot.write_bytes(yield_picture(found))
+        plot.write_bytes(yield_chart(found))
         print(f"chart: {plot}", file=sys.stderr)
     print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
 

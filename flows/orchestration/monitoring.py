@@ -5,7 +5,6 @@ Seeing is not computing: while the server does not answer, a run goes on, and wh
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,7 +36,7 @@ from flows.engine.run_folder import RunSummary, StageTable
 from flows.engine.stage import RunStopped, Stage
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
-from ipa_core.reporting import ReportData, curve_picture
+from ipa_core.reporting import ReportData, curve_chart, data_uri
 
 log = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("flows")
@@ -91,11 +90,11 @@ class Monitor(Watch):
         for number, sheet in enumerate(data.sheets[:SHEETS], 1):
             with _shown("a contact sheet"):
                 text = f"{sheet.clip}: driving video, base, aligned. {sheet.caption}"
-                create_image_artifact(_data_url("jpeg", sheet.frames), f"contact-sheet-{number}", text)
+                create_image_artifact(data_uri(sheet.frames), f"contact-sheet-{number}", text)
         for curve in data.curves[:1]:
             with _shown("the training curve"):
                 text = f"Training {curve.name}: {curve.about}"
-                create_image_artifact(_data_url("svg+xml", curve_picture(curve)), "training-curve", text)
+                create_image_artifact(data_uri(curve_chart(curve), "svg+xml"), "training-curve", text)
 
     def outcome(self, summary: RunSummary) -> None:
         """The table of the stages, how the run ended, and where its outputs are."""
@@ -201,7 +200,3 @@ def _outcome(summary: RunSummary) -> str:
     if len(summary.dropped) > 50:
         lines.append(f"- and {len(summary.dropped) - 50} more, in the report")
     return "\n".join(lines)
-
-
-def _data_url(kind: str, picture: bytes) -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()

@@ -1,6 +1,7 @@
 """What people read: the report of a run, charts, sheets of pictures, pages of experiments."""
 
-from ipa_core.reporting.charts import Curve, RunYield, curve_picture, yield_picture
+from ipa_core.reporting.charts import Curve, RunYield, curve_chart, yield_chart
+from ipa_core.reporting.page import data_uri
 from ipa_core.reporting.report import (
     CandidateLine,
     DroppedInput,
@@ -25,10 +26,11 @@ __all__ = [
     "candidate_strip",
     "comparison_sheet",
     "contact_sheet",
-    "curve_picture",
+    "curve_chart",
+    "data_uri",
     "encode_jpeg",
     "render_report",
     "sheets_to_show",
     "strips_to_show",
-    "yield_picture",
+    "yield_chart",
 ]

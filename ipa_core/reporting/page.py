@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,6 +42,10 @@ class Page:
         return templates().get_template("page.html.j2").render(page=self)
 
 
+def data_uri(picture: bytes, kind: str = "jpeg") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
+
+
 def templates() -> Environment:
     """Of the HTML pages: text is escaped, and a name that a page lacks is an error."""
     environment = Environment(
@@ -50,6 +55,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["data_uri"] = data_uri
     environment.tests["text"] = lambda block: isinstance(block, str)
     return environment
 

@@ -6,7 +6,6 @@ from outside is escaped.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from jinja2 import Template
 
 from ipa_core.evaluation.comparison import ClipResult, Comparison
 from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
-from ipa_core.reporting.charts import Curve, changes_svg, curve_svg
+from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
 from ipa_core.reporting.page import templates
 
 SHEET_LIMIT: Final = 12
@@ -108,8 +107,10 @@ def render_report(report: ReportData) -> str:
         dropped=report.dropped[:ROW_LIMIT],
         dropped_cut=max(0, len(report.dropped) - ROW_LIMIT),
         dropped_reasons=count_by_reason(line.reason for line in report.dropped),
-        changes=changes_svg([change.difference for change in report.comparison.by_clip]) if report.comparison else None,
-        curves=[(curve, curve_svg(curve)) for curve in report.curves],
+        changes=changes_chart([change.difference for change in report.comparison.by_clip])
+        if report.comparison
+        else None,
+        curves=[(curve, curve_chart(curve)) for curve in report.curves],
     )
 
 
@@ -159,7 +160,7 @@ def _best_first(line: CandidateLine) -> tuple[bool, float, str, int]:
 
 def _template() -> Template:
     environment = templates()
-    environment.filters.update(number=_number, signed=_signed, percent=_percent, percent1=_percent1, jpeg=_jpeg)
+    environment.filters.update(number=_number, signed=_signed, percent=_percent, percent1=_percent1)
     return environment.get_template("report.html.j2")
 
 
@@ -177,8 +178,3 @@ def _percent(value: float | None) -> str:
 
 def _percent1(value: float) -> str:
     return f"{value:.1%}"
-
-
-def _jpeg(picture: bytes) -> str:
-    """As a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()

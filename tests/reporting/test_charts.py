@@ -1,42 +1,67 @@
 from __future__ import annotations
 
-import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
 
 from ipa_core.records import YieldReport
-from ipa_core.reporting.charts import MOST_POINTS, Curve, RunYield, averaged, changes_svg, curve_svg, yield_picture
+from ipa_core.reporting.charts import MOST_POINTS, Curve, RunYield, changes_chart, curve_chart, yield_chart
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_a_curve_reaches_from_its_lowest_to_its_highest_value() -> None:
-    drawing = str(curve_svg(Curve(name="gap", about="", steps=(0, 5, 10), values=(1.0, float("nan"), 3.0))))
-    assert 'points="62.0,136.0 414.0,20.0"' in drawing
-    assert "last: 3" in drawing
+def texts(chart: bytes) -> list[str]:
+    return [text.text or "" for text in ET.fromstring(chart).iter(f"{SVG}text")]
 
 
-def test_a_curve_of_one_value_can_be_drawn() -> None:
-    assert 'points="238.0,78.0"' in curve_svg(Curve(name="gap", about="", steps=(1,), values=(2.0,)))
-
-
-def test_a_curve_without_values_says_so() -> None:
-    assert "no values" in curve_svg(Curve(name="gap", about="", steps=(), values=()))
-
-
-def test_a_long_curve_is_averaged() -> None:
-    points = averaged([(step, 2.0) for step in range(10_007)])
-    assert len(points) == MOST_POINTS
-    assert points[0] == (0, 2.0)
-    assert points[-1] == (10_006, 2.0)
-
-
-def test_gains_stand_above_zero_and_losses_below() -> None:
-    drawing = changes_svg([-0.1, 0.2])
-    assert re.findall(r'class="(up|down)" x="([0-9.]+)" y="([0-9.]+)".*?height="([0-9.]+)"', drawing) == [
-        ("up", "62.00", "20.00", "58.00"),
-        ("down", "238.00", "78.00", "29.00"),
+def shapes(chart: bytes, color: str) -> list[np.ndarray]:
+    """The points of every path that is filled or drawn in that colour, in the picture's units."""
+    paths = [path for path in ET.fromstring(chart).iter(f"{SVG}path") if f" {color}" in path.get("style", "")]
+    return [
+        np.array([float(word) for word in path.attrib["d"].split() if word not in "MLz"]).reshape(-1, 2)
+        for path in paths
     ]
 
 
+def height(points: np.ndarray) -> float:
+    return float(np.ptp(points[:, 1]))
+
+
+def test_a_curve_goes_through_its_finite_values() -> None:
+    chart = curve_chart(Curve(name="gap", about="", steps=(0, 5, 10, 20), values=(1.0, float("nan"), 3.0, 2.0)))
+    [line] = shapes(chart, "#2f86b5")
+    (x0, x10, x20), (y1, y3, y2) = line.T
+    assert x10 - x0 == pytest.approx(x20 - x10, rel=1e-3)
+    assert y1 - y2 == pytest.approx(y2 - y3, rel=1e-3)
+    assert "last: 2" in texts(chart)
+
+
+def test_a_curve_of_one_value_can_be_drawn() -> None:
+    assert "last: 2" in texts(curve_chart(Curve(name="gap", about="", steps=(1,), values=(2.0,))))
+
+
+def test_a_curve_without_values_says_so() -> None:
+    assert "no values" in texts(curve_chart(Curve(name="gap", about="", steps=(), values=())))
+
+
+def test_a_long_curve_is_averaged() -> None:
+    steps = tuple(range(10_000))
+    chart = curve_chart(Curve(name="gap", about="", steps=steps, values=tuple((-1.0) ** step for step in steps)))
+    [line] = shapes(chart, "#2f86b5")
+    assert len(line) <= MOST_POINTS
+    assert "0.0" in "".join(texts(chart))
+
+
+def test_gains_and_losses_differ_in_colour_and_have_their_size() -> None:
+    chart = changes_chart([-0.1, 0.2])
+    [gain], [loss] = shapes(chart, "#16a34a"), shapes(chart, "#dc2626")
+    assert height(gain) == pytest.approx(2 * height(loss), rel=1e-3)
+    assert gain[:, 0].max() < loss[:, 0].min()
+
+
 def test_no_change_at_all_can_be_drawn() -> None:
-    assert "largest gain" in changes_svg([0.0, 0.0])
+    assert "clips" in texts(changes_chart([0.0, 0.0]))
 
 
 def pairs(run: str, **counts: int) -> RunYield:
@@ -45,16 +70,20 @@ def pairs(run: str, **counts: int) -> RunYield:
 
 
 def test_the_cases_of_a_run_fill_its_bar() -> None:
-    drawing = yield_picture([pairs("one", strict_pairs=1, both_good_pairs=3)]).decode()
-    heights = [float(height) for height in re.findall(r'height="([\d.]+)" fill="[^"]+"><title>', drawing)]
-    assert heights == [29.0, 87.0]  # of 116
-    assert "one: 1 of 4 pairs strict" in drawing
+    chart = yield_chart([pairs("one", strict_pairs=1, both_good_pairs=3)])
+    strict, good = (max(map(height, shapes(chart, color))) for color in ("#2563eb", "#16a34a"))
+    assert good == pytest.approx(3 * strict, rel=1e-3)
 
 
 def test_a_run_without_pairs_has_no_bar() -> None:
-    drawing = yield_picture([pairs("one"), pairs("two", mixed_pairs=2)]).decode()
-    assert drawing.count("<title>") == 1
+    chart = yield_chart([pairs("one"), pairs("two", mixed_pairs=2)])
+    mixed = sorted(map(height, shapes(chart, "#b8b8b2")))
+    assert mixed[0] == 0 < mixed[-1]
 
 
 def test_names_of_runs_are_escaped() -> None:
-    assert "<script>" not in yield_picture([pairs("<script>", mixed_pairs=1)]).decode()
+    assert "<script>" in texts(yield_chart([pairs("<script>", mixed_pairs=1)]))
+
+
+def test_the_same_chart_is_the_same_bytes() -> None:
+    assert changes_chart([0.1, -0.2]) == changes_chart([0.1, -0.2])
