@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
 from ipa_core.config import AlignmentConfig, ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
@@ -82,8 +82,7 @@ def reward(config: ScoresConfig) -> Reward | None:
         return ConfidenceReward(_second_backend(config))
     try:
         if ":" in config.reward:
-            module, _, attribute = config.reward.partition(":")
-            found = getattr(import_module(module), attribute)
+            found = resolve_name(config.reward)
         else:
             (entry,) = entry_points(group="ipa.rewards", name=config.reward)
             found = entry.load()
@@ -146,13 +145,13 @@ class Components:
 
 def components() -> Components:
     """The project's own, or what ``IPA_COMPONENTS`` names as ``module:attribute``: for backends that live elsewhere."""
-    place = os.environ.get("IPA_COMPONENTS")
-    if not place:
+    name = os.environ.get("IPA_COMPONENTS")
+    if not name:
         return Components()
-    module, _, attribute = place.partition(":")
-    found = getattr(import_module(module), attribute, None)
+    try:
+        found = resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"IPA_COMPONENTS={name} can't be loaded: {error}") from None
     if not isinstance(found, Components):
-        raise ConfigError(
-            f"IPA_COMPONENTS={place} names no flows.engine.components.Components; write it as module:attribute"
-        )
+        raise ConfigError(f"IPA_COMPONENTS={name} is no flows.engine.components.Components (module:attribute)")
     return found

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from flows.engine.stage import ItemResult
 from flows.engine.work import Outcome
 
 
@@ -97,16 +96,9 @@ class Progress:
                 self._parts[key] = share
                 self._say()
 
-    def finish(self, stage: str, entries: list[ItemResult]) -> None:
-        cached = sum(entry.status == "cached" for entry in entries)
-        computed = sum(entry.status == "computed" for entry in entries)
-        rejected = sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries)
-        failed = sum(entry.status == "failed" for entry in entries)
+    def finish(self, stage: str, counts: str) -> None:
         spent = time.monotonic() - self._started if stage == self._stage else 0.0
-        text = f"{stage:<10} {len(entries)} items: {cached} cached, {computed} computed"
-        text += f", {rejected} rejected" if rejected else ""
-        text += f", {failed} failed" if failed else ""
-        self.line(f"{text} ({spent:.1f} s)")
+        self.line(f"{stage:<10} {counts} ({spent:.1f} s)")
 
     def line(self, text: str) -> None:
         if not self._quiet:

@@ -176,7 +176,7 @@ class Run:
             spent = time.perf_counter() - started
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
             self._crew.end_stage()
-            self._progress.finish(stage.name, self.view.results.get(stage.name, []))
+            self._progress.finish(stage.name, self._table(stage.name).sentence())
             self._listen(None)
             self.folder.write_items(self.view.results)
         self._check(stage)
