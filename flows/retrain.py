@@ -1,4 +1,4 @@
-"""The whole run as a Prefect flow: videos in, an aligned LoRA and a report out. Every deployment is this flow."""
+"""The whole run as a Prefect flow: from videos to an aligned LoRA and a report. Every deployment is this flow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ StageName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STAGE_
 
 
 def finish(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
-    """What comes after the stages. ``show`` gets the data of a new report."""
+    """Do the work after the stages. ``show`` gets the data of a new report."""
     export(run)  # the LoRA and the shards, where people look for them
     write_report(run, show)
     promote(run)  # over the champion, or not
@@ -41,7 +41,7 @@ def _name() -> str:
     return run_name(flow_run.get_parameters(), STAGE_NAMES)
 
 
-# JSON wherever Prefect keeps a result: its default would pickle.
+# JSON for each result that Prefect keeps: its default would pickle.
 @flow(name="retrain", flow_run_name=_name, persist_result=False, result_serializer="json")
 def retrain(
     config: RunConfig | ConfigFile | None = None,
@@ -50,9 +50,9 @@ def retrain(
     last: StageName = STAGE_NAMES[-1],
     refresh: list[StageName] | None = None,
 ) -> State[Any]:
-    """From driving videos to an aligned LoRA with a report. What is in the store is not computed again.
+    """From driving videos to an aligned LoRA with a report. Results in the store are not computed again.
 
-    The state's data is the `RunSummary`; a run that could not go on ends as Failed with its sentence as the message.
+    The state's data is the `RunSummary`; a run that could not go on ends as Failed with the reason as the message.
 
     Args:
         config: A config file, or the whole config typed out. Leave it empty to use that of an earlier run.

@@ -1,7 +1,7 @@
-"""What a run computes (the stages' configs) and how (:class:`Execution`).
+"""The config of a run: the settings of its stages and of its execution (:class:`Execution`).
 
-Every field of a stage's config can change the result, so it enters the action key of the stages that use it. No
-field of :class:`Execution` ever does.
+A field that can change the results of a stage enters the keys of that stage. The fields of :class:`Execution` and
+:class:`RoundsConfig` enter no key.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ TrainStrategy = Literal["ddp", "fsdp2"]
 
 
 LATER: Final = "later"
-"""Marks a field that was added when stores were in use: ``Annotated[float | None, LATER] = None``. At its default,
-which must be what was done before, it is left out of every key."""
+"""Marks a field that was added when stores were in use: ``Annotated[float | None, LATER] = None``. Its default must
+keep the earlier behaviour: a field at its default is left out of every key."""
 
 
 def is_later(field: FieldInfo) -> bool:
@@ -32,7 +32,7 @@ def is_later(field: FieldInfo) -> bool:
 
 
 class ConfigError(Exception):
-    """A config that can't be used; the message says which field, what was read, and what it should be."""
+    """A config can't be used. The message says which field is wrong, which value it has, and what it should be."""
 
 
 class Config(BaseModel):
@@ -40,36 +40,36 @@ class Config(BaseModel):
 
 
 class ClipsConfig(Config):
-    """Driving videos -> clips."""
+    """Settings of the stage `clips`, which cuts driving videos into clips."""
 
     sources: tuple[str, ...]
-    """Video files, folders (read recursively) or globs, also as URLs (`s3://bucket/videos/`). Paths never enter a key:
-    their bytes do."""
+    """Video files, folders (read recursively) or globs, also as URLs (`s3://bucket/videos/`). Their bytes enter the
+    keys, their paths don't."""
     metadata: str | None = None
-    """CSV or Parquet table (or its URL) with a column `file` (name or path as under sources) and any of `prompt`,
-    `group`, `split` (`train` or `held_out`, of the whole group)."""
+    """CSV or Parquet table (or its URL) with a column `file` (name, or path as under sources) and any of `prompt`,
+    `group` and `split` (`train` or `held_out`; it counts for the whole group)."""
     prompt: str = ""
-    """For videos without a prompt of their own."""
+    """Prompt of the videos that have no prompt of their own."""
     frames: PositiveInt = 81
-    """F, pictures per clip."""
+    """F, the number of pictures of a clip."""
     fps: Positive = 16.0
-    """Pictures per second; sources are resampled by their time stamps."""
+    """Pictures per second of a clip. Source videos are resampled by their time stamps."""
     width: PositiveInt = 832
     height: PositiveInt = 480
     min_source_fps: Positive = 8.0
-    """Videos with fewer pictures per second are rejected: their hands jump."""
+    """Videos with fewer pictures per second are rejected, because their hands jump."""
     max_windows: PositiveInt | None = None
-    """Windows taken from one video, from the start; None takes all."""
+    """Most windows that are taken from one video, from its start. None takes all."""
     cut_threshold: Positive = 0.3
-    """Two pictures belong to different shots when their colour histograms differ by more (Hellinger distance)."""
+    """A new shot begins where the colour histograms of two pictures differ by more (Hellinger distance)."""
     crop: Literal["person", "center"] = "person"
-    """`person`: the rectangle of the target's aspect around the person of the window; falls back to `center`."""
+    """`person`: a rectangle of the clip's aspect around the person of the window, or `center` where nobody is found."""
     crop_margin: Annotated[float, Field(ge=0, le=2)] = 0.15
-    """Added around the person, as a share of the person's height."""
+    """Margin around the person, as a share of the person's height."""
     reference: Literal["random", "first"] = "random"
-    """Which frame of the clip is the reference image; `random` (the paper) follows from the source's digest."""
+    """The reference image: the clip's `first` frame, or (paper) a `random` one, which the source's digest decides."""
     held_out: Fraction = 0.2
-    """Share of the groups that are kept for evaluation, by hash of the group; of those whose split no table says."""
+    """Share of the groups kept for evaluation, by hash of the group. A `split` in the metadata table overrides it."""
 
     @model_validator(mode="after")
     def _check(self) -> ClipsConfig:
@@ -81,19 +81,19 @@ class ClipsConfig(Config):
 
 
 class PosesConfig(Config):
-    """Clips -> pose sequences."""
+    """Settings of the stage `poses`, which finds a pose sequence in each clip."""
 
     backend: Literal["mediapipe", "ultralytics", "dwpose"] = "mediapipe"
     model: str | None = None
-    """Weights or model folder of the backend; None takes the ones that come with it."""
+    """Weights or model folder of the backend. None takes the model that comes with the backend."""
     person: Literal["tracked", "largest"] = "tracked"
-    """Of several people: the one seen longest over the clip, or the largest of each frame."""
+    """Of several people, `tracked` takes the one seen longest over the clip, `largest` the largest of each frame."""
     min_person_height: Fraction = 0.25
-    """Smaller people (height of their body points over the picture's height) are rejected."""
+    """Smaller people are rejected (height of their body points, as a share of the picture's height)."""
     min_frames_found: Fraction = 0.8
     """Share of the frames in which the person must be found."""
     min_hand_confidence: Fraction = 0.5
-    """A hand below this presence counts as not found."""
+    """A hand with a lower presence counts as not found."""
 
 
 class ModelConfig(Config):
@@ -102,37 +102,37 @@ class ModelConfig(Config):
     path: str
     """A diffusers pipeline folder, or a hub id such as `Wan-AI/Wan2.1-VACE-1.3B-diffusers`."""
     revision: str | None = None
-    """Commit of a hub model."""
+    """Commit of a model on the hub."""
     dtype: DType = "bfloat16"
 
 
 class DrawingConfig(Config):
-    """How a pose sequence is drawn as the control video."""
+    """Settings of the control video, which shows the pose sequence as a drawing."""
 
     profile: Literal["vace"] = "vace"
-    """The only one that a model knows. It stays a field because it is in the keys of what was made already."""
+    """The models know only `vace`. The field stays because it is in the keys of earlier results."""
     hand_detail: Literal["full", "palm", "none"] = "full"
-    """`palm` draws the wrist and the first finger joints only: the model has to invent the fingers."""
+    """`palm` draws only the wrist and the first joint of each finger, so the model has to invent the fingers."""
     face: bool = True
 
 
 class CandidatesConfig(Config):
-    """Clips and poses -> K generated videos per clip."""
+    """Settings of the stage `candidates`, which generates K videos of each clip."""
 
     model: ModelConfig
     per_clip: PositiveInt = 4
-    """K, candidates of a clip."""
+    """K, the number of candidates of a clip."""
     group: Annotated[PositiveInt | None, LATER] = None
-    """Candidates that are sampled as one batch and kept together; None: all of a clip. `per_clip: 8` with `group: 4`
-    takes the four that a store has and generates four more."""
+    """Size of a seed group: its candidates are sampled as one batch and kept together. None: all candidates of a clip.
+    `per_clip: 8` with `group: 4` takes the four candidates that a store has and generates four more."""
     seed: int = 0
-    """Shifts all seeds; each follows from this, the clip's digest and its number in the group."""
+    """Changes all seeds. Each follows from this, the clip's digest and the candidate's number within the clip."""
     drawing: DrawingConfig = DrawingConfig()
     steps: PositiveInt = 50
     scheduler: Literal["euler", "unipc"] = "unipc"
     shift: Positive = 16.0
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
-    """Classifier-free guidance; 1 switches it off."""
+    """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
 
     @property
@@ -141,7 +141,7 @@ class CandidatesConfig(Config):
 
     @property
     def seed_groups(self) -> int:
-        """Seed groups of a clip."""
+        """Number of seed groups of a clip."""
         return -(-self.per_clip // self.group_size)
 
     @model_validator(mode="after")
@@ -154,86 +154,86 @@ class CandidatesConfig(Config):
 
 
 class ScoresConfig(Config):
-    """Candidates -> hand scores; see scoring.quality for how the components become one score."""
+    """Settings of the stage `scores`. `scoring.quality` describes how the components become one score."""
 
     min_hand_size: Positive = 16.0
-    """Pixels; smaller driving hands are unscorable (facts: landmark error 7 % of the hand at 16, 14 % at 8)."""
+    """Pixels. Smaller driving hands are unscorable (landmark error: 7 % of the hand at 16 pixels, 14 % at 8)."""
     trusted_hand_size: Positive = 32.0
-    """Pixels; hands from this size up count fully, smaller ones proportionally less."""
+    """Pixels. Hands of this size or larger count fully, smaller ones proportionally less."""
     pck_radius: Positive = 0.2
-    """In hand sizes."""
+    """Largest distance from the driving hand's point at which a point counts as correct, in hand sizes."""
     fingers: bool = True
-    """Look at the fingers with a small network of our own (scoring.fingers), besides the keypoints."""
+    """Also judge the fingers by a small network of our own (`scoring.fingers`), besides the keypoints."""
     model: str | None = None
-    """Coefficients that `ipa lab score fit` wrote; None takes the packaged ones."""
+    """Coefficients that `ipa lab score fit` wrote. None takes the packaged ones."""
     reward: str | None = None
-    """A second opinion. `dwpose`: that pose backend's confidence of the hand points; otherwise an entry point of the
-    group `ipa.rewards`, or `module:attribute` (see scoring.scorer.Reward), which must change its name when it changes
-    its answers: the name is in the key."""
+    """A second opinion. `dwpose`: that pose backend's confidence of the hand points. Otherwise an entry point of
+    `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The name is in the key, so a reward must change
+    its name when it changes its answers."""
     reward_model: str | None = None
-    """The model folder of `dwpose`, as poses.model would name it."""
+    """The model folder of `dwpose`, as in `poses.model`."""
     reward_weight: Annotated[float, Field(ge=0)] = 2.0
-    """Of its mean, in logits per unit."""
+    """Weight of the mean reward, in logits per unit."""
     good_hand: Fraction = 0.5
     """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
 
 
 class SelectionConfig(Config):
-    """Hand scores -> preferred samples. What people decide by hand (`ipa review`) comes before all of it."""
+    """Settings of the stage `selection`, which keeps preferred samples. Reviews (`ipa review`) override its rules."""
 
     pick: Literal["best", "random", "worst"] = "best"
-    """Who comes first where limits let only some through. `random` and `worst` are the controls of an experiment: what
-    training on them gains as well is no merit of the preference. The other rules hold for them too."""
+    """The candidates that come first where limits let only some through. `random` and `worst` are controls of an
+    experiment: a gain that they also bring does not come from the preference. The other rules hold for them too."""
     rank_by: Literal["score", "confidence", "fingers"] = "score"
-    """Whose highest value is best: the hand score, or one of its components, so that the others are no judges in their
-    own cause. Threshold and margin are of the score all the same."""
+    """The measure whose highest value is best: the hand score, or one of its components. After ranking by one
+    component, the other components are independent judges. Threshold and margin always refer to the score."""
     threshold: Fraction = 0.5
     """Least score of a kept candidate."""
     margin: Annotated[float, Field(ge=0)] = 0.0
-    """How far a kept candidate must lie above the median of its clip's candidates; 0 asks for no comparison."""
+    """Least lead of a kept candidate over the median score of its clip's candidates. 0: no rule."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """A kept candidate must be in this first share of all candidates of the run, in the order of `pick`; 1 asks for no
-    comparison."""
+    """A kept candidate must be in this first share of all the run's candidates, in the order of `pick`. 1: no rule."""
     per_clip: PositiveInt = 1
-    """Kept per clip at most, in the order of `pick`."""
+    """Most candidates kept per clip, in the order of `pick`."""
     per_motion: PositiveInt | None = None
-    """Kept per source video at most, over all its clips; None asks for no limit."""
+    """Most candidates kept per source video, over all its clips. None: no limit."""
     min_pose_distance: Annotated[float, Field(ge=0)] = 0.0
-    """Least distance of a kept clip's driving motion from those of better kept clips, in body sizes whatever the place
-    and size of the person (see scoring.motion); 0 asks for no comparison."""
+    """Least distance of a kept clip's driving motion from those of the clips kept before it, in body sizes. The
+    person's position and size in the picture don't count (see `scoring.motion`). 0: no rule."""
 
 
 class ShardsConfig(Config):
-    """Preferred samples -> WebDataset shards."""
+    """Settings of the stage `shards`, which packs preferred samples into WebDataset shards."""
 
     samples_per_shard: PositiveInt = 64
 
 
 class AlignmentConfig(Config):
-    """Shards -> LoRA by Flow-IPA with HALO. The paper's ambiguities are fields; defaults follow it where it says."""
+    """Settings of the stage `finetune`, which trains a LoRA by Flow-IPA with HALO. The defaults follow the paper. A
+    field exists for each point where the paper is ambiguous."""
 
     method: Literal["ipa", "sft"] = "ipa"
     """`sft` trains on the same samples by the weighted flow-matching error alone (the baseline)."""
     beta: Positive = 600.0
     hand_weight: Annotated[float, Field(ge=0)] = 10.0
-    """lambda in W = 1 + lambda * M. (The public code's multiplier w is lambda + 1.)"""
+    """lambda in W = 1 + lambda * M. (The multiplier w of the public code is lambda + 1.)"""
     reduction: Literal["mean", "sum"] = "mean"
-    """Of the weighted squared error over a sample's latent elements."""
+    """Reduces the weighted squared error over a sample's latent elements."""
     timesteps: Literal["uniform", "shifted"] = "uniform"
-    """t ~ U(0, 1), or that moved by `timestep_shift`."""
+    """`uniform`: t ~ U(0, 1). `shifted`: that t, moved by `timestep_shift`."""
     timestep_shift: Positive = 16.0
-    """With `shifted`: t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
+    """With `shifted`, t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
     mask_time: Literal["max", "mean", "nearest"] = "max"
-    """How the frames of one latent frame share their hand mask."""
+    """Makes one hand mask of the pictures that one latent frame stands for."""
     latents: Literal["sampled", "reencoded", "driving"] = "sampled"
-    """Train on the candidate's final latents, on its decoded video encoded again, or on the driving clip in its place:
-    with `sft` that is the base model trained longer on true videos."""
+    """`sampled`: train on the candidate's final latents. `reencoded`: on its decoded video, encoded again. `driving`:
+    on the driving clip instead of the candidate; with `sft` the base model is then trained longer on true videos."""
     rank: PositiveInt = 128
     alpha: PositiveInt = 128
     targets: Literal["self", "self_cross"] = "self_cross"
-    """Attention whose q, k, v projections get a LoRA."""
+    """Attention layers whose q, k, v projections get a LoRA."""
     vace_blocks: bool = False
-    """Also in the control branch. ComfyUI loads the main blocks only."""
+    """Put the LoRA into the control branch too. ComfyUI loads the main blocks only."""
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 10
@@ -242,12 +242,12 @@ class AlignmentConfig(Config):
     batch_size: PositiveInt = 8
     """Samples per optimizer step, over all processes and accumulation steps."""
     accumulation: PositiveInt = 1
-    """Parts in which a batch is computed."""
+    """Number of parts in which a batch is computed."""
     gradient_checkpointing: bool = False
     dtype: DType = "bfloat16"
     seed: int = 0
     checkpoint_every: PositiveInt = 100
-    """Steps. In the config because it is part of the recipe that `resume` promises to repeat; not in the key."""
+    """Steps. The field is part of the recipe that `resume` promises to repeat, so it is here. It is in no key."""
 
     @model_validator(mode="after")
     def _check(self) -> AlignmentConfig:
@@ -266,57 +266,57 @@ class ExtractorConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """Base against aligned model on held-out clips."""
+    """Settings of the stage `evaluation`, which compares base and aligned model on held-out clips."""
 
     per_clip: PositiveInt = 2
-    """Seeds per held-out clip; the same for both models."""
+    """Seeds per held-out clip, the same for both models."""
     max_clips: PositiveInt | None = None
-    """Held-out clips at most, chosen by a hash of their content; None: all."""
+    """Most held-out clips, chosen by a hash of their content. None takes all."""
     bootstrap: PositiveInt = 2000
-    """Resamples of the clips for the intervals."""
+    """Number of resamplings of the clips for the intervals."""
     fvd: ExtractorConfig | None = None
     fid_vid: ExtractorConfig | None = None
 
 
 class RoundsConfig(Config):
-    """From one run to the next: who generates, and when an adapter becomes champion. In no key: with `on_policy` the
-    champion's LoRA is an input of the candidates, and the rule is applied to what was evaluated."""
+    """Settings that link a run to the next: the model that generates, and the rule for a new champion. They are in no
+    key: with `on_policy` the champion's LoRA is an input of the candidates, and the rule reads finished results."""
 
     on_policy: bool = False
-    """Generate the candidates with the champion of this base model, where there is one. Training still starts a fresh
-    LoRA on the base model, which stays the reference: rounds don't pile adapters up. A new champion is something new,
-    so scheduled runs go on without new videos until a challenger is refused."""
+    """Generate the candidates with the champion of this base model, if there is one. Training still starts a fresh LoRA
+    on the base model, which stays the frozen model, so rounds don't pile adapters up. A new champion counts as
+    something new: scheduled runs go on without new videos until a challenger is refused."""
     min_clips: PositiveInt = 6
     """Held-out clips that a promotion needs. Chance alone wins 5 of 5 clips once in 32 times, 6 of 6 once in 64."""
     max_psnr_drop: Annotated[float, Field(ge=0)] = 0.5
-    """dB that a new champion may lose against the one before over the whole picture."""
+    """dB that a new champion may lose against the model before it, over the whole picture."""
     max_ssim_drop: Annotated[float, Field(ge=0)] = 0.01
 
 
 class Execution(Config):
-    """How a run is computed. Never in a key; may change low bits: the first committed result stands."""
+    """Settings of the execution. They are in no key. They may change low bits: the first committed result stands."""
 
     store: str | None = None
-    """Folder or URL (`s3://bucket/store`) of the store; None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    """Folder or URL (`s3://bucket/store`) of the store. None takes `IPA_HOME`, else `.ipa` in the working directory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
     cluster: str | None = None
     """Address of a Dask scheduler (`tcp://host:8786`) or a Ray head (`ray://host:10001`) whose workers compute (extras
-    [dask] and [ray]); None: this machine."""
+    [dask] and [ray]). None computes on this machine."""
     gpus: PositiveInt = 1
-    """Processes that compute with the animation model at the same time, each on a GPU of its own."""
+    """Processes that compute with the animation model at the same time, each on its own GPU."""
     item_minutes: Positive = 120.0
-    """An item that shows no progress for so long counts as hung: its process is ended and the item fails."""
+    """An item that shows no progress for this long counts as hung: its process is ended and the item fails."""
     train_processes: PositiveInt = 1
-    """Processes that train together, a GPU each; `alignment.batch_size` is shared among them."""
+    """Processes that train together, each on its own GPU. They share `alignment.batch_size`."""
     train_strategy: TrainStrategy = "ddp"
-    """What several hold of the model. `ddp`: each the whole; `fsdp2`: each a part, for models too large for one GPU."""
+    """`ddp`: each training process holds the whole model. `fsdp2`: each a part, for models too large for one GPU."""
     hand_over: str | None = None
-    """A deployment on a GPU work pool, such as `retrain/generate`, whose runs do the stages that need the model; the
-    store must be one that both sides reach. None does them where the run is."""
+    """A deployment on a GPU work pool, such as `retrain/generate`. Its runs do the stages that need the model, and both
+    sides must reach the store. None does these stages where the run is."""
     batch_minutes: Positive = 10.0
-    """Work per Prefect task, by measured item time; 64 items at most."""
+    """Work per Prefect task, by measured item time. A task has at most 64 items."""
     retention: Literal["all", "kept"] = "all"
     """`kept` drops latents and conditioning of candidates that selection did not keep, once a run has completed."""
     max_failed: Fraction = 0.1
@@ -325,8 +325,7 @@ class Execution(Config):
     @model_validator(mode="before")
     @classmethod
     def _without_runner(cls, fields: Any) -> Any:
-        """`runner` was an option until `gpus` and the address of `cluster` came to say the same; older configs have
-        it."""
+        """Drop `runner`, which older configs have. `gpus` and the address of `cluster` replaced it."""
         if not isinstance(fields, dict) or "runner" not in fields:
             return fields
         if fields["runner"] in ("dask", "ray") and not fields.get("cluster"):
@@ -344,7 +343,7 @@ class Execution(Config):
 
 
 class RunConfig(Config):
-    """One run, complete."""
+    """The complete config of one run."""
 
     name: str
     clips: ClipsConfig
@@ -375,7 +374,7 @@ Kind = TypeVar("Kind", bound=Config)
 
 
 def read_config(path: Path, kind: type[Kind]) -> Kind:
-    """A YAML file as it stands. Raises :class:`ConfigError` with the fields that are wrong."""
+    """Read a YAML file as a config. Raises :class:`ConfigError`, which names the wrong fields."""
     try:
         return kind.model_validate(yaml.safe_load(path.read_text()) or {})
     except FileNotFoundError:
@@ -388,11 +387,9 @@ def read_config(path: Path, kind: type[Kind]) -> Kind:
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
-    """Read a YAML run config and apply ``a.b=VALUE`` overrides (VALUE is YAML).
-
-    Relative paths in the file are meant from the file's folder, relative paths in overrides from the working directory.
-    Raises :class:`ConfigError`.
-    """
+    """Read the YAML config of a run and apply ``a.b=VALUE`` overrides (VALUE is YAML). Relative paths in the file start
+    from the file's folder, relative paths in overrides from the working directory. Raises :class:`ConfigError` when the
+    result can't be used."""
     try:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -414,7 +411,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         lines = [
-            # What is wrong between two stages has no place of its own, and would show the whole file.
+            # An error between two stages has no location, and its input would be the whole file.
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
             if problem["loc"]
             else problem["msg"]
@@ -449,7 +446,7 @@ def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
 
 
 def _is_hub_id(value: Any, base: Path) -> bool:
-    """``owner/name`` that is no folder here."""
+    """Tell whether the value is ``owner/name`` and no folder here has this path."""
     return (
         isinstance(value, str)
         and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value) is not None
@@ -458,7 +455,7 @@ def _is_hub_id(value: Any, base: Path) -> bool:
 
 
 def _from(base: Path, value: Any) -> Any:
-    """Absolute path of a relative one; a URL stays as it is."""
+    """Make a relative path absolute. A URL stays as it is."""
     if not isinstance(value, str) or "://" in value:
         return value
     return os.path.normpath(base / Path(value).expanduser())

@@ -1,8 +1,8 @@
 """Skeleton drawings: the control video of an animation model, and overlays for people.
 
-Drawn as the public pose preparation of VACE (vace/annotators/pose.py) does it: limbs as tapered ellipses at 0.6 of
-their brightness, joints as discs, a hue per bone of the hand, white face dots, no feet. It writes its drawings with red
-and blue exchanged with respect to the OpenPose palette, so the models know them that way.
+They follow the public pose preparation of VACE (vace/annotators/pose.py): limbs are tapered ellipses at 0.6 of their
+brightness, joints are discs, each bone of a hand has its hue, face dots are white, and there are no feet. That code
+exchanges red and blue of the OpenPose palette, so the models know the exchanged colours.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ipa_core.records import PoseSequence
 Color = tuple[int, int, int]
 
 CANVAS_SIDE: Final = 1024
-"""Short side of the canvas that the line widths below are meant for."""
+"""Short side of the canvas to which the line widths below refer."""
 
 
 @dataclass(frozen=True)
 class Width:
-    """Half the width of a line, or the radius of a dot: on the model's canvas, and at least so many of the picture's
-    pixels, so that drawings of 96 pixels stay legible."""
+    """Half the width of a line, or the radius of a dot. canvas: on the model's canvas. least: at least so many of the
+    picture's pixels, so that drawings of 96 pixels stay legible."""
 
     canvas: float
     least: float
@@ -37,7 +37,7 @@ STICK, JOINT = Width(4.0, 1.2), Width(4.0, 1.2)
 BONE, HAND_DOT, FACE_DOT = Width(1.0, 0.4), Width(4.0, 0.6), Width(3.0, 0.6)
 LIMB_BRIGHTNESS: Final = 0.6
 SHIFT: Final = 4
-"""Fractional bits of the coordinates given to cv2."""
+"""Fractional bits of the coordinates for cv2."""
 
 NECK: Final = 17
 JOINTS: Final = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
@@ -46,7 +46,7 @@ LIMBS: Final = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
     (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
 )  # fmt: skip
-"""Pairs of places in JOINTS."""
+"""Pairs of positions in JOINTS."""
 PALETTE: Final[tuple[Color, ...]] = (
     (0, 0, 255), (0, 85, 255), (0, 170, 255), (0, 255, 255), (0, 255, 170), (0, 255, 85), (0, 255, 0), (85, 255, 0),
     (170, 255, 0), (255, 255, 0), (255, 170, 0), (255, 85, 0), (255, 0, 0), (255, 0, 85), (255, 0, 170), (255, 0, 255),
@@ -59,7 +59,7 @@ KNUCKLES: Final = tuple(finger[0] for finger in kp.FINGERS)
 
 
 def draw_sequence(pose: PoseSequence, drawing: DrawingConfig) -> np.ndarray:
-    """The control video of a pose sequence: uint8 RGB ``[T, H, W, 3]`` on black; see :func:`draw_pose`."""
+    """Draw the control video of a pose sequence: uint8 RGB ``[T, H, W, 3]`` on black; see :func:`draw_pose`."""
     if not len(pose):
         return np.zeros((0, pose.height, pose.width, 3), np.uint8)
     frames = zip(pose.keypoints, pose.confidence, strict=True)
@@ -75,11 +75,9 @@ def draw_pose(
     *,
     threshold: float = 0.3,
 ) -> np.ndarray:
-    """One skeleton: ``keypoints [133, 2]`` in pixels, ``confidence [133]`` -> uint8 RGB ``[height, width, 3]``.
-
-    Black ground. Points with a confidence below ``threshold`` are left out, and every line that needs them. Line
-    widths follow the picture's short side. The same input gives the same bytes.
-    """
+    """Draw ``keypoints [133, 2]`` (pixels) with ``confidence [133]`` on black: uint8 RGB ``[height, width, 3]``. Points
+    with a confidence below ``threshold`` and the lines that need them are left out. Line widths follow the picture's
+    short side. The same input gives the same bytes."""
     pen = _Pen(height, width)
     joints, seen = _joints(keypoints, confidence >= threshold)
     for (start, end), color in zip(LIMBS, PALETTE, strict=False):
@@ -97,7 +95,7 @@ def draw_pose(
 
 
 def draw_overlay(picture: np.ndarray, keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Body and hand points with a confidence from 0.3 up, over an RGB picture ``[H, W, 3]``; returns a new picture."""
+    """Draw body and hand points with a confidence from 0.3 up over a copy of an RGB picture ``[H, W, 3]``."""
     height, width = picture.shape[:2]
     skeleton = draw_pose(keypoints, confidence, height, width, DrawingConfig(face=False))
     opacity = skeleton.max(axis=2, keepdims=True) / 255
@@ -105,7 +103,7 @@ def draw_overlay(picture: np.ndarray, keypoints: np.ndarray, confidence: np.ndar
 
 
 def _joints(keypoints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points of JOINTS ``[18, 2]`` and which of them are seen ``[18]``."""
+    """Return the points of JOINTS ``[18, 2]`` and whether each is seen ``[18]``."""
     points, known = [*keypoints[kp.BODY]], [*seen[kp.BODY]]
     points.append(keypoints[[kp.LEFT_SHOULDER, kp.RIGHT_SHOULDER]].mean(0))
     known.append(seen[kp.LEFT_SHOULDER] and seen[kp.RIGHT_SHOULDER])
@@ -127,7 +125,7 @@ def _draw_hand(pen: _Pen, points: np.ndarray, seen: np.ndarray, detail: str) -> 
 
 
 class _Pen:
-    """Draws enlarged on black and averages down at the end: smooth lines at sub-pixel places, the same everywhere."""
+    """Draws enlarged on black and averages down: smooth lines at sub-pixel positions, the same on every machine."""
 
     def __init__(self, height: int, width: int) -> None:
         short = min(height, width)
@@ -137,14 +135,14 @@ class _Pen:
         self.canvas = np.zeros((height * self.enlarged, width * self.enlarged, 3), np.uint8)
 
     def stick(self, start: np.ndarray, end: np.ndarray, color: Color) -> None:
-        """An ellipse from start to end."""
+        """Draw an ellipse from start to end."""
         centre, half = (start + end) / 2, (end - start) / 2
         across = self._across(half, STICK)
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)[:, None]
         self._fill(centre + half * np.cos(angle) + across * np.sin(angle), color)
 
     def bone(self, start: np.ndarray, end: np.ndarray, color: Color) -> None:
-        """A line of constant width."""
+        """Draw a line of constant width."""
         across = self._across(end - start, BONE)
         self._fill(np.stack([start + across, end + across, end - across, start - across]), color)
 
@@ -163,7 +161,7 @@ class _Pen:
         return max(width.canvas * self.per_canvas_pixel, width.least)
 
     def _across(self, along: np.ndarray, width: Width) -> np.ndarray:
-        """Half the width across a direction, in pixels of the picture; zero where there is no direction."""
+        """Return half the width across ``along``, in pixels of the picture. It is zero if ``along`` is zero."""
         length = float(np.hypot(*along))
         return np.array([-along[1], along[0]]) / length * self._pixels(width) if length > 0 else np.zeros(2)
 
@@ -172,5 +170,5 @@ class _Pen:
 
     @staticmethod
     def _fixed(values: np.ndarray) -> np.ndarray:
-        """cv2's fixed-point numbers (its 0 is a pixel's centre); far outside is as good as further outside."""
+        """Convert to cv2's fixed-point numbers (0 is a pixel's centre). Numbers far outside the picture are clipped."""
         return np.rint(values * (1 << SHIFT)).clip(-(1 << 24), 1 << 24).astype(np.int32)

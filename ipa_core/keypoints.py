@@ -1,7 +1,5 @@
-"""COCO-WholeBody 133: where each part lies, and how the 21 points of a hand connect.
-
-Source: Jin et al., "Whole-Body Human Pose Estimation in the Wild" (ECCV 2020).
-"""
+"""COCO-WholeBody 133: the indices of each part, and the connections of a hand's 21 points. Source: Jin et al.,
+"Whole-Body Human Pose Estimation in the Wild" (ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ ELBOWS: Final[dict[Side, int]] = {"left": LEFT_ELBOW, "right": RIGHT_ELBOW}
 WRISTS: Final[dict[Side, int]] = {"left": LEFT_WRIST, "right": RIGHT_WRIST}
 
 FINGERS: Final = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
-"""Thumb to little finger, from the palm to the tip; 0 is the wrist. MediaPipe and OpenPose share this order."""
+"""Thumb to little finger, each from the palm to the tip. 0 is the wrist. MediaPipe and OpenPose share this order."""
 
 HAND_BONES: Final = tuple(bone for finger in FINGERS for bone in zip((0, *finger[:-1]), finger, strict=True))
-"""20 pairs of hand points, 4 per finger, each from the wrist's end to the tip's."""
+"""20 pairs of hand points, 4 per finger. Each pair goes from the wrist towards the tip."""

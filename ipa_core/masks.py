@@ -1,4 +1,4 @@
-"""Where the hands are: in the pictures, and on the latent grid."""
+"""Marks the hands in the pictures and on the latent grid."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from ipa_core import keypoints as kp
 from ipa_core.records import PoseSequence
 
 LEAST_POINTS = 3
-"""Fewer known points of a hand tell too little of its place."""
+"""A hand with fewer known points has no reliable position."""
 
 
 def hand_mask(pose: PoseSequence, *, margin: float = 0.25, threshold: float = 0.3) -> np.ndarray:
-    """Pixels of the hands, bool ``[T, H, W]``.
-
-    Of each hand the convex hull of its points with a confidence of at least ``threshold``, and what lies within
-    ``margin`` hand sizes (longer side of the points' box) of it. A hand with fewer than three such points has none.
-    """
+    """Mark the pixels of the hands: bool ``[T, H, W]``. A hand's mask is the convex hull of its points with a
+    confidence of at least ``threshold``, and ``margin`` hand sizes (longer side of the points' box) around the hull. A
+    hand with fewer than three such points has no mask."""
     mask = np.zeros((len(pose), pose.height, pose.width), bool)
     for frame in range(len(pose)):
         for place in kp.HANDS.values():
@@ -35,13 +33,13 @@ def latent_mask(
     latent_width: int,
     how: Literal["max", "mean", "nearest"],
 ) -> np.ndarray:
-    """A mask of pictures ``[T, H, W]`` on the grid of their latents: float32 ``[T', h, w]`` in [0, 1].
+    """Bring a mask of pictures ``[T, H, W]`` onto the grid of their latents: float32 ``[T', h, w]`` in [0, 1].
 
-    A latent cell stands for H/h x W/w pixels. In time the first latent frame stands for the first picture, each other
-    one for the next (T - 1) / (T' - 1) pictures, as Wan's causal codec has it; a codec that encodes picture by picture
-    (T' = T) is the same rule. ``max``: 1 where any pixel of the cell in any of its pictures is set; ``mean``: the share
-    of them; ``nearest``: the pixel in the middle of the cell, in the picture in the middle of the group (the later
-    one of two). Raises ``ValueError`` where the sizes don't divide.
+    A latent cell stands for H/h x W/w pixels. The first latent frame stands for the first picture, each other one for
+    the next (T - 1) / (T' - 1) pictures, as in Wan's causal codec. The rule also fits a codec that encodes each picture
+    alone (T' = T). ``max``: 1 where any pixel of the cell in any of its pictures is set. ``mean``: the share of these
+    pixels. ``nearest``: the middle pixel of the cell in the middle one of its pictures (the later one of two). Raises
+    ``ValueError`` when the sizes don't divide.
     """
     frames, height, width = mask.shape
     if height % latent_height or width % latent_width:
@@ -81,13 +79,13 @@ def _fill(mask: np.ndarray, points: np.ndarray, radius: float) -> None:
         inside &= along[0] * there[..., 1] >= along[1] * there[..., 0]
         share = np.clip(there @ along / max(float(along @ along), 1e-12), 0, 1)
         near |= ((there - share[..., None] * along) ** 2).sum(-1) <= radius**2
-    if len(outline) < 3:  # all points on one line: it has no inside
+    if len(outline) < 3:  # All points lie on one line, and a line has no inside.
         inside[:] = False
     mask[top:bottom, left:right] |= inside | near
 
 
 def _convex_hull(points: np.ndarray) -> np.ndarray:
-    """Corners in turn, so that the inside lies where along x there >= 0 (Andrew's monotone chain)."""
+    """Return the corners in the order for which ``along x there >= 0`` holds inside (Andrew's monotone chain)."""
     ordered = np.unique(points, axis=0)
     if len(ordered) < 3:
         return ordered

@@ -1,7 +1,5 @@
-"""Values that cross stages. All are frozen; nothing downstream writes into an upstream record.
-
-Bytes (videos, latents, poses) are named by their digest: the lower-case hex blake3 of the content.
-"""
+"""Values that cross stages. All are immutable: no stage writes into a record of an earlier stage. Bytes (videos,
+latents, poses) are named by their digest: the lower-case hex blake3 of the content."""
 
 from __future__ import annotations
 
@@ -17,17 +15,15 @@ Digest = str
 Split = Literal["train", "held_out"]
 Side = Literal["left", "right"]
 Verdict = Literal["accept", "reject"]
-"""What a person said of a candidate."""
+"""The verdict of a person's review of a candidate."""
 ConfidenceSource = Literal["presence", "model"]
-"""Where a hand point's confidence comes from: ``presence`` is one number per hand and frame (MediaPipe), ``model``
-is the network's own confidence of each point (DWPose)."""
+"""The source of a hand point's confidence. ``presence``: one number per hand and frame (MediaPipe). ``model``: the
+network's own confidence of each point (DWPose)."""
 
 
 class Rejected(Exception):  # noqa: N818 - a finding about the input, not an error
-    """A finding about the input (no person, unreadable, hands too small). Cached, listed, and the run goes on.
-
-    The message is the reason that a person reads in the report: short, without paths, without a full stop.
-    """
+    """A finding about the input (no person, unreadable, hands too small). It is cached and listed, and the run goes on.
+    The message is the reason that people read in the report: short, without paths, without a full stop."""
 
 
 class Record(BaseModel):
@@ -37,7 +33,7 @@ class Record(BaseModel):
 
 
 class Box(Record):
-    """An axis-aligned rectangle in pixels; ``x`` to the right, ``y`` down, of the upright picture."""
+    """An axis-aligned rectangle in pixels of the upright picture: ``x`` to the right, ``y`` down."""
 
     x: float
     y: float
@@ -68,17 +64,17 @@ class Clip(Record):
     """PNG."""
     prompt: str
     group: str
-    """Who performs: held-out clips share no group with training clips."""
+    """The performer. Held-out clips share no group with training clips."""
     split: Split
 
 
 @dataclass(frozen=True, eq=False)
 class PoseSequence:
-    """Keypoints of one person in COCO-WholeBody 133 order (body 0-16, feet 17-22, face 23-90, left hand 91-111,
-    right hand 112-132; left is the person's left).
+    """Keypoints of one person in COCO-WholeBody 133 order (body 0-16, feet 17-22, face 23-90, left hand 91-111, right
+    hand 112-132; left is the person's left).
 
     keypoints: float32 ``[T, 133, 2]``, pixels (x right, y down; the centre of the top left pixel is 0.5, 0.5).
-    confidence: float32 ``[T, 133]`` in [0, 1]; 0 where a point was not found (its keypoint is then 0, 0).
+    confidence: float32 ``[T, 133]`` in [0, 1]. A point that was not found has 0, and its keypoint is 0, 0.
     width, height: of the pictures, in pixels.
     """
 
@@ -101,7 +97,7 @@ class PoseSequence:
         return len(self.keypoints)
 
     def to_bytes(self) -> bytes:
-        """As safetensors; the same pose gives the same bytes."""
+        """Write safetensors. The same pose gives the same bytes."""
         about = {
             "width": self.width,
             "height": self.height,
@@ -112,12 +108,12 @@ class PoseSequence:
             "keypoints": np.ascontiguousarray(self.keypoints, np.float32),
             "confidence": np.ascontiguousarray(self.confidence, np.float32),
         }
-        # One metadata entry: safetensors keeps several in a hash map, whose order is not the same in every process.
+        # One metadata entry only: safetensors keeps entries in a hash map, and its order differs between processes.
         return safetensors.numpy.save(tensors, metadata={"pose": json.dumps(about, sort_keys=True)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what :meth:`to_bytes` wrote. Raises ``ValueError`` where the bytes are not a pose sequence."""
+        """Read the bytes that :meth:`to_bytes` wrote. Raises ``ValueError`` when they hold no pose sequence."""
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         about = header.get("__metadata__", {}).get("pose")
         if about is None:
@@ -134,14 +130,14 @@ class Candidate(Record):
     video: Digest
     """H.264 mp4 of the clip's size and rate."""
     latents: Digest
-    """safetensors, tensor ``latents`` float32 ``[C, R + T', h, w]``: the final latents as sampled, normalised, with
-    the R reference frames in front."""
+    """safetensors with the tensor ``latents``, float32 ``[C, R + T', h, w]``: the final latents as sampled, normalised,
+    with the R reference frames in front."""
     conditioning: Digest
-    """safetensors: what the model was conditioned on, shared by the clip's candidates (see models.animation)."""
+    """safetensors with the conditioning of the model. The clip's candidates share it (see models.animation)."""
 
 
 class HandMeasures(Record):
-    """One hand in one frame of a candidate. ``None``: could not be measured; never a sentinel number."""
+    """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number."""
 
     frame: int
     side: Side
@@ -150,31 +146,31 @@ class HandMeasures(Record):
     size: float | None
     """Longer side of the box around the driving hand's points, pixels."""
     pck: float | None
-    """Share of the 21 points within 0.2 hand sizes of the driving hand's, in [0, 1]."""
+    """Share of the points within ``scores.pck_radius`` hand sizes of the driving hand's, in [0, 1]."""
     error: float | None
-    """Mean distance to the driving hand's points over the hand size (normalised mean error), >= 0."""
+    """Mean distance to the driving hand's points, divided by the hand size (normalised mean error), >= 0."""
     bone_consistency: float | None
-    """1 - change of the bone lengths over time that the driving hand does not have, relative to a bone, in [0, 1]."""
+    """1 - the change of bone lengths over time beyond the driving hand's change, relative to a bone, in [0, 1]."""
     jitter: float | None
-    """Mean second difference of the points that the driving hand does not have, over the hand size, >= 0."""
+    """Mean second difference of the points beyond the driving hand's, divided by the hand size, >= 0."""
     sharpness: float | None
     """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp."""
     wrist_distance: float | None = None
-    """From the driving hand's wrist over the hand size, >= 0."""
+    """Distance to the driving hand's wrist, divided by the hand size, >= 0."""
     palm_agreement: float | None = None
-    """Whether the palm shows the side that the driving hand's shows, in [0, 1]; 0 is a left hand for a right one."""
+    """Whether the palm shows the same side as the driving hand's, in [0, 1]. 0 is a left hand for a right one."""
     plausibility: float | None = None
-    """Share of the fingers whose joints bend as joints can, in [0, 1]."""
+    """Share of the four long fingers whose joints bend as joints can, in [0, 1]."""
     fingers: float | None = None
-    """How surely the fingers are as whole as the driving hand's, by a network that looks at both crops, in [0, 1]."""
+    """How surely the fingers are as whole as the driving hand's, in [0, 1]. A network compares both crops."""
     reward: float | None = None
     """A second opinion (``scores.reward``), in [0, 1]."""
     unscorable: str | None = None
-    """Why this hand is not scored in this frame (smaller than 16 pixels, out of the picture, ...)."""
+    """The reason why this hand is not scored in this frame (smaller than 16 pixels, out of the picture, ...)."""
 
 
 class ScoreComponents(Record):
-    """Means over the scored hands and frames, weighted by hand size as the score is; ``None``: nothing measured."""
+    """Means over the scored hands and frames, weighted by hand size like the score. ``None``: nothing was measured."""
 
     confidence: float | None
     size: float | None
@@ -191,33 +187,33 @@ class ScoreComponents(Record):
 
 
 class HandScore(Record):
-    """How good the hands of one candidate are."""
+    """The score of one candidate's hands."""
 
     score: float | None
-    """In [0, 1], higher is better; ``None`` exactly when ``unscorable`` says why."""
+    """In [0, 1], higher is better. ``None`` exactly when ``unscorable`` gives a reason."""
     unscorable: str | None
     components: ScoreComponents
     worst: dict[str, float] = {}
-    """Of each component, as a utility in [0, 1], the least mean over five frames in a row of one hand."""
+    """For each component, as a utility in [0, 1], the least mean over five frames in a row of one hand."""
     scorable: float = 0.0
     """Share of the (frame, hand) pairs that could be scored, in [0, 1]."""
     good_frames: float | None
-    """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]; ``None`` exactly
-    when ``unscorable`` says why."""
+    """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]. ``None`` exactly
+    when ``unscorable`` gives a reason."""
     hands: tuple[HandMeasures, ...]
 
 
 class ScoredCandidate(Record):
-    """A candidate with its score, as selection sees it."""
+    """A candidate with its score: the input of selection."""
 
     candidate: Candidate
     score: HandScore
     pose: Digest | None
-    """The re-extracted pose sequence of the candidate, for overlays; None where nothing was found."""
+    """The pose sequence found in the candidate, for overlays. ``None``: nothing was found."""
 
 
 class Decision(Record):
-    """What selection decided about one candidate, and why."""
+    """Selection's decision about one candidate, with the reason."""
 
     clip_id: str
     seed: int
@@ -228,7 +224,7 @@ class Decision(Record):
 
 
 class YieldReport(Record):
-    """The four cases of the paper, counted over clips, and what DPO could have used of the same candidates."""
+    """The four cases of the paper, counted over the clips. Case 4 counts the pairs that DPO could have used."""
 
     clips: int
     candidates: int
@@ -239,11 +235,11 @@ class YieldReport(Record):
     both_good_pairs: int
     """Case 1: pairs of one clip's candidates whose hands are good in every frame."""
     both_bad_pairs: int
-    """Case 2: both bad in every frame."""
+    """Case 2: pairs whose hands are bad in every frame."""
     mixed_pairs: int
     """Case 3: at least one of the two is good in some frames and bad in others."""
     strict_pairs: int
-    """Case 4: one good in every frame, the other bad in every frame: what DPO needs."""
+    """Case 4: one is good in every frame, the other bad in every frame. DPO needs such pairs."""
     clips_with_strict_pair: int
 
 
@@ -254,7 +250,7 @@ class Selection(Record):
 
 
 class Ruling(Record):
-    """What the promotion rule says of a challenger, with the numbers that it rests on (see evaluation.promotion)."""
+    """The promotion rule's answer about a challenger, with the numbers behind it (see evaluation.promotion)."""
 
     promote: bool
     reason: str
@@ -265,7 +261,7 @@ class Ruling(Record):
     win_rate: float | None
     """Share of the pairs that the challenger wins; ties count half. ``None``: there is no pair."""
     win_rate_low: float | None
-    """Ends of its 95 % interval; ``None`` with fewer than two clips."""
+    """The ends of the 95 % interval of the win rate. ``None`` with fewer than two clips."""
     win_rate_high: float | None
     psnr_difference: float | None
     """Challenger - incumbent over the whole picture, mean over the pairs of videos, dB."""
@@ -273,7 +269,7 @@ class Ruling(Record):
 
 
 class ReferenceErrors(Record):
-    """The reference's squared errors on one sample, for the draws of some epochs in a row (see
+    """The frozen model's squared errors (e_ref) on one sample, for the draws of some epochs in a row (see
     `ipa_core.alignment.halo.SquaredError`)."""
 
     first_epoch: int
@@ -283,21 +279,21 @@ class ReferenceErrors(Record):
 
 
 class PreferenceSample(Record):
-    """A kept candidate with all that training needs; one sample of a shard."""
+    """A kept candidate with all that training needs: one sample of a shard."""
 
     key: str
-    """Of the sample in its shard; no dots: ``<clip_id>-<seed, 16 hex digits>``."""
+    """Name of the sample in its shard, without dots: ``<clip_id>-<seed, 16 hex digits>``."""
     clip_id: str
     seed: int
     score: float | None
-    """``None``: unscorable, and accepted by hand."""
+    """``None``: the candidate is unscorable, and a review accepted it."""
     prompt: str
     video: Digest
     latents: Digest
     conditioning: Digest
     pose: Digest
-    """The driving pose: hand masks are drawn from it."""
+    """The driving pose. The hand masks are drawn from it."""
     driving: Digest | None = None
-    """The driving clip's video; only where it is trained on (``alignment.latents``)."""
+    """The driving clip's video, only if it is trained on (``alignment.latents``)."""
     candidate_action: str
     score_action: str

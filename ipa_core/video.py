@@ -1,7 +1,5 @@
-"""Reading and writing of videos and pictures. Pictures are uint8 RGB ``[H, W, 3]``, upright.
-
-PyAV decodes and encodes, on one thread: a run decodes many videos in parallel processes.
-"""
+"""Reads and writes videos and pictures. Pictures are uint8 RGB ``[H, W, 3]``, upright. PyAV decodes and encodes on one
+thread, because a run decodes many videos in parallel processes."""
 
 from __future__ import annotations
 
@@ -25,24 +23,24 @@ from av.video.stream import VideoStream
 
 from ipa_core.records import Rejected
 
-av.logging.set_level(av.logging.PANIC)  # What is wrong with a file is said by an exception, not on stderr.
+av.logging.set_level(av.logging.PANIC)  # Exceptions report bad files, stderr does not.
 
 _CONVERSION: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Without the two flags colours come back about 1.4 levels too dark."""
+"""Without the last two flags, colours come back about 1.4 levels too dark."""
 _MISSING_END: Final = 1.0
 """Seconds by which the pictures may end before the header's duration (which can be the sound's)."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header and the first picture say.
+    """The header and the first picture of a video.
 
     width, height: of the upright picture with square pixels.
     fps: pictures per second on average.
-    duration: seconds; None where the header does not say.
-    rotation: degrees counter-clockwise by which stored pictures are turned to be upright: 0, 90, 180 or 270.
+    duration: seconds; None if the header has none.
+    rotation: degrees counter-clockwise that turn the stored pictures upright: 0, 90, 180 or 270.
     codec: of the video stream, as ffmpeg calls it.
-    frames_estimate: number of pictures; None where the header does not say.
+    frames_estimate: number of pictures; None if the header has neither number nor duration.
     """
 
     width: int
@@ -56,7 +54,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, eq=False)
 class TimedFrame:
-    """A picture (uint8 RGB ``[H, W, 3]``) and when it is shown, in seconds from the first picture."""
+    """A picture (uint8 RGB ``[H, W, 3]``) and the time when it is shown, in seconds from the first picture."""
 
     seconds: float
     picture: np.ndarray
@@ -66,7 +64,7 @@ class BrokenVideo(Rejected):
     """The pictures end at ``seconds`` although the video goes on."""
 
     def __init__(self, seconds: float, reason: str) -> None:
-        super().__init__(seconds, reason)  # Both in args: exceptions travel between processes.
+        super().__init__(seconds, reason)  # Exceptions travel between processes, so args has both.
         self.seconds = seconds
         self.reason = reason
 
@@ -75,7 +73,7 @@ class BrokenVideo(Rejected):
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read the header and decode the first picture. Raises ``Rejected`` where that fails."""
+    """Read the header and decode the first picture. Raises ``Rejected`` when either fails."""
     with _open(path) as (container, stream):
         rate = _rate(stream)
         with _findings(lambda reason: Rejected(f"no picture can be decoded: {reason}")):
@@ -92,9 +90,9 @@ def probe(path: Path) -> VideoInfo:
 def frames(path: Path) -> Iterator[TimedFrame]:
     """Decode all pictures in the order in which they are shown, upright, with square pixels.
 
-    Times rise strictly: a picture without a time stamp, or with one that goes back, is put one average picture after
-    the last. Raises ``Rejected`` where the file is no video, and :class:`BrokenVideo` behind the last good picture
-    where decoding fails or the file ends early; what lies behind the damage is not looked for.
+    Times rise strictly: a picture without a time stamp, or with one that goes back, comes one average picture after the
+    last. Raises ``Rejected`` when the file is no video. Raises :class:`BrokenVideo` after the last good picture when
+    decoding fails or the file ends early. Pictures behind the damage are not looked for.
     """
     with _open(path) as (container, stream):
         step = float(1 / _rate(stream))
@@ -114,22 +112,20 @@ def frames(path: Path) -> Iterator[TimedFrame]:
 
 
 def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
-    """uint8 ``[T, H, W, 3]`` -> H.264 mp4 (yuv420p, BT.709). The same pictures give the same bytes.
-
-    Raises ``ValueError`` for other shapes and for odd sizes, which yuv420p does not have.
-    """
+    """Encode uint8 ``[T, H, W, 3]`` as H.264 mp4 (yuv420p, BT.709). The same pictures give the same bytes. Raises
+    ``ValueError`` for other shapes, and for odd sizes, because yuv420p has none."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"encode_video wants uint8 frames [T, H, W, 3], got {frames.dtype} {frames.shape}")
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"H.264 wants even sizes, got {width} x {height}")
-    # A file, because moving the index to the front (faststart) reads the output again.
+    # The output is a file because faststart reads it again to move the index to the front.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no version of the writer inside
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact leaves out the writer's version
         with av.open(str(path), "w", format="mp4", options=options) as container:
-            # Without cpu-independent, x264 takes other algorithms on other processors, and some of those for AVX-512
-            # read memory that nobody wrote (mbtree with B-frames): now and then other bytes for the same pictures.
+            # Without cpu-independent, x264 takes other algorithms on other processors. Some of them, for AVX-512, read
+            # uninitialised memory (mbtree with B-frames), so the same pictures sometimes give other bytes.
             settings = {
                 "preset": "medium",
                 "crf": str(crf),
@@ -139,7 +135,7 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=settings)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             coder = stream.codec_context
-            coder.thread_count = 1  # More threads divide the pictures differently: other bytes.
+            coder.thread_count = 1  # More threads divide the pictures differently and give other bytes.
             coder.colorspace, coder.color_range = Colorspace.ITU709, ColorRange.MPEG
             coder.color_primaries, coder.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
             for picture in frames:
@@ -149,22 +145,20 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
 
 
 def decode_video(video: bytes | Path) -> np.ndarray:
-    """All pictures of a video that :func:`encode_video` wrote: uint8 ``[T, H, W, 3]``, exactly the T that went in.
-
-    Raises ``Rejected`` where the bytes are no video or are damaged. For videos of other origin use :func:`frames`.
-    """
+    """Decode all pictures that :func:`encode_video` wrote: uint8 ``[T, H, W, 3]``, exactly the T that went in. Raises
+    ``Rejected`` when the bytes are damaged or no video. For videos of other origin use :func:`frames`."""
     with _open(video) as (container, stream), _findings(Rejected):
         return np.stack([_upright(frame, stream) for frame in container.decode(stream)])
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """uint8 ``[H, W, 3]`` -> PNG. The same picture gives the same bytes."""
+    """Encode uint8 ``[H, W, 3]`` as PNG. The same picture gives the same bytes."""
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """PNG (or another picture format that OpenCV reads) -> uint8 ``[H, W, 3]``. Raises ``Rejected``."""
+    """Decode PNG (or another format that OpenCV reads) to uint8 ``[H, W, 3]``. Raises ``Rejected`` for other bytes."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise Rejected("not a picture")
@@ -173,14 +167,14 @@ def decode_png(data: bytes) -> np.ndarray:
 
 @contextmanager
 def _open(source: bytes | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream. Raises ``Rejected``; a missing file is an ``OSError`` as usual."""
+    """Open the container and find its video stream. Raises ``Rejected``, and ``OSError`` for a missing file."""
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         start = file.read(16)
         if not start:
             raise Rejected("empty file")
         file.seek(0)
         is_mp4 = start[4:8] == b"ftyp"
-        # No protocols: a playlist that is named like a video must not make the decoder open other files or addresses.
+        # Without protocols, a playlist that is named like a video can't make the decoder open other files or URLs.
         options = {"protocol_whitelist": ""}
         with _findings(lambda reason: Rejected(f"unreadable header: {reason}" if is_mp4 else "not a video")):
             container = av.open(file, "r", options=options, metadata_errors="replace")
@@ -190,13 +184,13 @@ def _open(source: bytes | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise Rejected("no video stream")
             coder = moving[0].codec_context
             coder.thread_count = 1
-            coder.options = {"err_detect": "explode"}  # Say damage instead of painting over it.
+            coder.options = {"err_detect": "explode"}  # Report damage instead of hiding it.
             yield container, moving[0]
 
 
 @contextmanager
 def _findings(rejected: Callable[[str], Rejected]) -> Iterator[None]:
-    """What ffmpeg says about the data becomes a finding; want of memory stays an error."""
+    """Turn ffmpeg's errors about the data into findings. Lack of memory stays an error."""
     try:
         yield
     except MemoryError:
@@ -219,7 +213,7 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 def _rotation(frame: VideoFrame, stream: VideoStream) -> int:
-    """Of the display matrix, else of the ``rotate`` tag of older files, which counts clockwise."""
+    """Read the display matrix, or else the ``rotate`` tag of older files, which counts clockwise."""
     tag = next((value for name, value in stream.metadata.items() if name.lower() == "rotate"), "")
     degrees = frame.rotation or (-int(tag) if tag.removeprefix("-").isdigit() else 0)
     return round(degrees / 90) * 90 % 360

@@ -1,4 +1,4 @@
-"""Use a model on one picture and one driving video, outside of any run."""
+"""Animate one picture with one driving video, outside of any run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def animate_clip(
     prompt: str | None,
     seed: int,
 ) -> None:
-    """Animate ``reference`` with the first clip of ``driving`` and write an mp4. Raises ``Rejected``."""
+    """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
     from ipa_core.generation import animate
 
     components = Components()
@@ -56,7 +56,7 @@ def animate_clip(
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The largest centred part of the target's aspect, resized."""
+    """Return the largest centred part of the target's aspect ratio, resized."""
     rows, columns = picture.shape[:2]
     scale = min(columns / width, rows / height)
     part_width, part_height = round(width * scale), round(height * scale)

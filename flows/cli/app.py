@@ -1,4 +1,4 @@
-"""The `ipa` command: results on stdout, progress and errors on stderr, `--json` where a script would read it."""
+"""The `ipa` command: results on stdout, progress and errors on stderr, `--json` for scripts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ for name, group in (
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """What the user can mend is said in one sentence on stderr, without a traceback."""
+    """Print an error that the user can mend as one sentence on stderr, without a traceback."""
     from ipa_core.models.location import MissingModel
     from storage import StoreError
 
@@ -53,6 +53,6 @@ def main() -> None:
         os.environ.setdefault(name, "1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.WARNING)  # Below that, lines are for the log of the Prefect run.
+        handler.setLevel(logging.WARNING)  # Lower levels are for the log of the Prefect run.
     with _one_sentence():
         app(standalone_mode=True)

@@ -1,4 +1,4 @@
-"""`ipa bench`, `ipa sweep` and `ipa score reliability`: how good hands are, and experiments on how to train."""
+"""`ipa bench`, `ipa sweep` and `ipa score reliability`: measure hands and measures, compare ways to train."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bench(
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
-    """A model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
+    """Measure a model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
     from flows.engine.components import components
     from flows.experiments.hand_bench import run_bench
     from flows.training.job import LORA
@@ -90,8 +90,7 @@ def reliability(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Which measures tell the candidates of one clip apart, on a run's, and what choosing the best can give. Needs no
-    extra."""
+    """Show which measures tell one clip's candidates apart, and how much choosing the best can gain. Needs no extra."""
     from dataclasses import asdict
 
     from flows.engine.run_folder import named_run, runs

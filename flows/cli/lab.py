@@ -1,4 +1,4 @@
-"""`ipa lab`: commands of those who maintain the project. Rendering people needs the extra [synthetic]."""
+"""`ipa lab`: commands for maintainers of the project. Rendering people needs the extra [synthetic]."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def train(
     steps: Annotated[int, typer.Option(min=1)] = 1200,
     processes: Processes = CORES,
 ) -> None:
-    """Train the finger network on crops of rendered people. `ipa score fit` must follow."""
+    """Train the finger network on crops of rendered people. `ipa lab score fit` must follow."""
     _prepare()
     from flows.experiments.score_fingers import train_fingers
     from ipa_core.scoring.quality import FINGER_WEIGHTS

@@ -1,4 +1,4 @@
-"""`ipa models`: the registry of adapters, and decisions by hand."""
+"""`ipa models`: the registry of adapters, with promotion and rollback by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Reason = Annotated[str, typer.Option(help="Why; it is kept in the registry.", sh
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One adapter with what was last decided about it."""
+    """One adapter with the last event about it."""
 
     adapter: str
     role: str
@@ -36,9 +36,9 @@ class ModelRow:
     registered: str
     """UTC, ISO 8601."""
     decided: Decided | None
-    """The last decision, by the rule or by hand."""
+    """The last promotion, refusal or rollback, by the rule or by a person."""
     ruling: Ruling | None
-    """The rule's last; a decision by hand has none of its own."""
+    """The last ruling; an event by a person has none of its own."""
     generator: str | None
     model: str
 
@@ -78,7 +78,7 @@ def rollback(
         typer.Argument(metavar="CHAMPION", help="Needed where several base models have one.", show_default=False),
     ] = None,
 ) -> None:
-    """Give the champion's place back to the one before, or to the base model."""
+    """Replace the champion by the one before, or by the base model."""
     registry = _registry()
     state = registry.state()
     if champion is None and len(state.champions) != 1:
@@ -104,7 +104,7 @@ def export(
 
 
 def model_rows(state: State) -> list[ModelRow]:
-    """Newest first."""
+    """Return the newest first."""
     last: Mapping[str, Decided] = {event.adapter: event for event in state.decisions}
     rulings = {event.adapter: event.ruling for event in state.decisions if event.ruling is not None}
     rows = []
@@ -158,7 +158,7 @@ def _given(reason: str) -> str:
 
 
 def login_name() -> str:
-    """Who decides, where nobody else is named."""
+    """Return the name for reviews and registry events when no other is given."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

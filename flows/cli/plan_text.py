@@ -40,7 +40,6 @@ def _stage_row(row: StagePlan) -> tuple[str, ...]:
 
 
 def _total_row(plan: Plan) -> tuple[str, ...]:
-    """Sums of what is known."""
     waiting = [row.estimate for row in plan.stages if row.compute + row.uncounted]
     times = [estimate.seconds for estimate in waiting if estimate.seconds is not None]
     sizes = [estimate.bytes for estimate in waiting if estimate.bytes is not None]

@@ -1,4 +1,4 @@
-"""`ipa review`: candidates accepted and rejected by hand."""
+"""`ipa review`: accept and reject candidates by hand."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def export(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Write a run's candidates with what was decided about them."""
+    """Write a run's candidates with their reviews."""
     from flows.engine.store import open_store
     from flows.review.exchange import export_reviews, write_videos
     from flows.review.queue import open_queue

@@ -73,7 +73,7 @@ def run(
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
-    """Videos in, an aligned LoRA and a report out. What is in the store is not computed again."""
+    """Videos in, an aligned LoRA and a report out. Results in the store are not computed again."""
     if only is not None and (from_ or to):
         raise typer.BadParameter("--only can't be combined with --from or --to")
     _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
@@ -96,7 +96,7 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
 
 def _check_weights(config: RunConfig, scope: Any) -> None:
-    """Missing weights are said before any work starts."""
+    """Raise for missing weights before any work starts."""
     from flows.engine.components import Components
 
     if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
@@ -104,13 +104,13 @@ def _check_weights(config: RunConfig, scope: Any) -> None:
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
-    # On the terminal; the UI gets it all.
+    # Terminal only: the UI gets all lines.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
     from flows.orchestration.server import is_configured
 
-    # A server that is there only for this run would take longer to start than to find everything in the store.
+    # A server for this run alone would take longer to start than to find everything in the store.
     alone = not is_configured() and _is_done(config, scope)
     summary = _cached_run(config, scope) if alone else _flow_run(config, scope)
     print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
@@ -128,7 +128,7 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
     try:
         return nothing_to_compute(View(config, RunInputs(store, config, components())), STAGES, scope)
     except (RunStopped, ConfigError):
-        return True  # The run comes to it too, without having computed anything.
+        return True  # The run stops there too, before it computes anything.
     finally:
         store.digests.save()
 
@@ -204,7 +204,7 @@ def plan(
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
-    """What a run would compute, why, and what it costs. Computes nothing, and needs no weights."""
+    """Show what a run would compute, why, and what it costs. Computes nothing, and needs no weights."""
     from flows.cli.plan_text import plan_text
     from flows.engine.components import Components
     from flows.engine.plan import plan_run

@@ -1,4 +1,4 @@
-"""`ipa store`: care of the store."""
+"""`ipa store`: look after the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 
 @store_app.command("stat")
 def store_stat(json_: AsJson = False) -> None:
-    """What the store holds."""
+    """Show what the store holds."""
     from flows.engine.store import open_store
     from storage.maintenance import stat
 

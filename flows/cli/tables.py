@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH: Final = 1000
-"""A terminal wraps long lines, and a file keeps them."""
+"""Wider than any table: a terminal wraps long lines, and a file keeps them."""
 
 
 def text_table(align: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """``align`` has an `l` or an `r` for each column."""
+    """Return the table as text; ``align`` has an `l` or an `r` for each column."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, side in zip(head, align, strict=True):
         table.add_column(Text(name), justify="right" if side == "r" else "left", no_wrap=True)

@@ -48,7 +48,7 @@ def report(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Print where a run's report is; of a store behind a URL, where the copy on this machine is."""
+    """Print the path of a run's report; for a store behind a URL, the path of the copy on this machine."""
     from flows.engine.run_folder import RunFolder, runs
     from flows.engine.store import open_store
 
@@ -68,7 +68,7 @@ def status(
     run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last runs.")] = None,
     json_: AsJson = False,
 ) -> None:
-    """How far runs are and how they ended."""
+    """Show how far runs are and how they ended."""
     from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
     from flows.engine.store import open_store
@@ -93,7 +93,7 @@ def yield_(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """What came of the candidates, run by run: good ones, kept ones, and the pairs that DPO would have had."""
+    """Show each run's yield: good candidates, kept ones, and the pairs that DPO would have had."""
     from flows.engine.store import open_store
     from flows.outcomes.yields import run_yields
 
@@ -109,7 +109,7 @@ def yield_(
 
 
 def yield_table(found: Sequence[RunYield]) -> str:
-    """A line per run; cases 1 to 4 are pairs of one clip's candidates."""
+    """Return a line per run; cases 1 to 4 are pairs of one clip's candidates."""
     if not found:
         return "no run of this store has come to its selection"
     head = (

@@ -1,4 +1,4 @@
-"""Cuts items into batches by their measured time, keeps all slots of a crew busy, and finds out who killed a worker."""
+"""Cut items into batches by measured time, keep all slots of a crew busy, and find the item that killed a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage import Store
 
 
 class Batches:
-    """Gives each item to the crew, once; an item whose worker dies is given once more, alone."""
+    """Gives each item to the crew once. An item of a batch whose worker died is given once more, alone."""
 
     def __init__(self, store: Store, crew: Crew, batch_minutes: float) -> None:
         self._store = store
@@ -24,7 +24,7 @@ class Batches:
         self._batch_seconds = 60 * batch_minutes
 
     def compute(self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener) -> list[Outcome]:
-        """One outcome for each item, in any order."""
+        """Return one outcome for each item, in any order."""
         self._crew.prepare(stage.place)
         slots = min(self._crew.slots(stage.place), len(items))
         cut = _Cut(stage, items, refresh, slots, self._crew.limit(stage.place), self._batch_seconds)
@@ -36,9 +36,9 @@ class Batches:
                 while cut.waiting and len(flying) < slots:
                     batch = cut.next()
                     if threads is not None:
-                        # Prefect keeps in context variables which run a task belongs to.
+                        # Prefect keeps the run of a task in context variables.
                         answer = threads.submit(copy_context().run, self._crew.run, batch, listener)
-                    else:  # With one slot right here, where Ctrl-C reaches it.
+                    else:  # One slot: compute here, where Ctrl-C reaches it.
                         answer = Future()
                         try:
                             answer.set_result(self._crew.run(batch, listener))
@@ -73,7 +73,7 @@ class Batches:
 
 
 class _Cut:
-    """The items that wait, and how many of them the next batch takes."""
+    """The waiting items, and the size of the next batch."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Cut:
         self._batch_seconds = batch_seconds
         self._number = 0
         self._seconds: list[float] = []
-        """Of each item that was computed."""
+        """Seconds of each computed item."""
 
     def measured(self, outcomes: Sequence[Outcome]) -> None:
         self._seconds += [one.result.provenance["seconds"] for one in outcomes if one.result is not None]
@@ -105,7 +105,7 @@ class _Cut:
         return Batch(_label(self._stage, chosen, self._number, count), self._stage, tuple(chosen), self._refresh)
 
     def _size(self) -> int:
-        # No slot gets all that is left while the others stand idle.
+        # Else one slot would take all items while the others stand idle.
         share = math.ceil(len(self.waiting) / self._slots)
         if self._limit is None:
             return share
@@ -123,7 +123,7 @@ def _label(stage: Stage[Any], chosen: list[Item], number: int, count: int) -> st
 
 @contextmanager
 def _threads(slots: int) -> Iterator[ThreadPoolExecutor | None]:
-    """A thread for each slot; none where there is one slot only."""
+    """Yield a pool with a thread for each slot, or None for one slot."""
     if slots <= 1:
         yield None
         return
@@ -131,5 +131,5 @@ def _threads(slots: int) -> Iterator[ThreadPoolExecutor | None]:
     try:
         yield threads
     finally:
-        # Nobody waits for batches that a run which breaks off still has under way.
+        # A run that breaks off does not wait for its batches under way.
         threads.shutdown(wait=False, cancel_futures=True)

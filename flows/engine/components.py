@@ -1,4 +1,4 @@
-"""From a config to the backend that it names. Each is imported inside its arm: nobody loads the others."""
+"""Build the backends that a config names. Each is imported inside its arm, so the others stay unloaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pose_extractor(config: PosesConfig) -> PoseExtractor:
 
 
 def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
-    """Raises ``ConfigError`` where ``scores.model`` or ``scores.reward`` can't be used."""
+    """Raises ``ConfigError`` when ``scores.model`` or ``scores.reward`` can't be used."""
     from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 
     try:
@@ -52,7 +52,7 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """The files that a hand score depends on besides the pose backend's. Raises ``ConfigError`` where one lacks."""
+    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
@@ -73,7 +73,7 @@ def _second_backend(config: ScoresConfig) -> PoseExtractor:
 
 
 def reward(config: ScoresConfig) -> Reward | None:
-    """The second opinion that ``scores.reward`` names. Raises ``ConfigError`` where it can't be loaded."""
+    """Return the second opinion that ``scores.reward`` names. Raises ``ConfigError`` when it can't be loaded."""
     if config.reward is None:
         return None
     if config.reward == "dwpose":
@@ -100,8 +100,8 @@ def reward(config: ScoresConfig) -> Reward | None:
 def animation_model(
     config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool
 ) -> AnimationModel:
-    """Load the pipeline folder; ``lora`` are the bytes of a LoRA file. Training needs no text encoder. Raises
-    ``MissingModel``, and ``UnknownModel`` for a pipeline class that no kind of model here knows."""
+    """Load the pipeline folder; ``lora`` holds the bytes of a LoRA file. Training needs no text encoder. Raises
+    ``MissingModel``, and ``UnknownModel`` when no kind of model here knows the pipeline class."""
     from ipa_core.models import kind_of
 
     folder = model_folder(config)
@@ -111,21 +111,21 @@ def animation_model(
 
 
 def model_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
-    """Markdown that lies beside a trained LoRA; ``base_model`` is a hub id or a name, not a path."""
+    """Return the Markdown text beside a trained LoRA; ``base_model`` is a hub id or a name, not a path."""
     from ipa_core.models import kind_of
 
     return kind_of(model_folder(config)).card(alignment, base_model, samples)
 
 
 def model_folder(config: ModelConfig) -> Path:
-    """Where the weights lie. Raises ``MissingModel``, whose sentence says where to get them and how large they are."""
+    """Return the folder of the weights. Raises ``MissingModel``; it says where to get them and how large they are."""
     from ipa_core.models.location import resolve_model
 
     return resolve_model(config)
 
 
 def device(execution: Execution) -> str:
-    """Where this process's models go. Raises ``RunStopped`` where every GPU is taken."""
+    """Return the device of this process's models. Raises ``RunStopped`` when every GPU is taken."""
     from flows.engine.devices import claim_device
 
     return claim_device(execution)
@@ -133,7 +133,7 @@ def device(execution: Execution) -> str:
 
 @dataclass(frozen=True)
 class Components:
-    """What a run computes with. Tests and benchmarks put fakes here; the functions must be importable by workers."""
+    """Functions that build a run's models. Tests and benchmarks put fakes here. Workers must be able to import them."""
 
     pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
@@ -144,7 +144,7 @@ class Components:
 
 
 def components() -> Components:
-    """The project's own, or what ``IPA_COMPONENTS`` names as ``module:attribute``: for backends that live elsewhere."""
+    """Return the project's own, or those that ``IPA_COMPONENTS`` names as ``module:attribute``, from elsewhere."""
     name = os.environ.get("IPA_COMPONENTS")
     if not name:
         return Components()

@@ -1,9 +1,9 @@
-"""Which GPU a process takes: one process, one GPU, also where several runs share a machine.
+"""Choose the GPU of a process: one process, one GPU, also when several runs share a machine.
 
-Where exactly one GPU is visible to the process, it is that one: Ray, Dask's CUDA workers and container schedulers see
-to it. A process of a training on several GPUs takes the one of its rank, as its launcher (`LOCAL_RANK`) expects. Any
-other claims the first free one by a lock on a file named after the GPU; the kernel frees the lock when the process
-ends, however it ends.
+A process of a training on several GPUs takes the GPU of its rank, as its launcher (`LOCAL_RANK`) expects. A process
+that sees exactly one GPU takes that one, because Ray, Dask's CUDA workers and container schedulers assign it. Any other
+process claims the first free GPU by a lock on a file named after the GPU. The kernel frees the lock when the process
+ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from ipa_core.config import Execution
 
 _mutex = threading.Lock()
 _claimed: tuple[int, str] | None = None
-"""Descriptor of the lock file and torch's name of the GPU that this process holds."""
+"""Descriptor of the lock file, and torch's name of the GPU that this process holds."""
 
 
 def claim_device(execution: Execution, visible: Sequence[str] | None = None) -> str:
-    """Torch's name of the device for this process's models: ``cpu`` or ``cuda:<n>``. The same at every call.
+    """Return torch's name of this process's device: ``cpu`` or ``cuda:<n>``. Every call returns the same.
 
-    ``visible`` are the physical names of the GPUs that torch sees, in its order (default: :func:`visible_devices`).
-    Raises :class:`RunStopped` where none is visible though the config asks for one, and where other processes hold them
-    all.
+    ``visible`` holds the physical names of the GPUs that torch sees, in its order (default: :func:`visible_devices`).
+    Raises :class:`RunStopped` when the config asks for a GPU and none is visible, and when others hold them all.
     """
     if execution.device == "cpu":
         return "cpu"
@@ -51,7 +50,7 @@ def claim_device(execution: Execution, visible: Sequence[str] | None = None) -> 
 
 
 def release_device() -> None:
-    """Let another process have this one's GPU; the next :func:`claim_device` may give a different one."""
+    """Release this process's GPU. The next :func:`claim_device` may return a different one."""
     global _claimed
     with _mutex:
         if _claimed is not None:
@@ -60,7 +59,7 @@ def release_device() -> None:
 
 
 def visible_devices() -> tuple[str, ...]:
-    """Physical names (index or UUID) of the GPUs that torch sees, in its order. Starts no CUDA context."""
+    """Return physical names (index or UUID) of the GPUs that torch sees, in its order. Start no CUDA context."""
     import torch
 
     count = torch.cuda.device_count()
@@ -92,7 +91,6 @@ def _claim_one(names: Sequence[str]) -> str:
 
 
 def _lock_folder() -> Path:
-    """This user's folder on this machine."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) / "ipa" if runtime else Path(tempfile.gettempdir()) / f"ipa-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -100,7 +98,7 @@ def _lock_folder() -> Path:
 
 
 def _forget_in_child() -> None:
-    """A forked child shares the lock and would hold it beyond its parent's death. The parent's own stays as it is."""
+    """Close a forked child's copy of the lock, which could outlive the parent. The parent keeps its own."""
     global _claimed, _mutex
     _mutex = threading.Lock()
     if _claimed is not None:

@@ -1,4 +1,4 @@
-"""What is still to compute, in time, disk and GPU-hours: from what was measured in this store, else by formula."""
+"""Estimate the time, disk and GPU-hours of the items to compute, from times measured in this store, else by formula."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from storage import Store
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of some items of one stage. None: nothing is known."""
+    """Estimate for some items of one stage. None: nothing is known."""
 
     seconds: float | None = None
     """Wall time with the config's workers and GPUs."""
     bytes: int | None = None
     gpu_hours: float | None = None
-    """Only of a model whose cost is known."""
+    """Only for a model whose cost is known."""
     basis: Literal["measured", "formula"] | None = None
 
 
 class Estimates:
-    """``model`` is the digest of the model's weights: only items computed with it say how long others will take."""
+    """``model`` is the digest of the model's weights. Times of GPU and training stages count only if they used it."""
 
     def __init__(self, store: Store, config: RunConfig, model: str | None) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class Estimates:
         self._network = None if known is None else known[1]
 
     def of(self, stage: Stage[Any], count: float) -> Estimate:
-        """Of ``count`` usual items (see `Stage.work`)."""
+        """Return the estimate for ``count`` usual items (see `Stage.work`)."""
         if not count:
             return Estimate()
         seconds, size = self._measured(stage)
@@ -53,7 +53,7 @@ class Estimates:
         )
 
     def _measured(self, stage: Stage[Any]) -> tuple[float | None, float | None]:
-        """Mean seconds, of all processes that worked on one, and bytes of the stage's usual item in the store."""
+        """Return the usual item's mean seconds, summed over its processes, and its mean bytes, both from the store."""
         done = [result for result in self._store.actions.all(stage.name) if "seconds" in result.provenance]
         if stage.place in ("gpu", "train"):
             done = [result for result in done if result.action.inputs.get("model") == self._model]
@@ -66,7 +66,7 @@ class Estimates:
         return seconds, sum(output.size for result in done for output in result.outputs.values()) / work
 
     def _lanes(self, stage: Stage[Any], count: float) -> float:
-        """Processes that ``count`` items of the stage keep busy."""
+        """Return the number of processes that ``count`` items of the stage keep busy."""
         execution = self._config.execution
         match stage.place:
             case "cpu":

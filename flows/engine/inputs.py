@@ -1,5 +1,5 @@
-"""What a run reads from outside its store's results. Each is read once, when the run starts: a file, a table or a
-review that changes while the run goes on changes nothing in it."""
+"""A run's inputs from outside its store's results. Each is read once, when the run starts: a file, a table or a review
+that changes later has no effect on the run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from storage.registry import Registry, State
 from storage.reviews import Reviews, verdicts
 
 _DOWNLOADS = 8
-"""Videos behind URLs that are read at once."""
+"""Videos behind URLs that are read at the same time."""
 
 
 class RunInputs:
-    """``keep=False`` (plans) puts no object into the store. ``generator`` is the digest of the LoRA that generates,
-    where it isn't what the config says."""
+    """With ``keep=False`` (plans), no object enters the store. ``generator`` (a LoRA's digest) overrides the config."""
 
     def __init__(
         self,
@@ -41,12 +40,12 @@ class RunInputs:
         self._generator = generator
 
     def read(self) -> None:
-        """Read what people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
+        """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
         _ = self.metadata, self.registry, self.verdicts, self.videos
 
     @cached_property
     def videos(self) -> tuple[Video, ...]:
-        """The driving videos that the config names; their bytes are read by :attr:`video_digests`."""
+        """The driving videos that the config names; :attr:`video_digests` reads their bytes."""
         return tuple(find_videos(self._config.clips.sources))
 
     @cached_property
@@ -56,7 +55,7 @@ class RunInputs:
             with ThreadPoolExecutor(_DOWNLOADS) as pool:
                 found = dict(zip(behind_urls, pool.map(self._behind_url, behind_urls), strict=True))
         finally:
-            if behind_urls:  # Kept at once, also by a plan: these cost a download.
+            if behind_urls:  # Save at once, also in a plan: each cost a download.
                 self.store.digests.save()
         return {video: found.get(video) or self.store.digests.file(video.address) for video in self.videos}
 
@@ -66,7 +65,7 @@ class RunInputs:
             return known
         with local_file(video.address) as copy:
             digest = digest_file(copy)
-        if video.version and version_of(video.address) == video.version:  # Else it was replaced meanwhile.
+        if video.version and version_of(video.address) == video.version:  # Else the file changed meanwhile.
             self.store.digests.remember_url(video.address, video.version, digest)
         return digest
 
@@ -78,17 +77,16 @@ class RunInputs:
 
     @cached_property
     def registry(self) -> State:
-        """The registry of adapters."""
         return Registry(self.store.address).state()
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
-        """Accepted or rejected by a person: candidates by the digest of their video."""
+        """People's reviews: a verdict by the digest of the candidate's video."""
         return verdicts(Reviews(self.store.address).standing())
 
     @cached_property
     def generator(self) -> str | None:
-        """Digest of the LoRA that generates the candidates; None: the base model alone."""
+        """Digest of the generator; None: the base model alone."""
         if self._generator is None and self._config.rounds.on_policy:
             return self.registry.champion(self.model_weights)
         return self._generator
@@ -108,12 +106,12 @@ class RunInputs:
 
     @cached_property
     def score_weights(self) -> str:
-        """What the hand score is made with besides the pose backend: coefficients, the finger network."""
+        """Digest of the hand score's coefficients and finger network; the pose backend has its own."""
         return self._digest_of(self._components.score_files(self._config.scores))
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
 
     def put(self, data: bytes) -> str:
-        """Put a small table of upstream results into the store, so that it can be an input of one action."""
+        """Put a small table of upstream results into the store as an input of one action. Return its digest."""
         return self.store.objects.put(data) if self._keep else digest_bytes(data)

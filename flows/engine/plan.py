@@ -1,4 +1,4 @@
-"""What a run would do, and why, without computing anything."""
+"""Say what a run would do, and why, without computing anything."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class StagePlan:
     cached: int
     compute: int
     uncounted: int
-    """Estimate of the items to compute that can't be listed before a stage upstream has run."""
+    """Estimated number of items to compute that can't be listed before a stage upstream has run."""
     why: dict[str, int]
     """Reason -> number of items to compute."""
     estimate: Estimate
-    """Of all to compute."""
+    """Estimate for all items to compute."""
 
 
 @dataclass(frozen=True)
 class Plan:
     stages: tuple[StagePlan, ...]
     drift: dict[str, int] = field(default_factory=dict)
-    """`torch: 2.12.0 -> 2.13.0` -> number of cached results that were made with the first; the second is here."""
+    """`torch: 2.12.0 -> 2.13.0` -> number of cached results made with the first; the second is installed here."""
     notes: tuple[str, ...] = ()
-    """What the plan had to do without."""
+    """Messages about missing weights."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def plan_run(store: Store, config: RunConfig, stages: Stages, components: Components, clips: int | None = None) -> Plan:
-    """Walk the stages as a run would. Where an item would be computed, go on with what it gave the last time.
+    """Walk the stages as a run would. An item to compute keeps the result that it had the last time.
 
-    With ``clips`` the plan is for so many new clips, and the config's sources are not looked at.
+    With ``clips`` the plan is for that many new clips, and ignores the config's sources.
     """
     inputs = _Inputs(store, config, components, keep=False)
     prediction = _Prediction(store, config, inputs, clips)
@@ -61,10 +61,10 @@ def plan_run(store: Store, config: RunConfig, stages: Stages, components: Compon
 
 
 class _Inputs(RunInputs):
-    """Goes on without the model's weights: then everything that needs them counts as to be computed."""
+    """Inputs that may lack the model's weights; everything that needs them then counts as to be computed."""
 
     missing: str | None = None
-    """The sentence that says so."""
+    """The message about the missing weights."""
 
     @property
     def model_weights(self) -> str:
@@ -77,7 +77,7 @@ class _Inputs(RunInputs):
 
 
 class Forecast:
-    """What a stage's `forecast` reads: the view, and how many items upstream are not known yet."""
+    """Input of a stage's `forecast`: the view, and the number of upstream items that are not known yet."""
 
     def __init__(self, view: View, new_clips: int) -> None:
         self.view = view
@@ -85,7 +85,7 @@ class Forecast:
         self._uncounted: dict[str, float] = {}
 
     def unknown(self, stage: type[Stage[Any]]) -> float:
-        """Items that can't be listed yet, and listed ones of whose results nothing is known."""
+        """Return the number of items that can't be listed yet, and of listed ones without a known result."""
         entries = self.view.results.get(stage.name, [])
         blind = sum(entry.status == "pending" and entry.result is None for entry in entries)
         return blind + self._uncounted[stage.name]
@@ -98,7 +98,7 @@ class Forecast:
 
 
 class _Prediction:
-    """Walks the stages. A missing item is pending, with the result that an item of its name had the last time."""
+    """Walks the stages. A missing item is pending, with the last result of an item of the same name."""
 
     def __init__(self, store: Store, config: RunConfig, inputs: _Inputs, clips: int | None) -> None:
         self._store = store
@@ -142,7 +142,7 @@ class _Prediction:
         return ItemResult(item, "pending", replace(guess, action=item.action) if guess else None)
 
     def find_missing_bytes(self, stages: Stages) -> None:
-        """Cached items whose bytes are gone although something that will be computed, or handed over, needs them."""
+        """Mark cached items pending if their bytes are gone and an item to compute, or the run's folder, needs them."""
         results = self._view.results
         needs = {
             digest
@@ -164,7 +164,7 @@ class _Prediction:
                     self._reasons[name]["bytes missing"] += 1
 
     def plan(self, stages: Stages) -> Plan:
-        """Reads the weights' digest, where a stage would, to tell whose times to go by."""
+        """Return the plan. Read the weights' digest as a stage would, because times are measured per model."""
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
         return Plan(rows, dict(self._drift), (self._inputs.missing,) if self._inputs.missing else ())
@@ -185,7 +185,7 @@ class _Prediction:
 
 
 def _drift(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What may change low bits and differs from when a result was made."""
+    """Return the changes since a result was made that may change low bits."""
     return [f"{name}: {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]]
 
 
@@ -201,7 +201,7 @@ _INPUT_WORDS = {
 
 
 def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: RunConfig) -> str:
-    """The difference between an action and the one of the same name in an earlier run."""
+    """Return the difference between an action and the one of the same name in an earlier run."""
     if before is None:
         return "new input"
     old = before.action
@@ -224,7 +224,7 @@ _ABSENT = object()
 
 
 def _path(stage: Stage[Any], name: str) -> str:
-    """Where in the config a setting of a key lies."""
+    """Return the config path of a setting in a key."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         start = ".".join(parts[:length])
@@ -234,7 +234,7 @@ def _path(stage: Stage[Any], name: str) -> str:
 
 
 def _shown(value: Any, stage: Stage[Any], name: str, config: RunConfig) -> Any:
-    """A later field that the key leaves out is at its default."""
+    """Return the value to show. A later field that the key leaves out is at its default."""
     if value is not _ABSENT:
         return value
     node: Any = config

@@ -14,19 +14,17 @@ from flows.engine.work import Outcome
 
 @dataclass(frozen=True)
 class StageProgress:
-    """How far the stage that runs is."""
-
     stage: str
     cached: int
     misses: int
     """Items to compute."""
     done: int
-    """Of the misses, those with an outcome."""
+    """Misses that have an outcome."""
     failed: int
     share: float
-    """Of the work, in [0, 1]; a long item counts by its parts."""
+    """Share of the work that is done, in [0, 1]; a long item counts by its parts."""
     seconds_left: float | None
-    """None before anything can be said."""
+    """None while there is no estimate."""
 
     def sentence(self) -> str:
         text = f"{self.stage:<10} {self.done}/{self.misses} ({100 * self.share:.0f} %)"
@@ -34,9 +32,9 @@ class StageProgress:
 
 
 class Progress:
-    """A `Listener` that counts the items of the stage that runs. Threads may share it.
+    """A `Listener` that counts the items of the running stage. Threads may share it.
 
-    ``listen`` gets the numbers whenever a stage starts, and at most every ``every`` seconds while it runs.
+    ``listen`` gets the numbers when a stage starts, and at most every ``every`` seconds while it runs.
     """
 
     def __init__(
@@ -56,15 +54,15 @@ class Progress:
         self._stage: str | None = None
         self._cached = self._misses = self._failed = 0
         self._done: set[str] = set()
-        """Keys."""
+        """Keys of items with an outcome."""
         self._parts: dict[str, float] = {}
         """Share of each item under way, by key."""
         self._started = self._said = self._told = 0.0
         self._since: tuple[float, float] | None = None
-        """When and at which share the stage's work was first heard of."""
+        """Time and share at the first report of the stage's work."""
         self._share = 1.0
         self._first = (0.0, 0.0)
-        """When and at which share the work outside of the stages was first heard of."""
+        """Time and share at the first report of the work outside the stages."""
 
     def start(self, stage: str, *, cached: int, misses: int) -> None:
         with self._lock:
@@ -106,8 +104,8 @@ class Progress:
             print(f"{clear}{text}", file=self._stream, flush=True)
 
     def share(self, what: str, share: float) -> None:
-        """How far work outside of the stages is, ``share`` in [0, 1]. A smaller share than before is that of other
-        work; what was there when this work was first heard of says nothing about its speed."""
+        """Show the progress of work outside the stages, ``share`` in [0, 1]. A smaller share than before starts new
+        work. The speed counts from the first report, because the share at that time may be an earlier run's."""
         moment = time.monotonic()
         if share < self._share:
             self._first = (moment, share)
@@ -145,8 +143,8 @@ class Progress:
         )
 
     def _seconds_left(self, share: float) -> float | None:
-        """By the speed since the work was first heard of: before that models were loaded, and what was there then an
-        earlier run may have done. Items of a batch may be heard of all at once, so some time has to pass first."""
+        """Estimate by the speed since the first report. Before it, models were loaded, and an earlier run may have done
+        a part. A batch may report all its items at once, so some time must pass first."""
         if self._since is None:
             return None
         moment, _ = self._since
@@ -156,13 +154,13 @@ class Progress:
 
 
 def _left(since: tuple[float, float], share: float) -> float | None:
-    """Seconds until 1, by the speed since a (moment, share)."""
+    """Return the seconds until share 1, by the speed since a (moment, share)."""
     begun, known = since
     return (time.monotonic() - begun) * (1 - share) / (share - known) if share > known else None
 
 
 def span(seconds: float) -> str:
-    """A time in the unit that a person would take."""
+    """Format a time in seconds, minutes or hours, by its size."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

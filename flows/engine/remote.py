@@ -1,5 +1,4 @@
-"""The work of a process that computes batches, be it this machine's or a cluster's: its worker stays from one batch
-to the next, and so do the loaded models."""
+"""Compute batches in a process of this machine or of a cluster. The worker and its models stay between batches."""
 
 from __future__ import annotations
 
@@ -17,14 +16,14 @@ from ipa_core.config import RunConfig
 from storage import Store
 
 _STDERR: Final = 2
-"""By number: a cluster may have put something else in the place of Python's."""
+"""A number, because a cluster may have replaced Python's own stream."""
 _kept: tuple[RemoteWork, Worker] | None = None
-"""Of this process: one at a time, two models may not fit on a GPU."""
+"""Work and worker of this process. Only one is kept, because two models may not fit on a GPU."""
 
 
 @dataclass(frozen=True)
 class RemoteWork:
-    """Computes batches in whatever process it was sent to."""
+    """Computes batches in the process that receives it."""
 
     address: str
     config: RunConfig
@@ -34,7 +33,7 @@ class RemoteWork:
         listener = listener or Silent()
         try:
             worker = self._worker()
-        except Exception as error:  # noqa: BLE001 - told by every item
+        except Exception as error:  # noqa: BLE001 - every item reports it
             sentence = f"a worker could not start: {type(error).__name__}: {error}"
             outcomes = [Outcome(item.action.key, error=sentence) for item in batch.items]
             for outcome in outcomes:
@@ -59,8 +58,8 @@ class RemoteWork:
 
 @contextmanager
 def _watched(seconds: float, listener: Listener) -> Iterator[Listener]:
-    """Within the block this process ends when the listener hears nothing for so long. The watch needs no Python: an
-    item may hang in a library that never gives the interpreter back."""
+    """End this process when the listener hears nothing for ``seconds`` within the block. The watch needs no Python,
+    because an item may hang in a library that never gives the interpreter back."""
     watch = _Watch(seconds, listener)
     watch.start()
     try:
@@ -87,7 +86,6 @@ class _Watch:
 
 
 def close() -> None:
-    """Let go of what this process has loaded."""
     global _kept
     if _kept is not None:
         _kept[1].close()

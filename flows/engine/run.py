@@ -1,4 +1,4 @@
-"""One run from its folder to its summary. Knows no orchestrator: a `Watch` may follow it, a `Crew` computes for it."""
+"""One run from its folder to its summary, free of any orchestrator. A `Watch` follows it, a `Crew` computes for it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from storage import ActionResult, Store
 
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
-"""Damaged inputs of one item that are made again before it counts as failed."""
+"""Repairs of an item's damaged inputs before the item counts as failed."""
 
 
 class Watch:
-    """Follows a run and does nothing about it; `flows.orchestration.monitoring` has one for the Prefect UI."""
+    """Follows a run; this one does nothing. `flows.orchestration.monitoring` has one for the Prefect UI."""
 
     flow_run: str | None = None
     """Id of the Prefect flow run."""
@@ -47,7 +47,7 @@ class Watch:
         work(stage)
 
     def progress(self, progress: StageProgress) -> None:
-        """Called from the run's threads, now and then."""
+        """Take the progress, now and then, from the run's threads."""
 
     def outcome(self, summary: RunSummary) -> None: ...
 
@@ -55,15 +55,15 @@ class Watch:
 
 
 class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything up again
-    """Bytes that were computed again came out different, so all that was derived from them has to be derived anew."""
+    """Recomputed bytes came out different, so everything derived from them must be derived anew."""
 
 
 class Run:
-    """A run over one store; items that are missing are computed.
+    """A run over one store; it computes the missing items.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. A run that can't go
-    on (``RunStopped``, ``ConfigError``) leaves the block with ``summary.status == "failed"`` and its sentence; any
-    other error passes through. Nothing computed is lost. An ``experiment`` is never meant by "the last run".
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped`` and
+    ``ConfigError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
+    Nothing computed is lost. "The last run" never means an ``experiment``.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Run:
         self.view = View(config, RunInputs(self.store, config, components, generator=generator))
         self._experiment = experiment
         self.outputs: dict[str, str] = {}
-        """`lora`, `shards`, `report`: where the run has put them."""
+        """Paths or URLs of the run's `lora`, `shards` and `report`."""
         self.promotion: Promotion | None = None
         self._scope = scope or Scope()
         self._watch = watch or Watch()
@@ -94,24 +94,23 @@ class Run:
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
-        """Keys computed in this run: not refreshed twice, and counted as computed when looked up again."""
+        """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
         self._summary: RunSummary | None = None
         self._stopped: RunStopped | ConfigError | None = None
 
     @property
     def summary(self) -> RunSummary:
-        """Once the run has ended."""
+        """Exists once the run has ended."""
         assert self._summary is not None
         return self._summary
 
     def check(self) -> None:
-        """Raises the error that stopped the run, if one did."""
+        """Raise the error that stopped the run, if there is one."""
         if self._stopped is not None:
             raise self._stopped
 
     @property
     def computed(self) -> bool:
-        """Whether anything was not in the store."""
         return any(entry.status != "cached" for entries in self.view.results.values() for entry in entries)
 
     def __enter__(self) -> Self:
@@ -155,7 +154,7 @@ class Run:
                 log.warning("%s; looking everything up again", change)
 
     def items(self, stage: Stage[Any], items: Sequence[Item]) -> list[ItemResult]:
-        """Items of a stage beside the run's own, looked up or computed. Raises ``RunStopped``."""
+        """Look up or compute items of a stage beside the run's own. Raises ``RunStopped``."""
         known = self.store.actions.lookup(stage.name, [item.action.key for item in items])
         try:
             return self._resolved(stage, items, known)
@@ -163,7 +162,7 @@ class Run:
             raise RunStopped(f"{change}; run the same command again") from None
 
     def read(self, digest: str) -> bytes:
-        """The bytes of an object of this run, computed again if they are gone."""
+        """Return the bytes of an object of this run; compute them again if they are gone."""
         self.restore({digest})
         return self.store.objects.get(digest)
 
@@ -185,7 +184,7 @@ class Run:
     def _resolved(
         self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]
     ) -> list[ItemResult]:
-        """The result of each item, in their order; those that are not ``known`` are computed."""
+        """Return the result of each item, in their order; compute those that are not ``known``."""
         refresh = stage.name in self._scope.refresh
         if stage.name in self._scope.only_looked_up(self.stages):
             return self._found(stage, items, known)
@@ -210,7 +209,7 @@ class Run:
         return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, error)
 
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
-        """Items of a stage that this run only looks up: a few may have failed in the run that computed it."""
+        """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""
         missing = [item for item in items if item.action.key not in known]
         self._progress.start(stage.name, cached=len(items) - len(missing), misses=len(missing))
         if len(missing) > self.config.execution.max_failed * len(items):
@@ -227,7 +226,7 @@ class Run:
         ]
 
     def restore(self, digests: set[str]) -> None:
-        """Make sure that these objects are in the store; items whose bytes are gone are computed again."""
+        """Make sure that these objects are in the store: compute items again whose bytes are gone."""
         missing = self.store.objects.missing(digests)
         if not missing:
             return

@@ -1,4 +1,4 @@
-"""What is kept of a run: its config, stage tables, item names and results, under `runs/<run id>/` of the store."""
+"""The record of a run: its config, stage tables, item names and results, under `runs/<run id>/` of the store."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from storage.manifests import table_bytes, table_rows
 
 Value = TypeVar("Value")
 LAST: Final = "last"
-"""Names the newest run."""
+"""Names the newest run that is no experiment."""
 RunStatus = Literal["completed", "nothing_new", "failed"]
 
 
 @dataclass(frozen=True)
 class StageTable:
-    """Counts of one stage. items = cached + computed + failed; rejected are the findings among the first two."""
+    """Counts of one stage. items = cached + computed + failed; rejected items are among the first two."""
 
     name: str
     items: int
@@ -50,14 +50,14 @@ class StageTable:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a run's adapter; part of the run's summary."""
+    """Result of the promotion of a run's adapter; part of the run's summary."""
 
     adapter: str
     decision: Literal["promoted", "refused", "unchanged"]
-    """``unchanged``: it was decided before, on the same evidence or for good."""
+    """``unchanged``: an earlier ruling stands, on the same evidence or for good."""
     reason: str
     against: str | None
-    """Digest of the champion that it was compared with; None: the base model."""
+    """Digest of the champion it was compared with; None: the base model."""
 
     def sentence(self) -> str:
         over = f"the champion {self.against[:12]}" if self.against else "the base model"
@@ -70,11 +70,11 @@ class RunSummary:
     status: RunStatus
     stages: tuple[StageTable, ...]
     outputs: dict[str, str] = field(default_factory=dict)
-    """`lora`, `shards`, `report`: paths, or URLs, of what this run made."""
+    """Paths or URLs of this run's `lora`, `shards` and `report`."""
     error: str | None = None
     dropped: tuple[Drop, ...] = ()
     promotion: Promotion | None = None
-    """None where the run did not come to a comparison."""
+    """None if the run made no comparison."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,12 +82,12 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is that has not ended."""
+    """Progress of a run that has not ended."""
 
     stages: tuple[StageTable, ...]
-    """Those that are through."""
+    """The stages that have ended."""
     stage: StageProgress | None
-    """The one under way."""
+    """The running stage."""
     flow_run: str | None
     """Id of the Prefect flow run."""
     at: float = field(default_factory=time.time)
@@ -97,8 +97,7 @@ class RunProgress:
 
 
 class RunFolder:
-    """Files under `runs/<run id>/` of a store, here or behind a URL. Each is replaced whole, so that it can be read
-    while the run goes on."""
+    """Files under `runs/<run id>/` of a store, local or behind a URL. Each is replaced whole: no reader gets a half."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
@@ -108,15 +107,15 @@ class RunFolder:
     @classmethod
     def new(cls, store: Store) -> RunFolder:
         now = datetime.now(UTC)
-        # The last digits are of the second's fraction: also of two runs in one second the later sorts last.
+        # The last digits are a fraction of a second, so that two runs in one second sort by time too.
         return cls(store, f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}")
 
     def address(self, name: str = "") -> str:
-        """Absolute path or URL of a file or folder of the run."""
+        """Return the absolute path or URL of a file or folder of the run."""
         return self._folder.address(name)
 
     def write(self, name: str, data: bytes) -> str:
-        """Returns the address."""
+        """Write a file and return its address."""
         self._folder.write(name, data)
         return self.address(name)
 
@@ -124,7 +123,7 @@ class RunFolder:
         self.write(name, json.dumps(data, indent=1).encode())
 
     def read_json(self, name: str) -> Any | None:
-        """None where there is no such file."""
+        """Return None if there is no such file."""
         data = self._folder.read(name)
         return None if data is None else json.loads(data)
 
@@ -132,14 +131,14 @@ class RunFolder:
         self.write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
     def config(self) -> RunConfig:
-        """Raises :class:`ConfigError`."""
+        """Load the run's config. Raises :class:`ConfigError` when there is none."""
         path = self.local_copy("config.yaml")
         if path is None:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
     def mark_experiment(self) -> None:
-        """The run belongs to a sweep or a hand bench: nobody means it by the last run."""
+        """Mark a run of a sweep or hand bench, so that "last" never means it."""
         self.write("experiment", b"")
 
     @property
@@ -148,14 +147,13 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """Name of the run's config. The config is read as plain data: a run of an older version may have options that
-        are gone, and its record stays readable."""
+        """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
         data = self._folder.read("config.yaml")
         tree = yaml.safe_load(data) if data else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
 
     def write_items(self, results: Results) -> None:
-        """Which item was which action: what `ipa plan` compares with."""
+        """Write the key of each item; `ipa plan` compares with them."""
         rows = [
             {
                 "stage": stage,
@@ -174,7 +172,7 @@ class RunFolder:
         self.write_json("progress.json", asdict(progress))
 
     def progress(self) -> RunProgress | None:
-        """What was written last; None where the run did not get that far."""
+        """Return the last progress written; None if there is none."""
         about = self.read_json("progress.json")
         if about is None:
             return None
@@ -183,11 +181,11 @@ class RunFolder:
         return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
     def items(self) -> dict[tuple[str, str], str]:
-        """Key by (stage, name)."""
+        """Return the key by (stage, name)."""
         return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
 
     def names(self, stage: str) -> dict[str, str]:
-        """Name by key of a stage's items; two of them may have one name."""
+        """Return the name by key of a stage's items. Two items may have the same name."""
         return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
 
     def _item_rows(self) -> list[dict[str, Any]]:
@@ -198,15 +196,15 @@ class RunFolder:
         self.write_json("run.json", summary.to_json())
 
     def summary(self) -> dict[str, Any] | None:
-        """None while the run goes on, or where it was killed."""
+        """Return None while the run goes on, or if it was killed."""
         return self.read_json("run.json")
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
-        """Place an object into the run's folder under a name that people know."""
+        """Put an object into the run's folder under a name that people know."""
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
 
     def local_copy(self, name: str) -> Path | None:
-        """The file on this machine: itself, or a copy of what lies behind the URL. None where there is none."""
+        """Return the file on this machine, or a copy of the file behind the URL; None if there is none."""
         if isinstance(self._folder, LocalFolder):
             path = self._folder.path / name
             return path if path.exists() else None
@@ -219,17 +217,17 @@ class RunFolder:
 
 
 def known_fields(kind: type[Value], about: dict[str, Any]) -> Value:
-    """A record of a run, without what another version says besides."""
+    """Build a record of a run; leave out fields that only another version knows."""
     return kind(**{name: about[name] for name in kind.__dataclass_fields__ if name in about})  # type: ignore[attr-defined]
 
 
 def runs(store: Store) -> Iterator[RunFolder]:
-    """Newest first; names begin with their time."""
+    """Yield the newest run first; ids begin with the time."""
     return (RunFolder(store, name) for name in reversed(store.folder.folders("runs")))
 
 
 def named_run(name: str) -> RunFolder:
-    """A run by its id, or the last one that is no experiment. Raises `ConfigError`."""
+    """Return a run by its id, or for `last` the newest that is no experiment. Raises `ConfigError` if there is none."""
     store = open_store()
     for folder in runs(store):
         if name == folder.run_id or (name == LAST and not folder.is_experiment):
@@ -242,7 +240,7 @@ def named_run(name: str) -> RunFolder:
 
 
 def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
-    """Key by (stage, name) of the newest run that had the item, over the last runs."""
+    """Return the key by (stage, name), from the newest of the last runs that had the item."""
     found: dict[tuple[str, str], str] = {}
     for number, run in enumerate(runs(store)):
         if number == looked_at:
@@ -265,7 +263,7 @@ def stage_table(results: Results, name: str, seconds: float) -> StageTable:
 
 
 def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:
-    """Every input that did not go on, with its reason."""
+    """Return every input that did not go on, with its reason."""
     found = list(view.dropped)
     for stage in stages:
         for entry in view.results.get(stage.name, []):

@@ -1,7 +1,7 @@
-"""A stage: a class that names the items of a run and computes one item. Only computing needs weights.
+"""A stage is a class that names the items of a run and computes one item. Only computing needs weights.
 
-The items of a stage follow from the config and from the results of the stages before it. The engine looks them up in
-the store, has the misses computed and hands the results on.
+The items follow from the config and from the results of earlier stages. The engine looks them up in the store, has the
+misses computed and hands the results on.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 Status = Literal["cached", "computed", "failed", "pending"]
 Place = Literal["cpu", "gpu", "train", "here"]
-"""`cpu`: independent items that need no animation model. `gpu`: items that do; a process keeps the model loaded.
-`train`: one item that takes the GPUs for itself. `here`: one small item, computed by the process that runs the flow."""
+"""`cpu`: independent items that need no animation model. `gpu`: items that need it; a process keeps the model loaded.
+`train`: one item that takes all GPUs. `here`: one small item, computed by the process that runs the flow."""
 
 
-class RunStopped(Exception):  # noqa: N818 - the sentence that ends a run
+class RunStopped(Exception):  # noqa: N818 - its message ends a run
     """The run can't go on. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One action with what people and the engine need to know about it."""
+    """One action, with facts for people and the engine."""
 
     name: str
-    """For people: `dance.mp4 #002`."""
+    """Shown to people: `dance.mp4 #002`."""
     action: Action
     parents: tuple[str, ...] = ()
-    """Keys of the actions whose results this one was made from."""
+    """Keys of the actions whose results are its inputs."""
     needs: tuple[str, ...] = ()
-    """Digests of the objects that computing it reads."""
+    """Digests of the objects that its computation reads."""
     source: str | None = None
-    """Path or URL outside the store that computing it reads; only `clips` has one."""
+    """Path or URL outside the store that its computation reads; only `clips` has one."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """An input that does not go on, and why; one line of the report."""
+    """An input that does not go on, with its reason; one line of the report."""
 
     stage: str
     name: str
@@ -63,7 +63,7 @@ class Output:
     record: Record | Mapping[str, Any]
     objects: Mapping[str, bytes | Path] = field(default_factory=dict)
     rejected: str | None = None
-    """A finding about the input, see ``ipa_core.records.Rejected``."""
+    """A finding about the input; see ``ipa_core.records.Rejected``."""
 
     def record_json(self) -> Mapping[str, Any]:
         return self.record.model_dump(mode="json") if isinstance(self.record, Record) else self.record
@@ -74,12 +74,12 @@ class ItemResult:
     item: Item
     status: Status
     result: ActionResult | None
-    """None where the item failed, or where a plan has nothing to predict it from."""
+    """None if the item failed, or if a plan has no earlier result to predict from."""
     error: str | None = None
 
     @property
     def done(self) -> ActionResult | None:
-        """The result if there is one and it is not a rejection."""
+        """The result, unless it is missing or a rejection."""
         return self.result if self.result is not None and self.result.outcome == "done" else None
 
 
@@ -88,63 +88,63 @@ Wave = Callable[["View"], Iterable[Item | Drop]]
 
 
 class Stage(ABC, Generic[Kept]):
-    """One of `flows.stages`. An instance holds no state: it travels to worker processes with each batch."""
+    """Base class of `flows.stages`. An instance holds no state, because it travels to workers with each batch."""
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Goes up whenever the output for the same inputs and config changes; golden tests watch."""
+    """Raise it when the output for the same inputs and config changes; golden tests watch."""
     place: ClassVar[Place]
     section: ClassVar[str]
-    """The section of the run config that its settings come from."""
+    """The section of the run config that holds its settings."""
     fields: ClassVar[Mapping[str, str]] = {}
-    """Where in the config a setting of the key lies, if not at `section.setting`; of a group of settings its start."""
+    """Config path of a setting in the key, if not `section.setting`. A path may stand for all settings below it."""
     record: ClassVar[type[Record]]
     """The record of a result that is not a rejection."""
     handed_on: ClassVar[bool] = False
-    """Its outputs are placed into the run's folder, so their bytes must be there."""
+    """The run's folder gets its outputs, so their bytes must be in the store."""
 
     @abstractmethod
     def items(self, run: View) -> Iterable[Item | Drop]:
-        """The items, and the inputs that become none."""
+        """Return the items, and the inputs that become none."""
 
     def waves(self) -> Sequence[Wave]:
-        """The items of each wave may depend on the results of the wave before it. Most stages have one wave."""
+        """Return the waves. Items of a wave may depend on the results of the wave before. Most stages have one wave."""
         return (self.items,)
 
     @abstractmethod
     def compute(self, item: Item, worker: Worker) -> Output:
-        """Reads ``item.needs`` and nothing else but the weights that the worker loads."""
+        """Compute an item. Read only ``item.needs``, ``item.source`` and the weights that the worker loads."""
 
     def nothing_left(self, run: View) -> str | None:
-        """Why the next stage has nothing to work on, and what to do; None where it has something."""
+        """Return why the next stage has no input and what to do, or None if it has one."""
         return None
 
     def read(self, result: ActionResult) -> Kept:
         return self.record.model_validate(result.record)  # type: ignore[return-value]
 
     def window_drops(self, item: Item, result: ActionResult) -> Iterable[Drop]:
-        """Parts of a done item that do not go on."""
+        """Return the parts of a done item that do not go on."""
         return ()
 
     # For `ipa plan`.
 
     def forecast(self, run: Forecast) -> float:
-        """Estimated number of items that can't be listed before a stage upstream has run."""
+        """Estimate the number of items that can't be listed before a stage upstream has run."""
         return 0
 
     def work(self, action: Action) -> float:
-        """The work of an item as a share of the stage's usual item."""
+        """Return the work of an item as a share of the stage's usual item."""
         return 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float | None:
-        """Of the usual item, by formula; None where no animation model runs."""
+        """Return the FLOPs of the usual item by formula, or None if no animation model runs."""
         return None
 
 
 def key_fields(config: Config, *leave_out: str) -> dict[str, Any]:
-    """The fields of a config as they enter a key: all but ``leave_out`` and those later ones that are at their default.
+    """Return the config's fields as they enter a key: without ``leave_out`` and without later fields at their default.
 
-    A field that was added later (`ipa_core.config.LATER`) costs nobody a cached item who does not set it.
+    So a later field (`ipa_core.config.LATER`) costs no cached item until somebody sets it.
     """
     dumped = config.model_dump(mode="json", exclude=set(leave_out))
     for name, about in type(config).model_fields.items():
@@ -159,5 +159,5 @@ def key_fields(config: Config, *leave_out: str) -> dict[str, Any]:
 
 
 def blob(result: ActionResult, name: str) -> str:
-    """Digest of a named output."""
+    """Return the digest of a named output."""
     return result.outputs[name].digest

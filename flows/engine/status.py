@@ -1,4 +1,4 @@
-"""What `ipa status` shows: how far runs are and how they ended, from what they keep in the store."""
+"""The state of runs for `ipa status`, read from their folders in the store."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from flows.engine.run_folder import RunFolder, RunProgress, StageTable, known_fi
 from storage import Store
 
 SILENCE = 300.0
-"""Seconds after which a run on another machine that tells nothing counts as silent: killed, or at one long item."""
+"""Seconds without news after which a run on another machine counts as silent: killed, or at one long item."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """One run as far as its folder tells."""
-
     run_id: str
     config: str
     """Name of the run's config."""
     state: str
     """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`."""
     stages: tuple[StageTable, ...]
-    """Those that are through."""
+    """The stages that have ended."""
     progress: RunProgress | None
-    """None once it has ended."""
+    """None once the run has ended, and before it writes its first progress."""
     error: str | None
     outputs: dict[str, str]
     dropped: int
@@ -38,7 +36,6 @@ class RunState:
         return asdict(self)
 
     def sentence(self) -> str:
-        """How far it is, or how it ended."""
         if self.progress is None:
             return self.error or f"{span(sum(row.seconds for row in self.stages))} in stages, {self.dropped} dropped"
         place = f"{self.progress.host}, process {self.progress.process}"
@@ -69,5 +66,5 @@ def _life_of(progress: RunProgress | None) -> str:
 
 
 def last_runs(store: Store, count: int) -> list[RunState]:
-    """Newest first."""
+    """Return the newest run first."""
     return [run_state(folder) for folder in islice(runs(store), count)]

@@ -1,4 +1,4 @@
-"""Where the store lies: `execution.store` of the config, else `IPA_HOME`, else `.ipa` in the working directory."""
+"""Open the store at `execution.store` of the config, else at `IPA_HOME`, else at `.ipa` in the working directory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def open_store(execution: Execution | None = None) -> Store:
 
 
 class LogFolder:
-    """A local folder for files that a library writes bit by bit, such as TensorBoard's: the store's own where it is
-    local; else a scratch folder whose files go into the store with :meth:`close`."""
+    """A local folder for a library that writes files bit by bit, such as TensorBoard. It is the store's own if that is
+    local, else a scratch folder whose files :meth:`close` puts into the store."""
 
     def __init__(self, store: Store, name: str) -> None:
         folder = store.folder.below(name)
@@ -27,7 +27,7 @@ class LogFolder:
         self.path = folder.path if isinstance(folder, LocalFolder) else Path(tempfile.mkdtemp(prefix="ipa-"))
 
     def close(self) -> None:
-        """Raises ``StoreError``."""
+        """Put the files into a remote store. Raises ``StoreError``."""
         if self._uploads_to is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""What a run has found so far, and the tables that stages join from it."""
+"""The results that a run has so far, and the tables that stages join from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Results(dict[str, list[ItemResult]]):
     """Item results by the stage's name, in the order of the items."""
 
     def done(self, stage: str) -> list[tuple[Item, ActionResult]]:
-        """Empty where the stage has not run."""
+        """Return the items with a done result; none if the stage has not run."""
         return [(entry.item, entry.done) for entry in self.get(stage, ()) if entry.done is not None]
 
 
@@ -40,11 +40,11 @@ class View:
         return self.inputs.store
 
     def done(self, stage: type[Stage[Any]]) -> list[tuple[Item, ActionResult]]:
-        """The items of a stage that have a result and were not rejected; none where it has not run."""
+        """Return the items of a stage with a done result; none if it has not run."""
         return self.results.done(stage.name)
 
     def one(self, stage: type[Stage[Any]]) -> tuple[Item, ActionResult] | None:
-        """The result of a stage of one item; None while it is not there."""
+        """Return the result of a stage with one item; None while there is none."""
         return next(iter(self.done(stage)), None)
 
     def records(self, stage: type[Stage[Kept]]) -> list[Kept]:
@@ -55,7 +55,7 @@ class View:
         self._tables.clear()
 
     def replace(self, stage: str, changed: ItemResult) -> None:
-        """Put another result in the place of that of the same action."""
+        """Replace the result of the same action."""
         key = changed.item.action.key
         self.results[stage] = [
             changed if entry.item.action.key == key else entry for entry in self.results.get(stage, [])
@@ -69,7 +69,7 @@ class View:
 
 
 def joined(make: Callable[[View], Table]) -> Callable[[View], Table]:
-    """Of a function that joins a table from a view: it runs once, until a result is added or replaced."""
+    """Keep the table that a function joins from a view, until a result is added or replaced."""
 
     @wraps(make)
     def table(run: View) -> Table:

@@ -1,4 +1,4 @@
-"""One walk over a stage: its waves of items, looked up in the store."""
+"""Walk over a stage: look up its waves of items in the store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Stages = Sequence[Stage[Any]]
 
 
 def looked_up(view: View, stage: Stage[Any]) -> Iterator[tuple[list[Item], dict[str, ActionResult]]]:
-    """Wave by wave, the items of a stage and the results that the store has, by key.
+    """Yield, wave by wave, the items of a stage and the results that the store has, by key.
 
-    Whoever walks adds the results of a wave to the view before asking for the next. The walkers differ in what becomes
-    of a missing item: a run computes it, a plan predicts it, and :func:`nothing_to_compute` stops at the first.
+    The caller adds the results of a wave to the view before it asks for the next. A run computes a missing item, a plan
+    predicts it, and :func:`nothing_to_compute` stops at the first.
     """
     view.add(stage.name, ())
     for wave in stage.waves():
@@ -36,7 +36,7 @@ class Scope:
     refresh: frozenset[str] = frozenset()
 
     def walked(self, stages: Stages) -> list[Stage[Any]]:
-        """All up to the last. Raises ``RunStopped`` where a name is none of theirs or the order is wrong."""
+        """Return all stages up to ``last``. Raises ``RunStopped`` when a name is unknown or the order is wrong."""
         names = [stage.name for stage in stages]
         for name in (self.first, self.last, *sorted(self.refresh)):
             if name is not None and name not in names:
@@ -47,13 +47,12 @@ class Scope:
         return list(stages[: last + 1])
 
     def only_looked_up(self, stages: Stages) -> set[str]:
-        """Names of the stages before the first."""
         names = [stage.name for stage in stages]
         return set() if self.first is None else set(names[: names.index(self.first)])
 
 
 def nothing_to_compute(view: View, stages: Stages, scope: Scope) -> bool:
-    """Whether a run finds everything in the store, or stops before it computes anything."""
+    """Return whether a run finds everything in the store, or stops before it computes anything."""
     for stage in scope.walked(stages):
         for items, known in looked_up(view, stage):
             if items and (stage.name in scope.refresh or any(item.action.key not in known for item in items)):

@@ -1,4 +1,4 @@
-"""What is handed to a crew, and what comes back."""
+"""The batches that a crew gets, and the outcomes that it returns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ipa_core.config import RunConfig
 from storage import ActionResult, Store
 
 BATCH_LIMIT: Final = 64
-"""Items of a batch at most: then a failure costs little, and the UI stays readable."""
+"""Largest number of items in a batch: a failure then costs little, and the UI stays readable."""
 DIED: Final = "the worker process died while computing this (crashed decoder, or out of memory)"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item. Exactly one of the three is set."""
+    """Result of one item. Exactly one of ``result``, ``error`` and ``lost`` is set."""
 
     key: str
     result: ActionResult | None = None
@@ -27,8 +27,8 @@ class Outcome:
     """Digest of an input that is missing from the store or damaged."""
 
 
-class WorkersLost(Exception):  # noqa: N818 - says what became of them
-    """Whoever computed the batch died with it; the message says how. Results committed before are in the store."""
+class WorkersLost(Exception):  # noqa: N818 - the message says how they died
+    """The processes that computed the batch died; the message says how. Results committed before are in the store."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class Batch:
     """Items that one process computes, one after the other."""
 
     label: str
-    """`scores: batch 3 of 12`."""
+    """For example `scores: batch 3 of 12`."""
     stage: Stage[Any]
     items: tuple[Item, ...]
     refresh: bool = False
 
 
 class Listener(Protocol):
-    """Hears how a batch goes, from any thread."""
+    """Gets the progress of a batch, from any thread."""
 
     def done(self, outcome: Outcome) -> None: ...
 
     def part(self, key: str, share: float) -> None:
-        """How far an item under way is, ``share`` in [0, 1]."""
+        """Take the progress of an item under way, ``share`` in [0, 1]."""
 
 
 class Work(Protocol):
@@ -66,22 +66,22 @@ class Silent:
 
 
 class Crew(Protocol):
-    """Computes batches. Several threads may call :meth:`run` at once; the run's own thread calls the rest."""
+    """Computes batches. Several threads may call :meth:`run` at once; only the run's own thread calls the rest."""
 
     def prepare(self, place: Place) -> None:
-        """Called before batches of that place. Raises ``RunStopped`` where the crew can't compute them."""
+        """Get ready for batches of that place. Raises ``RunStopped`` when the crew can't compute them."""
 
     def slots(self, place: Place) -> int:
-        """Batches that are computed at the same time."""
+        """Return the number of batches that are computed at the same time."""
 
     def limit(self, place: Place) -> int | None:
-        """Items of a batch at most; None where all go at once."""
+        """Return the largest number of items in a batch; None if all go at once."""
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
-        """One outcome for each item, in any order; the listener hears each. Raises :class:`WorkersLost`."""
+        """Return one outcome for each item, in any order; tell each to the listener. Raises :class:`WorkersLost`."""
 
     def end_stage(self) -> None:
-        """Let go of what the next stage has no use for."""
+        """Release what the next stage does not use."""
 
     def close(self) -> None: ...
 

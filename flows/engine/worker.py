@@ -1,4 +1,4 @@
-"""Where items are computed: the store, the loaded models, and the one function that computes and commits an item."""
+"""Compute items with loaded models and commit the results to the store."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _LIBRARIES = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
 
 
 class Worker:
-    """Loads each model once, on first use, and keeps it."""
+    """Loads each model on first use and keeps it."""
 
     def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self.store = store
         self.config = config
         self.components = components
         self.progress: Callable[[int, int], None] = lambda done, total: None
-        """Tells how far the item under way is."""
+        """Called with (done, total) parts of the item under way."""
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
 
@@ -52,7 +52,7 @@ class Worker:
         return self.components.hand_scorer(self.config.scores, self.extractor)
 
     def model(self, lora: str | None = None) -> AnimationModel:
-        """The animation model, with the LoRA of this digest. One at a time is kept: two may not fit on a GPU."""
+        """Return the animation model with the LoRA of this digest. Keep one model only: two may not fit on a GPU."""
         if self._model is None or self._model[0] != lora:
             self._model = None
             weights = self.store.objects.get(lora) if lora else None
@@ -63,7 +63,7 @@ class Worker:
         return self._model[1]
 
     def make_room(self) -> None:
-        """Let go of the kept model: another process needs its memory, on a GPU the driver's too."""
+        """Drop the kept model and release the GPU, because another process needs its memory."""
         if self._model is None:
             return
         import gc
@@ -84,7 +84,7 @@ class Worker:
 
     @cached_property
     def scratch(self) -> Path:
-        """A folder for outputs too big for memory; emptied after each item."""
+        """Folder for outputs too big for memory; :meth:`close` removes it."""
         return Path(tempfile.mkdtemp(prefix="ipa-"))
 
     def close(self) -> None:
@@ -95,10 +95,9 @@ class Worker:
             self.extractor.close()
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
-        """Compute and commit the items of a batch, one after the other; one outcome for each, of which the listener
-        hears.
+        """Compute and commit the items of a batch in order. Return one outcome for each and tell it to the listener.
 
-        Only what says that the machine must stop (KeyboardInterrupt) gets out.
+        Only exceptions that must stop the process pass through, such as KeyboardInterrupt.
         """
         outcomes = []
         for item in batch.items:
@@ -146,7 +145,7 @@ class Worker:
 
 
 def provenance() -> dict[str, Any]:
-    """What may change low bits without being in any key."""
+    """Return the versions that are in no key but may change low bits of an output."""
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), "machine": platform.machine(), **libraries}
 

@@ -1,6 +1,6 @@
-"""This machine: processes for CPU items, one process for each GPU, and the run's own process for the rest.
+"""A crew on this machine: processes for CPU items, one process for each GPU, and the run's own process for the rest.
 
-A file that crashes a decoder takes one process with it, not the run.
+A file that crashes a decoder ends one process, not the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ipa_core.config import Execution, RunConfig
 from storage import Store
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
-"""Forking a process that has torch's and Prefect's threads can deadlock."""
+"""A fork of a process that has torch's and Prefect's threads can deadlock."""
 _HUNG: Final = 1
 """Exit code of a process that `faulthandler` ends."""
 _BUG: Final = 70
@@ -60,11 +60,11 @@ class LocalCrew:
         return self.work(batch.stage.place)(batch, listener)
 
     def work(self, place: Place) -> Work:
-        """Computes batches of that place."""
+        """Return the function that computes batches of that place."""
         return self._pools[place].run if place in self._pools else self._worker.run
 
     def end_stage(self) -> None:
-        """The processes and their models are of use to later stages."""
+        """Keep the processes, because later stages use their models."""
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -73,8 +73,7 @@ class LocalCrew:
 
 
 def check_gpus(execution: Execution) -> None:
-    """Raises ``RunStopped`` where there are fewer GPUs than processes that want one. Without any GPU, `auto` means the
-    CPU."""
+    """Raise ``RunStopped`` when there are fewer GPUs than processes for them. Without any GPU, `auto` means the CPU."""
     if execution.gpus == 1 or execution.device == "cpu":
         return
     seen = len(visible_devices())
@@ -97,7 +96,7 @@ class WorkerPool:
         self._busy: list[_Process] = []
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
-        """Compute a batch in one process. Raises :class:`WorkersLost` where that dies."""
+        """Compute a batch in one process. Raises :class:`WorkersLost` when that process dies."""
         with self._free:
             with self._lock:
                 process = self._idle.pop() if self._idle else _Process(self._work)
@@ -116,7 +115,7 @@ class WorkerPool:
             return outcomes
 
     def close(self) -> None:
-        """End all processes; those that still compute are killed."""
+        """End all processes; kill those that still compute."""
         with self._lock:
             idle, busy = self._idle, self._busy
             self._idle, self._busy = [], []
@@ -129,13 +128,11 @@ class WorkerPool:
 
 
 class _Process:
-    """One process, and the pipe to it."""
-
     def __init__(self, work: RemoteWork) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
         self._process.start()
-        theirs.close()  # So that the pipe ends when the process does.
+        theirs.close()  # Else the pipe would outlive the process.
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -172,8 +169,8 @@ class _Process:
 
 
 def _serve(pipe: Connection, work: RemoteWork) -> None:
-    """The life of a worker process."""
-    # Ctrl-C in a terminal reaches all processes of the group; the run's own tells this one.
+    """Compute the batches that a pipe brings, until it closes."""
+    # Ctrl-C in a terminal reaches all processes that it started; the run's own process ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     told = _Told(pipe)
@@ -185,13 +182,13 @@ def _serve(pipe: Connection, work: RemoteWork) -> None:
             return
         try:
             work(batch, told)
-        except Exception:  # noqa: BLE001 - a bug: told apart from a hanging item
+        except Exception:  # noqa: BLE001 - a bug; the exit code tells it from a hanging item
             traceback.print_exc()
             raise SystemExit(_BUG) from None
 
 
 class _Told:
-    """A listener on the other side of a pipe."""
+    """A listener that sends each report through a pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe

@@ -1,4 +1,4 @@
-"""`ipa bench`: a model, with or without a LoRA, on the hand bench: rendered clips whose hands are exactly known."""
+"""`ipa bench`: measure a model, with or without a LoRA, on the hand bench: rendered clips with exactly known hands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL: Final = "all"
 
 
 class BenchRow(Record):
-    """One class of clips under one model; means. Hand numbers are over the exact hand pixels and points."""
+    """Means over one class of clips under one model. Hand numbers are over the exact hand pixels and points."""
 
     difficulty: str
     model: str
@@ -49,9 +49,9 @@ class BenchRow(Record):
 class BenchReport(Record):
     rows: tuple[BenchRow, ...]
     left_out: tuple[str, ...]
-    """Names of the bench's clips in whose driving video no person was found."""
+    """Names of the bench's clips without a person found in the driving video."""
     gains: dict[str, Difference]
-    """Of the model with the LoRA over that without, over all clips, by metric; empty without a LoRA."""
+    """Gains of the model with the LoRA over the base model, over all clips, by metric; empty without a LoRA."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class _Measured:
 
 
 def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> tuple[BenchReport, bytes | None]:
-    """Generate and measure what is not in the store. ``config`` names the bench's videos and how to generate. With a
-    LoRA also a picture (JPEG): driving video, base and LoRA on the first clip of each class, whatever it shows.
+    """Generate and measure the videos that are not in the store. With a LoRA, also return a picture (JPEG): driving
+    video, base and LoRA on the first clip of each class, good or bad.
 
-    Raises :class:`ConfigError` where the videos are not the bench's or are cut another way, :class:`RunStopped` where
-    an item fails.
+    ``config`` names the bench's videos and the settings to generate with. Raises :class:`ConfigError` when the videos
+    are not the bench's or are cut another way, :class:`RunStopped` when an item fails.
     """
     computed_here(config.execution)
     truths = _truths(config)
@@ -101,7 +101,7 @@ def _picture(base: Sequence[_Measured], adapted: Sequence[_Measured], store: Sto
 
 
 def _truths(config: RunConfig) -> dict[str, Truth]:
-    """Of the bench that the config's metadata table belongs to. Raises :class:`ConfigError`."""
+    """Return the truth of the bench that the config's metadata table belongs to. Raises :class:`ConfigError`."""
     if config.clips.metadata is None:
         raise ConfigError("clips.metadata: the hand bench is where its metadata.csv lies, and none is named")
     folder = Path(config.clips.metadata).parent
@@ -112,7 +112,7 @@ def _truths(config: RunConfig) -> dict[str, Truth]:
 
 
 def _measured(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Measured]:
-    """Every video of one model on the bench's clips."""
+    """Measure every video of one model on the bench's clips."""
     named = [(one, pose) for one, pose in posed_clips(run.view) if one.clip.split == "held_out"]
     model = "base" if lora is None else "aligned"
     items = [clip_item(run.view, one, pose, model, lora, ()) for one, pose in named]
@@ -132,7 +132,7 @@ def _measured(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Mea
 
 
 def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> list[_Measured]:
-    """With the exact hands in place of those that an extractor found in the driving video."""
+    """Measure with the exact hands instead of the hands that an extractor found in the driving video."""
     driving = decode_video(store.objects.get(result.action.inputs["clip"]))
     found = []
     for k, measured in enumerate(Evaluated.model_validate(result.record).results):

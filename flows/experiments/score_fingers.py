@@ -1,5 +1,4 @@
-"""`ipa lab score train`: crops of rendered people and of what corruptions do to them -> weights of the finger
-network."""
+"""`ipa lab score train`: train the finger network on crops of rendered people, whole and corrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from flows.experiments.score_material import Subject, material, people, points_o
 
 log = logging.getLogger(__name__)
 FIRST_PERSON = 10_000
-"""Nobody else renders these."""
+"""First seed of the people; nothing else renders these."""
 FAULTS = (
     *("finger_erased", "finger_added", "fingers_fused") * 2,
     *("missing", "swapped", "wrong_gesture", "warp", "duplicated"),
@@ -25,7 +24,7 @@ CLEAN = 5
 
 
 def train_fingers(folder: Path, weights: Path, *, subjects: int, steps: int, processes: int) -> None:
-    """Crops are kept in ``folder``, so that the same command goes on where it was."""
+    """Train the network. Crops are kept in ``folder``, so the same command continues there."""
     from ipa_core.scoring.finger_training import train
 
     folder.mkdir(parents=True, exist_ok=True)

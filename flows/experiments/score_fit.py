@@ -1,4 +1,4 @@
-"""`ipa lab score fit`: rendered people, faultless and spoilt -> coefficients of the hand score."""
+"""`ipa lab score fit`: fit the hand score's coefficients to rendered people, faultless and spoilt."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from storage.digest import digest_file
 
 PEOPLE = 40
 FIRST_FITTED, FIRST_TESTED = 0, 1000
-"""Seeds of the people to fit on and of those to test on."""
+"""First seeds of the people to fit on and of those to test on."""
 
 
 def fit_score(folder: Path, output: Path, *, count: int, processes: int) -> QualityModel:
-    """Measure (what lies in ``folder`` is not measured again), fit, write the coefficients to ``output``."""
+    """Measure (``folder`` keeps measures for later calls), fit, write the coefficients to ``output``."""
     measured = measure(trials(people(FIRST_FITTED, count), sorted(CORRUPTIONS)), folder, processes)
     model = fit_to(measured, count=count)
     output.write_text(model.text())
@@ -29,7 +29,7 @@ def fit_score(folder: Path, output: Path, *, count: int, processes: int) -> Qual
 
 
 def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = None) -> QualityModel:
-    """``without``: a kind of corruption that is kept from the fit."""
+    """Fit the regression; ``without`` is a kind of corruption to leave out."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS
 
     clean = [features_of(one.hands) for one in measured if one.trial.kind is None]
@@ -48,7 +48,7 @@ def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = No
 
 
 def features_of(hands: Collection[HandMeasures]) -> Mapping[str, float]:
-    """Empty where no hand can be scored."""
+    """Return the features of the regression; empty if no hand can be scored."""
     scored = [hand for hand in hands if hand.unscorable is None]
     if not scored:
         return {}
@@ -57,5 +57,5 @@ def features_of(hands: Collection[HandMeasures]) -> Mapping[str, float]:
 
 
 def auroc(clean: np.ndarray, spoilt: np.ndarray) -> float:
-    """Share of all (clean, spoilt) pairs in which the clean one is higher; ties count half."""
+    """Return the share of all (clean, spoilt) pairs in which the clean one is higher; ties count half."""
     return float(((clean[:, None] > spoilt) + 0.5 * (clean[:, None] == spoilt)).mean())

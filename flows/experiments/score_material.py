@@ -1,6 +1,6 @@
-"""Videos whose hands are known to be faultless, and what is made of them to fit the hand score and to judge it.
+"""Videos with faultless hands, and the trials made of them to fit and to judge the hand score.
 
-Rendered people are told apart by seed, real ones by file: who is fitted on is never tested on.
+A rendered person is identified by seed, a real one by file. Nobody is both fitted on and tested on.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VERSION = 2
-"""Raised when material or measures change: what was measured before is not used again."""
+"""Raise it when material or measures change; older measures are then not used."""
 SCORES = ScoresConfig()
 FRAMES = 17
 FPS = 8.0
 CLEAN_DRAWS = 3
 """Faultless videos per subject, each with its own nuisance."""
 SIZES = (128, 160, 224)
-"""Of rendered pictures, pixels: hands of about 30 to 90."""
+"""Sizes of rendered pictures, pixels; their hands have about 30 to 90."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Where a faultless video comes from. ``person`` for rendered ones: the seed of person and gesture."""
+    """The source of a faultless video. ``person`` is the seed of a rendered person and gesture."""
 
     person: int | None = None
     path: str | None = None
     digest: str | None = None
-    """Of the file: what is drawn at random follows from it and not from where the file lies."""
+    """Digest of the file. Random draws follow from it, not from the file's path."""
     start: int = 0
 
     @property
@@ -57,7 +57,7 @@ class Subject:
 
     @property
     def clip(self) -> str:
-        """What is resampled for intervals."""
+        """The unit that is resampled for intervals."""
         if self.person is not None:
             return str(self.person)
         return self.digest or ""
@@ -65,7 +65,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Trial:
-    """One video of a subject: faultless (``kind`` None) or with a fault, and its nuisance."""
+    """One video of a subject: faultless (``kind`` None) or with a fault, then with a nuisance."""
 
     subject: Subject
     kind: str | None
@@ -79,12 +79,11 @@ class Trial:
 
 
 def people(first: int, count: int) -> list[Subject]:
-    """Rendered people by their seeds."""
     return [Subject(person=seed) for seed in range(first, first + count)]
 
 
 def recordings(folder: Path, windows: int) -> list[Subject]:
-    """Windows of the mp4 files below ``folder``, spread over each; of files with the same bytes one is taken."""
+    """Return windows of the mp4 files below ``folder``, spread over each. Files with the same bytes count once."""
     from ipa_core.video import probe
 
     files = {digest_file(path): path for path in sorted(folder.rglob("*.mp4"), reverse=True)}
@@ -92,7 +91,7 @@ def recordings(folder: Path, windows: int) -> list[Subject]:
     for digest, path in sorted(files.items()):
         info = probe(path)
         count = int((info.duration or 0.0) * info.fps)
-        # Recordings shorter than one window give one, at the start.
+        # A recording shorter than one window gives one, at the start.
         last = max(0, count - round(info.fps / FPS) * FRAMES)
         starts = sorted(set(np.linspace(0, last, windows).astype(int).tolist()))
         found += [Subject(path=str(path), digest=digest, start=start) for start in starts]
@@ -100,8 +99,8 @@ def recordings(folder: Path, windows: int) -> list[Subject]:
 
 
 def trials(subjects: Iterable[Subject], kinds: Sequence[str], *, all_severities: bool = False) -> list[Trial]:
-    """Of each subject some faultless videos and one with each fault, its severity going round with the subjects; or,
-    where subjects are few, one of each severity."""
+    """Return, for each subject, some faultless videos and one with each fault. The severity goes round with the
+    subjects; with ``all_severities``, for few subjects, there is one of each."""
     found = []
     for number, subject in enumerate(subjects):
         found += [Trial(subject, None, 0, draw) for draw in range(CLEAN_DRAWS)]
@@ -112,8 +111,8 @@ def trials(subjects: Iterable[Subject], kinds: Sequence[str], *, all_severities:
 
 
 def material(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
-    """The faultless video, uint8 ``[T, H, W, 3]``, and its pose as the extractor finds it. Raises ``ValueError`` where
-    no hand of it is found in half of the frames."""
+    """Return the faultless video, uint8 ``[T, H, W, 3]``, and its pose as extracted. Raises ``ValueError`` when no hand
+    is found in half of the frames."""
     if subject.person is not None:
         from ipa_core.people.performers import random_performer
         from ipa_core.people.render import render_clip
@@ -130,7 +129,7 @@ def material(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
 
 
 def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
-    """A window of a file, cut to what the arms reach: the rest of a large picture only costs time."""
+    """Return a window of a file, cut to the reach of the arms: the rest of a large picture only costs time."""
     from ipa_core.video import frames as decode
     from ipa_core.video import probe
 
@@ -153,7 +152,7 @@ def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
 
 
 def sides(pose: PoseSequence) -> list[Side]:
-    """Hands that are there in at least half of the frames."""
+    """Return the hands that are there in at least half of the frames."""
     return [side for side, part in kp.HANDS.items() if (pose.confidence[:, part] > 0).all(axis=1).mean() >= 0.5]
 
 
@@ -164,7 +163,7 @@ def points_of(pose: PoseSequence, side: Side) -> np.ndarray:
 
 
 def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray:
-    """The trial's video: one hand spoilt, or with odd draws both, then the nuisance."""
+    """Return the trial's video: spoil one hand, or both if the seed is odd, then add the nuisance."""
     from ipa_core.scoring.corruptions import corrupt, nuisance
 
     video = frames
@@ -186,8 +185,8 @@ class Measured:
 
 
 def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
-    """In the order of ``all_trials``. What lies in the folder is not measured again; subjects without hands are left
-    out, with a line in the log."""
+    """Return measures in the order of ``all_trials``. Those in the folder are not measured again. Subjects without
+    hands are left out, with a line in the log."""
     folder = folder / digest_bytes(f"{VERSION} {_digests()}".encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
     by_subject: dict[Subject, list[Trial]] = {}
@@ -213,7 +212,7 @@ def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[M
 
 
 def _digests() -> list[str]:
-    """Of the files that measures depend on: the coefficients come after them."""
+    """Return digests of the files that measures depend on. Coefficients are fitted later."""
     return [digest_file(Path(path)) for name, path in sorted(score_files(SCORES).items()) if name != "coefficients"]
 
 

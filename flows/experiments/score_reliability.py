@@ -1,4 +1,4 @@
-"""`ipa score reliability`: which measures tell the candidates of one clip apart, on a run that has scored some."""
+"""`ipa score reliability`: how well each measure tells one clip's candidates apart, on a run that has scored some."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _HANDS = TypeAdapter(list[HandMeasures])
 _SCORE: Final = "hand score"
 _OVER_FRAMES: Final = ("bone_consistency", "jitter")
 Values = tuple[float | None, float | None, float | None]
-"""Over all frames, the even, the odd ones."""
+"""Values over all frames, the even frames, the odd frames."""
 
 
 def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
-    """By measure: the hand score, each of its components, and PSNR-Hand and SSIM-Hand against the driving video, which
-    is the truth where the reference image comes from it. Raises :class:`ConfigError` where the run has no scores."""
+    """Return the reliability of the hand score, its components, and PSNR-Hand and SSIM-Hand against the driving video,
+    which is the truth if the reference image comes from it. Raises :class:`ConfigError` when the run has no scores."""
     results = sorted(store.actions.lookup("scores", folder.names("scores")).values(), key=lambda result: result.key)
     if not results:
         raise ConfigError(f"run {folder.run_id} has scored no candidates; `ipa run CONFIG --to scores` does that")
@@ -48,9 +48,9 @@ def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
 
 
 def _of_hands(store: Store, result: ActionResult, scores: ScoresConfig, model: QualityModel) -> dict[str, Values]:
-    """The score and the means of its components, over all frames and over the even and the odd ones."""
+    """Return the score and the means of its components, over all, even and odd frames."""
     hands = _HANDS.validate_json(store.objects.get(blob(result, "hands.json")))
-    # What is measured over several frames has pictures of the other half in it.
+    # A measure over several frames uses frames of the other half too.
     alone = [hand.model_copy(update=dict.fromkeys(_OVER_FRAMES)) for hand in hands]
     parts = [hands, *([hand for hand in alone if hand.frame % 2 == rest] for rest in (0, 1))]
     judged = [summarise(list(part), scores, model) for part in parts]

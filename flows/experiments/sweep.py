@@ -1,7 +1,7 @@
 """`ipa sweep`: many trainings through the same cached pipeline, evaluated on the same clips, in one table.
 
-An arm is the sweep's run config with some settings changed. Arms share every stage whose keys don't hold what they
-change: a sweep over beta pays for candidates, scores and reference errors once.
+An arm is the sweep's run config with some settings changed. Arms share every stage whose keys don't hold the changed
+settings: a sweep over beta computes candidates, scores and reference errors once.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class ArmConfig(Config):
 
     name: str
     section: str = "Arms"
-    """Heading under which the table has it."""
+    """The arm's heading in the table."""
     set: tuple[str, ...] = ()
-    """What it changes, as ``alignment.beta=20``."""
+    """Changed settings, as ``alignment.beta=20``."""
     seeds: PositiveInt | None = None
-    """It is trained with the first so many of the sweep's seeds; None: with all."""
+    """Number of the sweep's seeds that it is trained with, from the first; None: all."""
     generator: str | None = None
-    """An arm before it, whose LoRA of the same seed generates the candidates: the arm is its next on-policy round."""
+    """An earlier arm, whose LoRA of the same seed generates the candidates: the arm is its next on-policy round."""
 
 
 class TableConfig(Config):
-    """A table to be shown beside, such as a paper's."""
+    """A table to show beside, such as a paper's."""
 
     about: str
     columns: tuple[str, ...]
@@ -60,11 +60,11 @@ class TableConfig(Config):
 
 
 class EqualDriftConfig(Config):
-    """Two ways to train at several strengths, to be compared where they have moved the model equally far."""
+    """Two ways to train at several strengths, to compare where they have moved the model equally far."""
 
     arms: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
-    """What each of ``arms`` is compared with, between its two points nearest in drift."""
+    """Each of ``arms`` is compared with these, between the two points nearest in drift."""
 
 
 class SweepConfig(Config):
@@ -72,14 +72,14 @@ class SweepConfig(Config):
 
     name: str
     about: str = ""
-    """What is asked; the first paragraph of the page."""
+    """The question; the first paragraph of the page."""
     run: str
     """The run config that all arms start from; relative to the sweep's file."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """``alignment.seed`` of the trainings of each arm."""
     arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1)]
     contrasts: tuple[tuple[str, str], ...] = ()
-    """Pairs of arms, the one that is expected to be better first."""
+    """Pairs of arms; the arm expected to be better comes first."""
     equal_drift: EqualDriftConfig = EqualDriftConfig()
     beside: TableConfig | None = None
 
@@ -112,15 +112,15 @@ class SweepConfig(Config):
 
 
 def load_sweep(path: Path) -> SweepConfig:
-    """Raises :class:`ConfigError`."""
+    """Load a sweep file and make ``run`` absolute. Raises :class:`ConfigError`."""
     found = read_config(path, SweepConfig)
     return found.model_copy(update={"run": str(path.resolve().parent / found.run)})
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found. seconds: of this command; item_seconds: what all items of the table took when they were
-    computed, today or before."""
+    """Result of a sweep. ``seconds`` is the time of this command; ``item_seconds`` is the time to compute all items of
+    the table, today or before."""
 
     table: SweepTable
     arms: tuple[Arm, ...]
@@ -131,11 +131,11 @@ class Swept:
 
 
 def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[str] = ()) -> Swept:
-    """Run all arms, one after the other, in this process and its ``execution.workers``. An arm that can't go on is in
-    the table with its sentence, also one that is compared with another base model.
+    """Run all arms, one after the other, in this process and its ``execution.workers``. An arm that can't go on, or has
+    another base model, is in the table with the reason.
 
-    Raises :class:`ConfigError` for an arm whose settings are wrong or that is to be computed elsewhere, before anything
-    is computed, and :class:`RunStopped` where no arm came to its end.
+    Raises :class:`ConfigError`, before anything is computed, when an arm's settings are wrong or send work elsewhere,
+    and :class:`RunStopped` when no arm came to its end.
     """
     started = time.perf_counter()
     trainings = [
@@ -152,7 +152,7 @@ def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[st
     for number, (arm, seed, config) in enumerate(trainings):
         if number == 1:
             first_ended = time.perf_counter()
-        # By those after the first, which makes what all share.
+        # Without the first, which also computes the items that all share.
         spent = time.perf_counter() - first_ended
         left = "" if number < 2 else f", about {span(spent / (number - 1) * (len(trainings) - number))} left"
         print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
@@ -200,7 +200,7 @@ def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Training]]
 
 
 def computed_here(execution: Execution) -> None:
-    """Raises :class:`ConfigError` where the config hands work to others, which only a run through Prefect does."""
+    """Raises :class:`ConfigError` when the config sends work elsewhere, which only a run through Prefect does."""
     if execution.cluster or execution.hand_over:
         raise ConfigError(
             "this command computes on this machine: leave execution.cluster and execution.hand_over out; results that "
@@ -209,14 +209,14 @@ def computed_here(execution: Execution) -> None:
 
 
 class _Tally:
-    """Runs trainings and keeps what they share."""
+    """Runs trainings and keeps their common results."""
 
     def __init__(self, components: Components) -> None:
         self._components = components
         self.base: tuple[ClipResult, ...] | None = None
         self.computed = self.cached = 0
         self.seconds: dict[str, float] = {}
-        """Of each item, by key."""
+        """Seconds of each item, by key."""
 
     def train(self, config: RunConfig, generator: str | None) -> Training:
         with Run(config, STAGES, self._components, generator=generator, experiment=True) as run:
@@ -261,7 +261,7 @@ class _Tally:
 
 
 def sweep_page(sweep: SweepConfig, swept: Swept, command: str) -> Page:
-    """For people: what was asked, what was found, and with what."""
+    """Make the page of a sweep: the question, the results, the machine and versions."""
     table = swept.table
     asked = Section(
         "",
@@ -291,8 +291,8 @@ def _made_with(swept: Swept) -> Section:
 
 
 def machine() -> str:
-    """In words: processor and cores."""
-    cpuinfo = Path("/proc/cpuinfo")  # Only Linux tells the processor's name there, and Python's platform does not.
+    """Return the processor and its cores, in words."""
+    cpuinfo = Path("/proc/cpuinfo")  # Has the processor's name, on Linux; Python's platform does not.
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{os.cpu_count()} cores of {names[0] if names else platform.processor() or platform.machine()}"

@@ -1,7 +1,7 @@
-"""The clusters that batches are sent to: Dask's or Ray's.
+"""Clusters that compute batches: Dask or Ray. The libraries of these extras are imported on first use.
 
-A Prefect task runner belongs to the flow run that it was started in, here to one stage; the processes behind it, and
-the models that they have loaded, stay for the next stage.
+A Prefect task runner belongs to one flow run, here to one stage. The processes behind it, and their loaded models, stay
+for the next stage.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from ipa_core.config import Execution
 
 class Cluster(Protocol):
     def is_death(self, error: Exception) -> bool:
-        """Whether that is what the task runner raises for a task whose process died."""
+        """Return whether the task runner raises this error when a task's process dies."""
 
     def task_runner(self, place: Place) -> TaskRunner[Any]:
-        """Not started yet."""
+        """Return a task runner that is not started yet."""
 
     def about(self, place: Place, runner: Any) -> Any:
-        """A context to submit a batch in: says that it takes a GPU, and that nobody is to try it again."""
+        """Return a context to submit a batch in: it asks for a GPU if needed, and forbids retries."""
 
     def close(self) -> None: ...
 
 
 def open_cluster(execution: Execution) -> Cluster | None:
-    """The cluster that the scheme of ``execution.cluster`` names; None: this machine. Libraries of extras are imported
-    here."""
+    """Return the cluster that the scheme of ``execution.cluster`` names, or None for this machine."""
     if execution.cluster is None:
         return None
     return Ray(execution.cluster) if execution.cluster.startswith("ray://") else Dask(execution.cluster)
 
 
 class Dask:
-    """The workers of a cluster that has GPUs should be started with ``--nthreads 1 --resources GPU=1``."""
+    """If the cluster has GPUs, start its workers with ``--nthreads 1 --resources GPU=1``."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -70,7 +69,7 @@ class Ray:
         self._address = address
 
     def is_death(self, error: Exception) -> bool:
-        # By name: Prefect loads ray lazily, and its classes may exist twice.
+        # Compare names, because Prefect loads ray lazily and its classes may exist twice.
         deaths = {"WorkerCrashedError", "OutOfMemoryError", "NodeDiedError"}
         return any(kind.__module__ == "ray.exceptions" and kind.__name__ in deaths for kind in type(error).__mro__)
 
@@ -78,8 +77,7 @@ class Ray:
         import ray
         from prefect_ray.task_runners import RayTaskRunner
 
-        # One connection for the whole run: a new one for each stage would start new workers, which load their models
-        # again.
+        # One connection for the whole run: a new one for each stage would start new workers, which load models again.
         if not ray.is_initialized():
             try:
                 ray.init(self._address, log_to_driver=False)
@@ -92,7 +90,7 @@ class Ray:
     def about(self, place: Place, runner: Any) -> Iterator[None]:
         from prefect_ray.context import remote_options
 
-        # Left to itself Ray would end a process that used a GPU after each task, and its model with it.
+        # By default Ray ends a process that used a GPU after each task, and its model with it.
         gpu = {"num_gpus": 1, "max_calls": 0} if place == "gpu" else {}
         with remote_options(num_cpus=1, max_retries=0, **gpu):
             yield

@@ -1,6 +1,6 @@
-"""What the Prefect UI and `ipa status` show of a run besides its tasks.
+"""Show a run in the Prefect UI, besides its tasks.
 
-Seeing is not computing: while the server does not answer, a run goes on, and what it could not show is a warning.
+Showing must not stop computing: if the server does not answer, the run goes on and logs a warning.
 """
 
 from __future__ import annotations
@@ -41,26 +41,25 @@ from ipa_core.reporting import ReportData, curve_chart, data_uri
 log = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("flows")
 SHEETS = 4
-"""Contact sheets shown; the report has them all."""
+"""Number of contact sheets shown; the report has them all."""
 
 
 class Monitor(Watch):
-    """Shows a run as the flow run that it is made in. Safe to call from the run's threads."""
+    """Shows a run in its flow run. The run's threads may call it."""
 
     def __init__(self, run: str) -> None:
         self.flow_run = flow_run.get_id()
         self._run = run
         self._bars: dict[str, UUID] = {}
         self._thread = ThreadPoolExecutor(1)
-        # What the pipeline logs stands in the run's log: the training's lines, what is mended, what fails.
+        # The run's log in the UI holds the pipeline's log: training, repairs, failures.
         self._logs = APILogHandler(logging.INFO)
         _LOGGER.addHandler(self._logs)
         _LOGGER.setLevel(logging.INFO)
         self._telling: Future[None] | None = None
 
     def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
-        """Run a stage as a flow run of its own. The error that ends the stage is raised here; the state only shows
-        it."""
+        """Run a stage as its own flow run. Raise the error that ends the stage; the flow run's state only shows it."""
         under_way = _UnderWay(stage, work)
         _stage.set(under_way)
         stage_flow.with_options(name=stage.name, flow_run_name=f"{stage.name}, {self._run}")(return_state=True)
@@ -68,8 +67,7 @@ class Monitor(Watch):
             raise under_way.error
 
     def progress(self, progress: StageProgress) -> None:
-        """Move the stage's bar."""
-        # A server that is slow to answer must not slow the work down: only the newest numbers count.
+        # A slow server must not slow the work down: numbers that come before it answers are dropped.
         if self._telling is None or self._telling.done():
             self._telling = self._thread.submit(copy_context().run, self._tell, progress)
 
@@ -84,7 +82,7 @@ class Monitor(Watch):
                 self._bars[progress.stage] = cast(UUID, create_progress_artifact(percent, key, text))
 
     def show(self, data: ReportData) -> None:
-        """The yield of the selection, before and after, and the training curve."""
+        """Show the selection's yield, contact sheets and the training curve."""
         with _shown("the yield report"):
             create_markdown_artifact(key="yield", markdown=_yield(data.yield_report), description="Yield")
         for number, sheet in enumerate(data.sheets[:SHEETS], 1):
@@ -97,7 +95,7 @@ class Monitor(Watch):
                 create_image_artifact(data_uri(curve_chart(curve), "svg+xml"), "training-curve", text)
 
     def outcome(self, summary: RunSummary) -> None:
-        """The table of the stages, how the run ended, and where its outputs are."""
+        """Show the table of the stages, the end of the run, and the addresses of its outputs."""
         with _shown("the table of the stages"):
             table = [
                 {
@@ -127,7 +125,7 @@ class Monitor(Watch):
 
 @dataclass
 class _UnderWay:
-    """The stage that runs, and the error that ended it."""
+    """The running stage, and the error that ended it."""
 
     stage: Stage[Any]
     work: Callable[[Stage[Any]], StageTable]
@@ -139,7 +137,7 @@ _stage: ContextVar[_UnderWay] = ContextVar("stage")
 
 @flow(name="stage", persist_result=False, result_serializer="json")
 def stage_flow() -> State[Any]:
-    """The stage that is under way. A flow goes to workers with its tasks, so it must not hold the run itself."""
+    """Run the current stage. A flow goes to workers with its tasks, so it must not hold the run itself."""
     from flows.orchestration.monitoring import current_stage
 
     under_way = current_stage()

@@ -1,4 +1,4 @@
-"""What a run of the flow is asked for: the parameters that deployments and the UI's form fill in."""
+"""Parameters of a run of the flow. Deployments and the UI's form fill them in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConfigFile(Config):
 
 
 def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> RunConfig:
-    """The config that a run was asked to use. Raises `ConfigError`."""
+    """Return the config for a run. Raises `ConfigError` unless exactly one of ``config`` and ``run`` is given."""
     if (config is None) == (run is None):
         raise ConfigError("name either a config or a run whose config is to be used again, and not both")
     if isinstance(config, RunConfig):
@@ -32,7 +32,7 @@ def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> Run
 
 
 def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """What the UI calls a run: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
+    """Return a run's name in the UI: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
     config = parameters.get("config") or {}
     config = config.model_dump() if isinstance(config, Config) else config
     about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"

@@ -1,7 +1,7 @@
-"""A Prefect server on loopback for one run, where none is configured.
+"""A Prefect server on loopback for one run, if none is configured.
 
-Prefect's own temporary server outlives a killed run. This one holds a pipe to whoever started it, and ends when
-that process ends, however that happens.
+Prefect's own temporary server outlives a killed run. This one holds a pipe to the process that started it and ends with
+that process, even if it is killed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from flows.engine.parent import end_with_pipe
 from flows.engine.stage import RunStopped
 
 _PATIENCE = 180.0
-"""Seconds; the first start makes the database."""
+"""Seconds to wait for the server; its first start makes the database."""
 
 
 def is_configured() -> bool:
-    """Whether ``PREFECT_API_URL`` or a profile of Prefect names a server."""
+    """Return whether ``PREFECT_API_URL`` or a profile of Prefect names a server."""
     from prefect.settings import PREFECT_API_URL
 
     return bool(PREFECT_API_URL.value())
@@ -32,7 +32,7 @@ def is_configured() -> bool:
 
 @contextmanager
 def prefect_server() -> Iterator[int | None]:
-    """Within the block there is a Prefect API: the configured one, or our own, a process whose id is given."""
+    """Give the block a Prefect API. Yield the process id of our own server; None if one is configured."""
     if is_configured():
         yield None
         return
@@ -54,8 +54,8 @@ def prefect_server() -> Iterator[int | None]:
 
 @contextmanager
 def _configured(address: str) -> Iterator[None]:
-    """For the whole process: settings of a context don't reach threads that Prefect starts, such as the one that passes
-    on what processes of a task runner log, and that would start Prefect's own temporary server."""
+    """Set the address for the whole process. Settings of a context don't reach threads that Prefect starts, such as the
+    one that passes on a task runner's logs. Such a thread would start Prefect's own temporary server."""
     from prefect.context import refresh_global_settings_context
 
     os.environ["PREFECT_API_URL"] = address
@@ -68,8 +68,8 @@ def _configured(address: str) -> Iterator[None]:
 
 
 def _send_what_waits() -> None:
-    """Logs and events are sent in batches from the background. Left waiting, they would be tried again and again at the
-    process's end, with the server gone: more than a minute."""
+    """Send the waiting logs and events. Prefect sends them in batches from the background. At the process's end, with
+    the server gone, it would try again and again for more than a minute."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -1,4 +1,4 @@
-"""One machine without work pools: the deployments of deployments/prefect.yaml, served by this process."""
+"""Serve the deployments of deployments/prefect.yaml from this process: one machine, no work pools."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _deployment(flow: Flow[Any, Any], entry: dict[str, Any]) -> RunnerDeployment
 
 
 def serve_here(flow: Flow[Any, Any]) -> None:
-    """Serve until it is interrupted. Raises :class:`RunStopped` where there is no server to serve for."""
+    """Serve until interrupted. Raises :class:`RunStopped` when no server is configured."""
     if not PREFECT_API_URL.value():
         raise RunStopped(
             "ipa serve needs a Prefect server: start one with `prefect server start`, and set "

@@ -1,4 +1,4 @@
-"""Batches as Prefect tasks: on this machine, on a Dask or a Ray cluster, or as a run of a deployment elsewhere."""
+"""Run batches as Prefect tasks: on this machine, on a Dask or Ray cluster, or as a run of a deployment elsewhere."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Work = Callable[[Batch], list[Outcome]]
 GPU_SLOTS = "gpu"
-"""The server's global concurrency limit: how many GPUs there are, over all runs. Without it nothing is limited."""
+"""The server's global concurrency limit: the number of GPUs for all runs. Without it nothing is limited."""
 PATIENCE = 300.0
 """Seconds that a server may be away."""
 LEASE = 60.0
-"""Seconds after which the slots of a process that is gone are free again."""
+"""Seconds after which the slots of a dead process are free again."""
 
 
-# JSON wherever Prefect keeps a result: its default would pickle.
+# JSON for each result that Prefect keeps: its default would pickle.
 @task(
     name="batch",
     task_run_name="{batch.label}",
@@ -50,7 +50,7 @@ LEASE = 60.0
     result_serializer="json",
 )
 def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
-    """One batch; Prefect shows it, the store remembers it. ``gpus`` is how many it takes."""
+    """Compute one batch. Prefect shows it, the store keeps its results. ``gpus``: number of GPUs it takes."""
     with gpu_slots(gpus):
         started = time.perf_counter()
         outcomes = work(batch)
@@ -69,8 +69,8 @@ def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
 
 @contextmanager
 def gpu_slots(count: int) -> Iterator[None]:
-    """Hold ``count`` of the server's GPU slots, as far as there are that many. A server that is away for a while, to be
-    started again, costs nobody what was computed meanwhile."""
+    """Hold ``count`` of the server's GPU slots, or all if there are fewer. If the server is away for a restart, no
+    result computed meanwhile is lost."""
     held = _patiently(lambda: _take_slots(count)) if count else None
     try:
         yield
@@ -83,7 +83,7 @@ def gpu_slots(count: int) -> Iterator[None]:
 
 
 def _take_slots(count: int) -> AbstractContextManager[None] | None:
-    """The slots, entered; None where the server limits nothing."""
+    """Take the slots and return them, or return None if the server limits nothing."""
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_global_concurrency_limit_by_name(GPU_SLOTS)
@@ -111,7 +111,7 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 class PrefectCrew:
-    """A `Crew` whose batches are tasks of the flow run that it is used in."""
+    """A `Crew` whose batches are tasks of the current flow run."""
 
     def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self._store = store
@@ -125,7 +125,7 @@ class PrefectCrew:
 
     def prepare(self, place: Place) -> None:
         if self._is_sent_out(place) and self._cluster is not None:
-            # From here and not from a batch's thread: Ray's processes end with the thread that started them.
+            # Not in a batch's thread: Ray's processes end with the thread that started them.
             self._runner(self._cluster, place)
         elif not self._is_handed_over(place):
             self._local.prepare(place)
@@ -193,7 +193,7 @@ class PrefectCrew:
                 runner.__exit__(None, None, None)
 
     def _hand_over(self, batch: Batch) -> list[Outcome]:
-        """Have a run of the deployment do the stage, and look up what it made."""
+        """Let a run of the deployment compute the stage, then look up its results."""
         assert self._execution.hand_over is not None
         if batch.refresh:
             for item in batch.items:
@@ -205,7 +205,7 @@ class PrefectCrew:
                 self._execution.hand_over,
                 parameters={
                     "config": config.model_dump(mode="json"),
-                    # Stages' deployments name the last run where nothing else is said.
+                    # Else a stage's deployment would also name the last run.
                     "run": None,
                     "first": batch.stage.name,
                     "last": batch.stage.name,
@@ -226,7 +226,7 @@ class PrefectCrew:
 
 
 def _show_crash(task_run: UUID) -> None:
-    """Whoever ran the task can't tell any more; left alone the UI would show it as running for ever."""
+    """Set the task's state to crashed. Its process can't, and the UI would show the task as running for ever."""
     with get_client(sync_client=True) as client:
         try:
             client.set_task_run_state(task_run, Crashed(message=DIED), force=True)

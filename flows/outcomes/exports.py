@@ -1,4 +1,4 @@
-"""Places the files that people look for into the run's folder: the LoRA and the shards."""
+"""Put the files that people look for into the run's folder: the LoRA and the shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flows.stages.shards import Shards
 
 
 def export(run: Run) -> None:
-    """Raises ``RunStopped`` where their bytes can't be brought back."""
+    """Raises ``RunStopped`` when their bytes are lost and can't be computed again."""
     # People copy, rename and edit a LoRA's folder; shards are large and are only read.
     for name, stage, link in (("lora", Finetune, False), ("shards", Shards, True)):
         found = run.view.one(stage)

@@ -1,4 +1,4 @@
-"""After evaluation: the run's adapter is registered, and the rule decides whether it takes over from the champion."""
+"""After evaluation: register the run's adapter and apply the rule for replacing the champion."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from storage.registry import SHORT, Decided, Lineage, Registered, Registry, Stat
 
 
 def promote(run: Run) -> None:
-    """Register the adapter and let the rule decide; nothing where the run did not come to a comparison.
+    """Register the adapter and apply the rule. Do nothing if the run made no comparison.
 
-    Each evidence is ruled on once, so a repeated run changes nothing. One that was champion and is no more comes back
-    by a person's hand only. Raises ``StoreError``.
+    The rule is applied once to the same evidence, so a repeated run changes nothing. Only a person brings a former
+    champion back. Raises ``StoreError``.
     """
     compared = _compared(run.view)
     if compared is None:
@@ -44,13 +44,13 @@ def promote(run: Run) -> None:
 
 
 def ruling_of(view: View) -> Ruling | None:
-    """The rule's word on this run's adapter, whatever the registry says; None without a comparison."""
+    """Return the ruling on this run's adapter, whatever the registry says; None without a comparison."""
     compared = _compared(view)
     return None if compared is None else _ruling(compared, view.config)
 
 
 def _compared(view: View) -> Compared | None:
-    """The comparison that decides: with the champion, or with the base model where there is none."""
+    """Return the comparison to rule on: with the champion, or with the base model if there is none."""
     return next(reversed(comparisons(view)), None)
 
 

@@ -1,4 +1,4 @@
-"""Gathers what a report shows. The report is a function of content, so it is rendered once for the same results."""
+"""Gather the data of a report. It depends on content only, so the same results are rendered once."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ _CURVES = {
 
 
 def write_report(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
-    """Write ``report.html`` into the run's folder; nothing where selection has not run. ``show`` gets the data of a
-    report of something new."""
+    """Write ``report.html`` into the run's folder if selection has run. ``show`` gets the data of a new report."""
     view = run.view
     if Selection.name not in view.results:
         return
@@ -214,7 +213,7 @@ class _Gatherer:
 
 
 def _window(name: str) -> tuple[str, str]:
-    """Source and window of an item's or drop's name."""
+    """Return source and window from the name of an item or drop."""
     match = re.fullmatch(r"(.+?)(?: from (\d+\.\d+ s)| (#\d{3}.*))", name)
     return (match[1], match[2] or match[3]) if match else (name, "")
 

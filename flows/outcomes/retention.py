@@ -1,4 +1,4 @@
-"""Bytes that may go once a run has completed (`execution.retention`)."""
+"""Drop bytes after a run has completed (`execution.retention`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from storage.maintenance import drop
 
 
 def drop_unkept(run: Run) -> int:
-    """Drop latents and conditioning of candidates that were not kept, if the config says so and the run has computed
-    something; returns how many objects. They are computed again when something that is not cached needs them."""
+    """Drop latents and conditioning of candidates that were not kept, if the config says so and the run computed
+    something. Return the number of objects. They are computed again when an uncached item needs them."""
     selected = run.view.one(Selection)
     if selected is None or not run.computed or run.config.execution.retention != "kept":
         return 0

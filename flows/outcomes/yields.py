@@ -9,7 +9,7 @@ from storage import Store
 
 
 def run_yields(store: Store) -> list[RunYield]:
-    """Of every run that came to its selection, oldest first."""
+    """Return the yield of every run that reached selection, oldest first."""
     found = []
     for folder in runs(store):
         result = selection.selected(folder, store)

@@ -23,12 +23,12 @@ from storage import StoreError
 
 HOST: Final = "127.0.0.1"
 PAGE: Final = 200
-"""Most rows that are asked for at once."""
+"""Most rows of one request."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _FOLDER: Final = Path(__file__).parent
 _FILES: Final = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
 _FOR_EVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
-"""What is named by its digest never changes."""
+"""For content whose digest is in its address, because it never changes."""
 _HEADERS: Final = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -49,8 +49,8 @@ class Said(BaseModel):
 
 
 def refusal(host: str | None, origin: str | None) -> str | None:
-    """Why a request is not answered. One that comes under a foreign name (DNS rebinding) or from another page (CSRF)
-    is sent by a browser that somebody else's page has told to."""
+    """Return why a request is not answered, or None. A request under a foreign name (DNS rebinding) or from another
+    page (CSRF) comes from a browser that follows somebody else's page."""
     try:
         name = urlsplit(f"//{host or ''}").hostname
     except ValueError:
@@ -63,7 +63,7 @@ def refusal(host: str | None, origin: str | None) -> str | None:
 
 
 class Guard:
-    """Refuses foreign requests, and tells browsers to load nothing from elsewhere."""
+    """Refuses foreign requests, and forbids browsers to load anything from elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,8 +85,8 @@ class Guard:
 
 
 def review_app(session: Session) -> FastAPI:
-    """The page and what it asks for. Only what belongs to the session's run is served."""
-    # No pages about the interface: they would load their scripts from elsewhere.
+    """Build the app of the page. It serves only content of the session's run."""
+    # FastAPI's pages about the interface are off, because they would load their scripts from elsewhere.
     app = FastAPI(title="ipa review", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard)
     queue, pictures = session.queue, Pictures(session.store)
@@ -165,7 +165,7 @@ def review_app(session: Session) -> FastAPI:
 
 
 def row(session: Session, index: int) -> dict[str, Any]:
-    """A candidate in the list."""
+    """Return a candidate's row in the list."""
     one = session.queue.candidates[index]
     review = session.review(one)
     return {
@@ -181,11 +181,11 @@ def row(session: Session, index: int) -> dict[str, Any]:
 
 
 def details(session: Session, index: int) -> dict[str, Any]:
-    """A candidate with all that is shown of it, and the other candidates of its clip."""
+    """Return all that is shown of a candidate, and the rows of all candidates of its clip."""
     one: Reviewable = session.queue.candidates[index]
     return {
         **row(session, index),
-        "seed": str(one.candidate.seed),  # Too large for a number of JavaScript.
+        "seed": str(one.candidate.seed),  # Too large for a JavaScript number.
         "reason": one.decision.reason,
         "components": one.score.components.model_dump(),
         "good_frames": one.score.good_frames,
@@ -199,8 +199,8 @@ def details(session: Session, index: int) -> dict[str, Any]:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on loopback; port 0 takes a free one. Raises :class:`ConfigError`."""
-    # The protocol by its name: asyncio switches off Nagle's waiting (40 ms per answer) only where it is told so.
+    """Open a socket on loopback; port 0 takes a free one. Raises :class:`ConfigError` when that fails."""
+    # asyncio switches off Nagle's waiting (40 ms per answer) only for a socket with an explicit protocol.
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -217,7 +217,7 @@ def address(found: socket.socket) -> str:
 
 
 def serve(session: Session, found: socket.socket, log_level: Literal["error", "warning"] = "error") -> None:
-    """Until Ctrl-C."""
+    """Serve the page until Ctrl-C."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(review_app(session), log_level=log_level, access_log=False))

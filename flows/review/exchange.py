@@ -1,8 +1,8 @@
-"""Reviews to and from other tools: Label Studio's JSON tasks, and CSV. The file's suffix says which.
+"""Writes and reads reviews for other tools: Label Studio's JSON tasks, and CSV. The file's suffix says which.
 
 Label Studio (labelstud.io/guide/task_format): a task is an object with ``data``, ``annotations`` (of people) and
-``predictions`` (ours: what selection decided); a choice is a result of the type ``choices``. Rows of the CSV carry the
-same. Candidates are told by the digest of their video, so a file can be read into any store that has them.
+``predictions`` (ours: selection's decision). A choice is a result of the type ``choices``. Rows of the CSV carry the
+same. The digest of its video identifies a candidate, so a file can be read into any store that has the video.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from storage.reviews import Review, Reviews
 Format = TypeVar("Format")
 VERDICTS: Final[tuple[Verdict, ...]] = ("accept", "reject")
 NAME: Final = "verdict"
-"""Of the choices in Label Studio's labelling config (see docs/curation.md)."""
+"""Name of the choices in Label Studio's labelling config (see docs/curation.md)."""
 VIDEO: Final = "video"
-"""Of what they are about."""
+"""Name of the video that the choices are about."""
 VIDEOS: Final = "videos"
 """Folder of the videos below the root of Label Studio's local storage."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate as it is written."""
+    """One candidate as a row or task of the file."""
 
     candidate: Digest
     verdict: Verdict | None
@@ -46,14 +46,14 @@ class Line:
     name: str
     clip_id: str
     seed: str
-    """As text: tables and JavaScript round numbers of 63 bits."""
+    """Text, because tables and JavaScript round numbers of 63 bits."""
     score: float | None
     kept: bool
     reason: str
 
 
 def export_reviews(store: Store, queue: Queue, path: Path) -> int:
-    """Write all candidates of a run, decided or not; returns how many are decided. Raises ``ConfigError``."""
+    """Write all candidates of a run, reviewed or not. Return how many are reviewed. Raises ``ConfigError``."""
     standing = Reviews(store.address).standing()
     lines = [_line(one, standing.get(one.candidate.video)) for one in queue.candidates]
     write_whole(path, _format(path, _WRITERS)(lines).encode())
@@ -61,16 +61,16 @@ def export_reviews(store: Store, queue: Queue, path: Path) -> int:
 
 
 def write_videos(store: Store, queue: Queue, folder: Path) -> None:
-    """Copy the candidates' videos into a folder under the names that the exported tasks use."""
+    """Copy the candidates' videos into a folder, under the names that the exported tasks use."""
     folder.mkdir(parents=True, exist_ok=True)
     for video in queue.positions:
         write_whole(folder / f"{video}.mp4", store.objects.get(video))
 
 
 def import_reviews(store: Store, path: Path, by: str, at: str) -> tuple[int, int]:
-    """Read reviews into a store; returns how many there were and how many of them were new. ``by`` and ``at`` stand
-    in where the file does not say. What is in the store already, word by word, is not added again. Raises
-    ``ConfigError`` in a sentence that says where, before anything is added."""
+    """Read reviews into a store; return how many there were and how many of them were new. ``by`` and ``at`` are the
+    defaults of the file's values. A review that the store has already, word by word, is not added again. Raises
+    ``ConfigError``, which says where the error is, before anything is added."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -125,7 +125,7 @@ def _task(line: Line) -> dict[str, Any]:
     said = [{"result": [_result(line.verdict)], "was_cancelled": False}] if line.verdict else []
     guess = {"model_version": "selection", "result": [_result("accept" if line.kept else "reject")]}
     return {
-        # As Label Studio serves its local storage; write_videos puts the files there.
+        # Label Studio serves its local storage under this path. write_videos puts the files there.
         "data": {"video": f"/data/local-files/?d={VIDEOS}/{line.candidate}.mp4", **asdict(line)},
         "annotations": said,
         "predictions": [guess if line.score is None else guess | {"score": line.score}],
@@ -151,7 +151,7 @@ def _read_json(text: str, path: Path, by: str, at: str) -> Iterator[Review]:
             for annotation in annotations:
                 if annotation.get("was_cancelled"):
                     continue
-                # What we wrote and nobody changed carries its author in the data.
+                # An annotation that we wrote and nobody changed has its author in the data.
                 who = _annotator(annotation) or data.get("by") or by
                 when = annotation.get("updated_at") or annotation.get("created_at") or data.get("at") or at
                 for result in annotation["result"]:
@@ -163,7 +163,7 @@ def _read_json(text: str, path: Path, by: str, at: str) -> Iterator[Review]:
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str | None:
-    """Label Studio names people by number, in some exports by their address."""
+    """Return the annotator. Label Studio names people by number, and in some exports by their address."""
     who = annotation.get("completed_by")
     if isinstance(who, Mapping):
         who = who.get("email") or who.get("id")

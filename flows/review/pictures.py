@@ -1,4 +1,4 @@
-"""Pictures of a candidate, made once and kept in the store: its hands enlarged, and a small one for the list."""
+"""Makes the pictures of a candidate once and keeps them in the store: enlarged hands, and a small one for the list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage import Action, ActionResult, Blob, Store
 
 STAGE: Final = "review"
 VERSION: Final = 1
-"""Goes up when the pictures change."""
+"""Raise it when the pictures change."""
 HANDS, DRIVING_HANDS, SMALL = "hands.jpg", "driving-hands.jpg", "small.jpg"
 NAMES: Final = (HANDS, DRIVING_HANDS, SMALL)
 _PICTURE: Final = "picture.jpg"
@@ -39,24 +39,24 @@ BONES: Final = (*_BODY_BONES, *((start + base, end + base) for base in (17, 38) 
 
 
 class Pictures:
-    """The pictures of a store's candidates. For several threads: two at most enlarge hands at once."""
+    """The pictures of a store's candidates. Several threads may call it; at most two enlarge hands at once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._makers = threading.Semaphore(2)
 
     def get(self, one: Reviewable, name: str) -> bytes:
-        """JPEG; ``name`` is one of NAMES. Raises ``StoreError`` where the videos are not in the store."""
+        """Return a JPEG; ``name`` is one of NAMES. Raises ``StoreError`` when the videos are not in the store."""
         if name == SMALL:
-            # A list asks for many, and the first frame costs little: they don't wait for the large ones.
+            # A list asks for many small pictures. They cost little, so they don't wait for the large ones.
             return self._made({"picture": SMALL}, {"video": one.candidate.video}, self._small)
-        # The driving video's are the same for all candidates of a clip.
+        # All candidates of a clip share the driving video's pictures.
         video = one.candidate.video if name == HANDS else one.driving
         with self._makers:
             return self._made({"picture": HANDS}, {"video": video, "pose": one.pose}, self._hands)
 
     def _made(self, config: dict[str, str], inputs: dict[str, str], make: Callable[[Action], bytes]) -> bytes:
-        """What is in the store, or is put there now."""
+        """Return the picture from the store, or make it and put it there."""
         action, actions, objects = Action(STAGE, VERSION, config, inputs), self._store.actions, self._store.objects
         found = actions.get(STAGE, action.key)
         if found is not None and objects.has(blob(found, _PICTURE)):
@@ -75,8 +75,8 @@ class Pictures:
 
 
 def hands(video: np.ndarray, driving: PoseSequence) -> bytes:
-    """JPEG: the right and the left hand in a few frames of a video, uint8 ``[T, H, W, 3]``, cut where the driving hands
-    are."""
+    """Return a JPEG of the right and the left hand in a few frames of a video (uint8 ``[T, H, W, 3]``), cut out where
+    the driving hands are."""
     from ipa_core.reporting.sheets import contact_sheet, hand_crop, telling_frames
 
     sides: tuple[Side, Side] = ("right", "left")
@@ -85,14 +85,14 @@ def hands(video: np.ndarray, driving: PoseSequence) -> bytes:
 
 
 def small(candidate: Path) -> bytes:
-    """JPEG of a video's first frame."""
+    """Return a JPEG of a video's first frame."""
     from ipa_core.reporting.sheets import contact_sheet
 
     return contact_sheet([[next(frames(candidate)).picture]], height=SMALL_HEIGHT)
 
 
 def points_of(pose: PoseSequence) -> dict[str, Any]:
-    """What the page draws a skeleton from: per frame x, y (pixels) and confidence of 59 points, one after the other."""
+    """Return the page's skeleton data: per frame x, y (pixels) and confidence of 59 points, one after the other."""
     points = np.concatenate([pose.keypoints[:, _POINTS], pose.confidence[:, _POINTS, None]], axis=2)
     rows = np.round(points.astype(np.float64), 2).reshape(len(pose), -1).tolist()
     return {"width": pose.width, "height": pose.height, "bones": BONES, "frames": rows}

@@ -1,4 +1,4 @@
-"""The candidates of a run as they are gone through: those near the threshold first."""
+"""The candidates of a run in the order of the review: those near the threshold come first."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from storage import ActionResult, Store
 
 @dataclass(frozen=True)
 class Reviewable:
-    """One candidate with all that its page shows; names of blobs are digests."""
+    """One candidate with all that its page shows. Digests name the blobs."""
 
     name: str
     """For people: `dance.mp4 #002 candidate 1`."""
     candidate: Candidate
     score: HandScore
-    """Without single frames."""
+    """Without the measures of single frames."""
     decision: Decision
-    """Of the run's selection."""
+    """The decision of the run's selection."""
     driving: str
-    """The clip's video."""
+    """The driving clip's video."""
     pose: str
-    """Of the driving video."""
+    """The pose of the driving video."""
     found: str | None
     """The pose found in the candidate."""
 
@@ -42,12 +42,12 @@ class Queue:
     """Name of the run's config."""
     threshold: float
     candidates: tuple[Reviewable, ...]
-    """By the distance of their score from the threshold, unscorable ones last; the same for every call."""
+    """Sorted by the distance of their score from the threshold, unscorable ones last; the same for every call."""
     positions: dict[str, int] = field(default_factory=dict)
-    """Index of the first candidate with a video's digest."""
+    """Index of the first candidate with a video, by the video's digest."""
 
     def clip(self, one: Reviewable) -> list[int]:
-        """Indices of all candidates of a candidate's clip, by their names."""
+        """Return the indices of all candidates of a candidate's clip, sorted by name."""
         return self._clips[one.candidate.clip_id]
 
     @cached_property
@@ -59,7 +59,7 @@ class Queue:
 
     @cached_property
     def videos(self) -> frozenset[str]:
-        """All videos that the page shows."""
+        """Digests of all videos that the page shows."""
         return frozenset(digest for one in self.candidates for digest in (one.candidate.video, one.driving))
 
     @cached_property
@@ -68,8 +68,8 @@ class Queue:
 
 
 def open_queue(store: Store, run_id: str | None) -> Queue:
-    """Of a run, or of the last one whose selection has run. Needs neither the videos nor the model of the run, only
-    the store. Raises :class:`ConfigError`."""
+    """Open the queue of a run, or of the last run with a selection. Needs only the store, neither the run's videos nor
+    its model. Raises :class:`ConfigError` when there is no selection."""
     for folder in [RunFolder(store, run_id)] if run_id else runs(store):
         selected = selection.selected(folder, store)
         if selected is not None:
@@ -107,7 +107,7 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
 
 
 def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:
-    """Name and result of each score, by the candidate's video and the pose that was found in it."""
+    """Return name and result of each score, by the candidate's video and the pose that was found in it."""
     names = folder.names("scores")
     results = store.actions.lookup("scores", names)
     return {
@@ -124,7 +124,7 @@ def _urgency(one: Reviewable, threshold: float) -> tuple[bool, float, str, int]:
 
 
 def waiting(queue: Queue, decided: set[str], after: int = -1) -> Iterator[int]:
-    """Indices of the candidates that nobody has decided about, from ``after`` on and then from the start."""
+    """Yield the indices of the candidates without a verdict: those behind ``after``, then those from the start."""
     count = len(queue.candidates)
     for step in range(1, count + 1):
         index = (after + step) % count

@@ -1,4 +1,4 @@
-"""What one reviewer does with a run's candidates. Knows no web: the page's server and its tests call it."""
+"""The reviews of one reviewer. It knows nothing of the web: the page's server and its tests call it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from storage.reviews import Review, Reviews, verdicts
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the reviewers of a run are."""
+    """The progress of a run's reviewers."""
 
     accepted: int
     rejected: int
     next: int | None
-    """Index of the next candidate that nobody has decided about; None where all are decided."""
+    """Index of the next candidate without a verdict; None if there is none."""
 
 
 class Session:
-    """Reviews of a queue's candidates, kept in the store at once. For several threads."""
+    """Reviews of a queue's candidates. The store gets each at once. Several threads may call it."""
 
     def __init__(self, store: Store, queue: Queue, by: str) -> None:
         self.store = store
@@ -34,18 +34,18 @@ class Session:
         self._standing = self._reviews.standing()
 
     def refresh(self) -> None:
-        """See what others have decided meanwhile."""
+        """Read the reviews that others have made meanwhile."""
         with self._lock:
             self._standing = self._reviews.standing()
 
     def review(self, one: Reviewable) -> Review | None:
-        """The review that stands."""
+        """Return the review that stands; None if there is none."""
         with self._lock:
             found = self._standing.get(one.candidate.video)
         return found if found is not None and found.verdict is not None else None
 
     def decide(self, candidate: str, verdict: Verdict | None) -> Review:
-        """Keep a review of one of the queue's candidates; None takes back what stands."""
+        """Keep a review of one of the queue's candidates. The verdict None takes back the review that stands."""
         review = Review(candidate=candidate, verdict=verdict, by=self.by, at=now())
         with self._lock:
             self._reviews.add(review)
@@ -61,5 +61,5 @@ class Session:
 
 
 def now() -> str:
-    """As reviews keep it."""
+    """Return the time in the format of reviews."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

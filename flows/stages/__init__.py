@@ -20,7 +20,7 @@ STAGES: tuple[Stage[Any], ...] = (
     Poses(),  # -> keypoints
     Candidates(),  # -> K generated videos of each training clip
     Scores(),  # -> how good their hands are
-    Selection(),  # -> those that are kept, and why the others are not
+    Selection(),  # -> the kept candidates, and the reasons against the others
     Shards(),  # -> training samples in WebDataset tars
     References(),  # -> errors of the frozen model, ahead of the training
     Finetune(),  # -> the LoRA

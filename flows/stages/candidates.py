@@ -1,7 +1,7 @@
 """Training clips and their poses -> K generated videos each. An item is a seed group of one clip, sampled as one batch.
 
-The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. Who was held out
-in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
+The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. A performer who was
+held out in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class Candidates(Stage[SeedGroup]):
 
 
 def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:
-    """What generation of so many videos depends on besides bytes; evaluation generates with the same."""
+    """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
     settings = key_fields(config.candidates, "group")
-    # `per_clip` is the name that the size of a batch has had in keys since there are stores.
+    # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
     settings |= {"per_clip": videos, "model": {"dtype": config.candidates.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
@@ -116,7 +116,7 @@ def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[s
 
 
 def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
-    """The seeds of the videos that an action generates."""
+    """Return the seeds of the videos that an action generates."""
     from ipa_core.generation import candidate_seed
 
     first = action.config.get("first", 0)
@@ -138,13 +138,13 @@ def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning
 
 
 def generator(run: View) -> str | None:
-    """Digest of the LoRA that generated; None: the base model alone."""
+    """Return the digest of the LoRA that generated the candidates. None: the base model alone."""
     return next((entry.item.action.inputs.get("lora") for entry in run.results.get(Candidates.name, ())), None)
 
 
 @dataclass(frozen=True)
 class GeneratedCandidate:
-    """A candidate and its place: ``number`` among those of its clip, from 0."""
+    """A candidate. number: its position among the candidates of its clip, from 0."""
 
     named: NamedClip
     pose: ActionResult
@@ -156,8 +156,8 @@ class GeneratedCandidate:
 
 @joined
 def candidates(run: View) -> list[GeneratedCandidate]:
-    """All candidates, in the order of their clips and numbers; `per_clip` of each clip at most."""
-    # A clip is told by video, reference, pose and prompt: two windows of a still video may share the first.
+    """Return all candidates in the order of their clips and numbers, at most `per_clip` of each clip."""
+    # Video, reference image, pose and prompt identify a clip: two windows of a still video may share the video.
     made: dict[tuple[str, ...], list[ActionResult]] = {}
     for _, result in run.done(Candidates):
         made.setdefault(_identity(result), []).append(result)

@@ -1,4 +1,4 @@
-"""Driving videos -> clips. An item is one source video; its clips get prompt, group and split when they are read."""
+"""Driving videos -> clips. An item is one source video. Its clips get prompt, group and split when they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.digest import digest_file
 
 
 class Window(Record):
-    """A part of a source video that became a clip; ``start`` in seconds."""
+    """A part of a source video that became a clip. start: seconds."""
 
     index: int
     start: float
@@ -107,7 +107,7 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
             clips.append(Window(index=part.index, start=start, crop=part.crop, reference_index=part.reference_index))
         else:
             dropped.append(DroppedWindow(index=part.index, start=start, reason=part.reason))
-    # Where no clip comes out, cut_video raises Rejected.
+    # cut_video raises Rejected when no clip comes out.
     return Output(CutVideo(clips=tuple(clips), dropped=tuple(dropped)), objects)
 
 
@@ -116,7 +116,7 @@ def _people(worker: Worker, picture: np.ndarray) -> list[Box]:
 
 
 def reasons(run: View, stage: str) -> tuple[int, str]:
-    """Items of a stage, and the most frequent reasons for rejecting one, for a sentence."""
+    """Return the number of a stage's items, and text with the most frequent reasons for rejecting one."""
     entries = run.results[stage]
     counts = Counter(entry.result.reason for entry in entries if entry.result is not None)
     return len(entries), ", ".join(f"{count} x {reason}" for reason, count in counts.most_common(3))
@@ -124,7 +124,7 @@ def reasons(run: View, stage: str) -> tuple[int, str]:
 
 @dataclass(frozen=True)
 class NamedClip:
-    """A clip with its name for people and the action that cut it."""
+    """A clip with its name for people and the key of the action that cut it."""
 
     name: str
     clip: Clip
@@ -133,7 +133,7 @@ class NamedClip:
 
 @joined
 def named_clips(run: View) -> list[NamedClip]:
-    """All clips of the run, each with prompt, group and split as the config and its metadata table say."""
+    """Return all clips of the run, with prompt, group and split as the config and its metadata table say."""
     config, metadata = run.config.clips, run.inputs.metadata
     clips: list[NamedClip] = []
     for item, result in run.done(Clips):
@@ -163,6 +163,6 @@ def named_clips(run: View) -> list[NamedClip]:
 
 
 def _names(videos: Sequence[Video]) -> list[str]:
-    """File names; with the folder where a name stands twice."""
+    """Return file names, with the folder where a name occurs twice."""
     seen = Counter(video.name for video in videos)
     return [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]

@@ -1,6 +1,6 @@
-"""Held-out clips, base and champion against aligned model with the same seeds. First wave: an item per (clip, model);
-second: the comparisons. The base half does not depend on the LoRA, so it is computed once for all alignments; the
-champion's is what its own round computed when it was the aligned model."""
+"""Evaluates the aligned model against base and champion on held-out clips, with the same seeds. The first wave has an
+item per (clip, model), the second the comparisons. The base half does not depend on the LoRA, so all alignments share
+it. The champion's half comes from its own round, in which it was the aligned model."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 
 class Evaluated(Record):
-    """The record of a held-out clip under one model; its videos and their poses are the outputs `0.mp4`, `0.pose`, ...
-
-    The record of a comparison is a `Comparison`.
-    """
+    """The record of a held-out clip under one model. Its videos and their poses are the outputs `0.mp4`, `0.pose`, ...
+    The record of a comparison is a `Comparison`."""
 
     results: tuple[ClipResult, ...]
 
@@ -64,7 +62,7 @@ class Evaluation(Stage[Evaluated]):
         held_out = [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
         chosen = _chosen(held_out, run.config.evaluation.max_clips)
         trained = tuple(entry.item.action.key for entry in run.results.get(Finetune.name, ()))
-        # All of one model, then all of the next: each is loaded once.
+        # All items of one model come in a row, so each model is loaded once.
         for model, lora, parents in (("base", None, ()), ("aligned", own, trained), ("champion", champion, ())):
             if model != "base" and lora is None:
                 continue
@@ -84,7 +82,7 @@ class Evaluation(Stage[Evaluated]):
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
         wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
         if champion is not None:
-            # Even where no clip is left for it: then the comparison says that there is nothing to compare.
+            # Even if no clip is left for it: then the comparison says that there is nothing to compare.
             wanted.append(("comparison with the champion", "champion", {"champion": champion}))
         for name, first, opponent in wanted:
             table = run.inputs.put(_RESULTS.dump_json(tuple(row for row in done if row.model in (first, "aligned"))))
@@ -114,7 +112,7 @@ class Evaluation(Stage[Evaluated]):
         return min(clips, config.evaluation.max_clips or clips) * 2
 
     def work(self, action: Action) -> float:
-        """A comparison takes no time beside the videos."""
+        """Return 0 for a comparison, which takes no time beside the videos."""
         return 0.0 if _is_comparison(action) else 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float:
@@ -126,7 +124,7 @@ def _is_comparison(action: Action) -> bool:
 
 
 def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:
-    """By a hash of their content: the first by name may be all of one kind, and new clips displace few."""
+    """Choose by a hash of the content: the first clips by name may be all of one kind, and new clips displace few."""
     by_hash = sorted(held_out, key=lambda entry: blake3(f"evaluate/{entry[0].clip.clip_id}".encode()).digest())
     chosen = {entry[0].clip.clip_id for entry in by_hash[:most]}
     return [entry for entry in held_out if entry[0].clip.clip_id in chosen]
@@ -138,7 +136,7 @@ def _opponent(run: View) -> str | None:
 
 
 def _trained_on(lora: str | None, run: View) -> dict[str, str]:
-    """Groups that an adapter has seen, with the run; an adapter of this run has seen what its generator has."""
+    """Return the groups that an adapter has seen, with the run. This run's adapter has seen its generator's too."""
     registry = run.inputs.registry
     seen = registry.trained_on(lora)
     if lora == lora_digest(run):
@@ -149,7 +147,7 @@ def _trained_on(lora: str | None, run: View) -> dict[str, str]:
 def clip_item(
     run: View, named: NamedClip, pose: ActionResult, model: str, lora: str | None, parents: tuple[str, ...]
 ) -> Item:
-    """One held-out clip under one model."""
+    """Make the item of one held-out clip under one model."""
     config, clip = run.config, named.clip
     settings = generation_settings(config, clip.prompt, config.evaluation.per_clip)
     settings["clip_id"] = clip.clip_id
@@ -190,7 +188,7 @@ def _generate(item: Item, worker: Worker) -> Output:
     outputs: dict[str, bytes] = {}
     for k, seed in enumerate(seeds):
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
-        # The encoded video is what is stored, so it is what is compared.
+        # The encoded video is stored, so the encoded video is compared.
         video = decode_video(outputs[f"{k}.mp4"])
         scored = worker.scorer.score(video, truth, pose)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
@@ -223,7 +221,7 @@ def _compare(item: Item, worker: Worker) -> Output:
 
 @dataclass(frozen=True)
 class EvaluatedClip:
-    """A held-out clip under one model, with the role that the model has in this run."""
+    """A held-out clip under one model. model: the role of the model in this run."""
 
     model: Model
     results: tuple[ClipResult, ...]
@@ -238,7 +236,7 @@ def evaluated(run: View) -> list[EvaluatedClip]:
         lora = item.action.inputs.get("lora")
         if not _is_comparison(item.action):
             model: Model = "base" if lora is None else "aligned" if lora == own else "champion"
-            # The champion's rows say `aligned`: that it was when they were computed.
+            # The champion's rows say `aligned`, because the champion was that when they were computed.
             rows = (row.model_copy(update={"model": model}) for row in Evaluated.model_validate(result.record).results)
             found.append(EvaluatedClip(model, tuple(rows), result))
     return found
@@ -246,7 +244,7 @@ def evaluated(run: View) -> list[EvaluatedClip]:
 
 @joined
 def clip_results(run: View) -> tuple[ClipResult, ...]:
-    """Every generated and measured video of every model; in an order that follows from content, not from names."""
+    """Return all generated and measured videos of all models, in an order that follows from content, not from names."""
     rows = [row for clip in evaluated(run) for row in clip.results]
     return tuple(sorted(rows, key=lambda row: (row.model, row.clip_id, row.seed)))
 
@@ -257,13 +255,13 @@ class Compared:
 
     comparison: Comparison
     against: str | None
-    """Digest of the champion; None: the base model."""
+    """Digest of the champion. None: the base model."""
     key: str
 
 
 @joined
 def comparisons(run: View) -> list[Compared]:
-    """With the base model, and then with the champion where there is one."""
+    """Return the comparison with the base model, and then that with the champion if there is one."""
     return [
         Compared(Comparison.model_validate(result.record), item.action.inputs.get("champion"), result.key)
         for item, result in run.done(Evaluation)
@@ -272,5 +270,5 @@ def comparisons(run: View) -> list[Compared]:
 
 
 def comparison(run: View) -> Comparison | None:
-    """With the base model."""
+    """Return the comparison with the base model."""
     return next((compared.comparison for compared in comparisons(run) if compared.against is None), None)

@@ -1,4 +1,4 @@
-"""Shards -> aligned LoRA. One item, trained in a process of its own, resumed from its checkpoint after a crash."""
+"""Shards -> aligned LoRA. The one item trains in processes of its own and resumes from its checkpoint after a crash."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Training(Record):
-    """The record of a training. Outputs: the LoRA for diffusers and for ComfyUI, its card and config,
+    """The record of a training. Outputs: the LoRA for diffusers and for ComfyUI, its card, its config,
     `training.json`."""
 
     steps: int
     samples: int
     loss: float
-    """Of the last step."""
+    """Loss of the last step."""
 
 
 class Finetune(Stage[Training]):
@@ -56,7 +56,7 @@ class Finetune(Stage[Training]):
         if alignment.method == "ipa":
             settings["references"] = References.version
         action = Action(self.name, self.version, settings, {"model": run.inputs.model_weights, **tars})
-        # Not in the key: the reference errors follow from what is.
+        # The reference errors are not in the key, because they follow from its contents.
         ahead = tuple(result.key for _, result in run.done(References))
         name = f"LoRA ({alignment.method}, {alignment.steps} steps)"
         yield Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values()))
@@ -109,6 +109,6 @@ def _tars(item: Item) -> list[str]:
 
 
 def lora_digest(run: View) -> str | None:
-    """Digest of the LoRA that this run has trained; None before."""
+    """Return the digest of the LoRA that this run has trained; None before."""
     one = run.one(Finetune)
     return blob(one[1], LORA) if one else None

@@ -17,7 +17,7 @@ from storage import Action, ActionResult
 
 
 class FoundPose(Record):
-    """The record of a clip's pose; the pose sequence itself is the output `pose`."""
+    """The record of a clip's pose. The output `pose` is the pose sequence itself."""
 
     frames: int
     hands_found: float
@@ -63,11 +63,11 @@ def _hands_found(pose: PoseSequence) -> float:
 
 @joined
 def posed_clips(run: View) -> list[tuple[NamedClip, ActionResult]]:
-    """The clips that have a pose sequence, with the result that holds it."""
+    """Return the clips that have a pose sequence, each with the result that holds it."""
     poses = {result.action.inputs["video"]: result for _, result in run.done(Poses)}
     return [(named, poses[named.clip.video]) for named in named_clips(run) if named.clip.video in poses]
 
 
 def pose_of(result: ActionResult) -> str:
-    """Digest of the pose sequence."""
+    """Return the digest of the pose sequence."""
     return blob(result, "pose")

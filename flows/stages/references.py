@@ -1,8 +1,8 @@
-"""Errors of the reference model for the draws that the training will make, computed ahead on the GPU workers.
+"""The frozen model's errors for the draws that the training will make, computed ahead by the GPU workers.
 
-An item is one sample and the draws of a few epochs. Its key holds the settings that change the draws or the reference's
-prediction, and neither beta nor the hand weight nor anything of the LoRA: trainings that differ in those share it.
-Where an error is missing, the training computes it itself.
+An item is one sample and the draws of a few epochs. Its key holds the settings that change the draws or the frozen
+model's prediction. It holds neither beta nor the hand weight nor anything of the LoRA, so trainings that differ in
+those share the item. The training computes missing errors itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ipa_core.records import PoseSequence, PreferenceSample, ReferenceErrors
 from storage import Action
 
 EPOCHS: Final = 8
-"""Draws of an item: for the largest models some minutes of work."""
+"""Epochs whose draws an item has: some minutes of work for the largest models."""
 
 
 class References(Stage[ReferenceErrors]):
@@ -40,8 +40,8 @@ class References(Stage[ReferenceErrors]):
         if alignment.method != "ipa" or run.one(Shards) is None:
             return
         samples = kept_samples(run)
-        # A shard may be there although what it was packed from is not (`execution.retention`). That is not made again
-        # for this: the training computes the errors that are missing.
+        # A shard may exist although its sources are gone (`execution.retention`). They are not made again for this,
+        # because the training computes missing errors.
         gone = run.store.objects.missing({digest for one in samples for digest in _parts(one, run.config).values()})
         names = {item.action.key: item.name for item, _ in run.done(Scores)}
         for sample, epochs in zip(samples, epochs_of_run(alignment, [one.latents for one in samples]), strict=True):
@@ -71,7 +71,7 @@ class References(Stage[ReferenceErrors]):
             driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
         )
         model = worker.model()
-        # A draw at a time: what fits into memory for a candidate fits for it.
+        # One draw at a time fits into memory wherever a candidate does.
         return Output(reference_errors(model, prepare(sample, model, config), _epochs(item.action), config))
 
     def forecast(self, run: Forecast) -> float:
@@ -87,7 +87,7 @@ class References(Stage[ReferenceErrors]):
 
 
 def _parts(sample: PreferenceSample, config: RunConfig) -> dict[str, str]:
-    """Digests of the objects that are read, by name."""
+    """Return the digests of the objects that are read, by name."""
     parts = {"latents": sample.latents, "conditioning": sample.conditioning, "pose": sample.pose}
     if config.alignment.latents == "reencoded":
         parts["video"] = sample.video

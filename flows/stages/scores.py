@@ -20,8 +20,8 @@ from storage import Action
 
 
 class Scores(Stage[HandScore]):
-    """The record leaves the measures of single frames out: thousands of records are held in memory at once. They are
-    the output `hands.json`; the output `pose` is the pose sequence that was found in the candidate."""
+    """The record leaves the measures of single frames out, because thousands of records are in memory at once. They are
+    the output `hands.json`. The output `pose` is the pose sequence that was found in the candidate."""
 
     name = "scores"
     version = 2
@@ -72,7 +72,7 @@ class Scores(Stage[HandScore]):
 
 
 def score_settings(config: RunConfig) -> dict[str, object]:
-    """What a hand score depends on besides bytes; evaluation scores with the same."""
+    """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
     return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
 
 
@@ -88,7 +88,7 @@ class Scored:
 
 @joined
 def scored_candidates(run: View) -> list[Scored]:
-    """The candidates that have been scored, in the order of :func:`candidates`."""
+    """Return the scored candidates, in the order of :func:`candidates`."""
     by_inputs = {
         (result.action.inputs["candidate"], result.action.inputs["driving"], result.action.inputs["pose"]): result
         for _, result in run.done(Scores)

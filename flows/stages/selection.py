@@ -1,4 +1,4 @@
-"""Hand scores and reviews -> preferred samples. One item: all candidates of the run are judged together."""
+"""Hand scores and reviews -> preferred samples. There is one item: it judges all candidates of the run together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DRIVING = TypeAdapter(dict[str, Digest])
 
 
 class Selected(Record):
-    """The record of a selection; its output `decisions.json` has a decision for each candidate."""
+    """The record of a selection. Its output `decisions.json` has a decision for each candidate."""
 
     report: YieldReport
     best_score: float | None
@@ -48,14 +48,14 @@ class Selection(Stage[Selected]):
 
     def items(self, run: View) -> Iterator[Item]:
         found = list(scored_candidates(run))
-        # By content: renamed videos come in another order, but are no other selection.
+        # Sorted by content, because renamed videos come in another order but are the same selection.
         found.sort(key=lambda one: (one.scored.candidate.clip_id, one.scored.candidate.seed))
         if not found:
             return
         inputs = run.inputs
         tables = {"scores": inputs.put(_SCORED.dump_json(tuple(one.scored for one in found)))}
         videos = {one.scored.candidate.video for one in found}
-        # Who decided and when is kept with the review: the same decisions by somebody else are the same selection.
+        # Reviewer and time stay out of the key: the same verdicts by somebody else are the same selection.
         verdicts = {video: verdict for video, verdict in sorted(inputs.verdicts.items()) if video in videos}
         if verdicts:
             tables["verdicts"] = inputs.put(_VERDICTS.dump_json(verdicts))
@@ -97,12 +97,12 @@ class Selection(Stage[Selected]):
 
 
 def scored_table(action: Action, store: Store) -> tuple[ScoredCandidate, ...]:
-    """The candidates that a selection decided about, without the measures of single frames."""
+    """Return the candidates that a selection decided about, without the measures of single frames."""
     return _SCORED.validate_json(store.objects.get(action.inputs["scores"]))
 
 
 def selected(folder: RunFolder, store: Store) -> ActionResult | None:
-    """The selection of a run; None where it did not come to it."""
+    """Return the selection of a run; None if the run did not come to it."""
     return next(iter(store.actions.lookup(Selection.name, folder.names(Selection.name)).values()), None)
 
 
@@ -116,7 +116,7 @@ def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:
 
 @joined
 def kept_samples(run: View) -> tuple[PreferenceSample, ...]:
-    """The kept candidates, in the order of the shards."""
+    """Return the kept candidates, in the order of the shards."""
     selection = run.one(Selection)
     if selection is None:
         return ()
@@ -125,7 +125,7 @@ def kept_samples(run: View) -> tuple[PreferenceSample, ...]:
 
 
 def preferred_samples(run: View, kept: set[tuple[str, int]]) -> list[PreferenceSample]:
-    """The kept candidates, told by (clip id, seed), in the order of their clips."""
+    """Return the samples of the candidates in ``kept`` (clip id, seed), in the order of their clips."""
     trains_on_driving = run.config.alignment.latents == "driving"
     return [
         PreferenceSample(

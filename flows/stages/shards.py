@@ -1,4 +1,4 @@
-"""Preferred samples -> WebDataset shards. One item; reads and writes bytes, needs no model."""
+"""Preferred samples -> WebDataset shards. The one item reads and writes bytes and needs no model."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Shards(Stage[PackedShards]):
 
 
 def _files(sample: PreferenceSample) -> dict[str, str]:
-    """Digest by the name in the shard."""
+    """Return the digests by the names in the shard."""
     digests = {name: getattr(sample, part) for name, part in _PARTS.items()}
     return {name: digest for name, digest in digests.items() if digest is not None}
 

@@ -1,4 +1,4 @@
-"""What a training process is told, and the names of what it leaves behind."""
+"""The job of a training process, and the names of the files that it leaves."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ RECORD: Final = "record.json"
 
 
 class Job(Config):
-    """What the training process is told, as a file."""
+    """The job of a training process, passed as a file."""
 
     config: RunConfig
     key: str
-    """Of the action: where its checkpoints and its TensorBoard log are kept."""
+    """Key of the action. It names the checkpoints and the TensorBoard log."""
     store: str
     shards: tuple[Path, ...]
     references: Path
-    """A ``ReferenceTable`` as JSON; empty where the method has no reference."""
+    """A ``ReferenceTable`` as JSON, empty if the method needs no frozen model."""
     animation_model: str
     """``module:function``, see `flows.engine.components.Components`."""
     output: Path
-    """Where the record and the files of the result are left. The folder around it is for the launch."""
+    """Folder for the record and the files of the result. The folder around it is for the launch."""
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """``module:function``, by which another process finds it. Raises ``ValueError`` where none could."""
+    """Return ``module:function``, by which another process finds it. Raises ``ValueError`` when no process could."""
     name = f"{function.__module__}:{function.__qualname__}"
     if function.__module__ == "__main__" or "<" in name:
         raise ValueError(f"{name} can't be found by the training process: make it a function of an importable module")

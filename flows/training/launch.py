@@ -1,8 +1,7 @@
-"""The flow's side of a training: it runs in processes of its own, started by ``accelerate launch``, so that a crash of
+"""The flow's side of a training. ``accelerate launch`` runs the training in processes of its own, so that a crash of
 CUDA takes no flow down.
 
-Lines that the training prints come to the flow one by one: lines of JSON are messages, all others are shown as they
-are.
+The flow reads the training's output line by line. Lines of JSON are messages; all others are logged as they are.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ log = logging.getLogger("flows.training")
 
 
 class TrainingError(Exception):
-    """The training ended before its last step; the message says how, after which step, and its last words."""
+    """The training ended before its last step. The message says how, after which step, and with which last line."""
 
 
 @dataclass
 class _Heard:
-    """What the training has said so far."""
+    """The messages of the training so far."""
 
     step: int = 0
     last_line: str = ""
@@ -38,7 +37,7 @@ class _Heard:
 
 
 class _Silence:
-    """Kills the processes of a training, which are a group of their own, when they say nothing for too long."""
+    """Kills the process group of a training when its processes print nothing for too long."""
 
     def __init__(self, seconds: float, group: int) -> None:
         self.too_long = False
@@ -67,9 +66,9 @@ class _Silence:
 def train_apart(job: Job, on_step: Callable[[int, int], None]) -> None:
     """Train in processes of their own, as many as ``execution.train_processes`` says.
 
-    They leave in ``job.output`` the LoRA in two formats, ``training.json`` (a ``StepLog`` a step) and the record.
-    Log lines go to the logger ``flows.training``. ``on_step(done, steps)`` is called after every step. A training that
-    was interrupted goes on from its checkpoint. Raises :class:`TrainingError`.
+    They leave in ``job.output`` the LoRA in two formats, ``training.json`` (a ``StepLog`` a step, without seconds) and
+    the record. Log lines go to the logger ``flows.training``. ``on_step(done, steps)`` is called after every step. An
+    interrupted training goes on from its checkpoint. Raises :class:`TrainingError` when the training ends too early.
     """
     job.output.mkdir(parents=True)
     launcher_log = job.output.parent / "launcher.log"
@@ -84,7 +83,7 @@ def train_apart(job: Job, on_step: Callable[[int, int], None]) -> None:
             encoding="utf-8",
             errors="replace",
             env=_environment(job.config.execution.train_processes),
-            # An interrupt from the keyboard is for the flow; the pipe tells the training.
+            # Only the flow gets an interrupt from the keyboard. The pipe ends the training.
             start_new_session=True,
         ) as process,
     ):
@@ -104,7 +103,7 @@ def train_apart(job: Job, on_step: Callable[[int, int], None]) -> None:
 
 
 def _command(job: Job) -> list[str]:
-    """A launch file says everything, so that nobody's own settings of accelerate enter."""
+    """Return the command. Its launch file sets everything, so that the user's accelerate settings don't enter."""
     count = job.config.execution.train_processes
     launch = {
         "compute_environment": "LOCAL_MACHINE",
@@ -128,7 +127,7 @@ def _environment(count: int) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": threads,
         **os.environ,
-        # What this process can import, it can.
+        # The training can import all that this process can.
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYTHONUNBUFFERED": "1",
     }
@@ -160,7 +159,7 @@ def _message(line: str) -> Any:
 def _last_words(heard: _Heard, returncode: int, launcher_said: str) -> str:
     after = f"after step {heard.step}" if heard.step else "before a step was done"
     code = _first_exit(returncode, launcher_said)
-    # Where one of several was killed, the errors are those of the others that miss it.
+    # If one of several processes was killed, the errors come from the others that miss it.
     if heard.error and code > 0:
         return f"{heard.error} ({after})"
     ended = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
@@ -169,8 +168,8 @@ def _last_words(heard: _Heard, returncode: int, launcher_said: str) -> str:
 
 
 def _first_exit(returncode: int, launcher_said: str) -> int:
-    """Of the process that ended first, negative for a signal. The launcher tells it to people only, for one process
-    (subprocess) and for several (torchrun) in different words."""
+    """Return the exit code of the process that ended first, negative for a signal. The launcher tells it only as text,
+    in different words for one process (subprocess) and for several (torchrun)."""
     found = re.search(r"died with <Signals\.\w+: (\d+)>|exit(?:code: | status )(-?\d+)", launcher_said)
     if found is None:
         return returncode

@@ -1,5 +1,5 @@
 """The training's side, run as ``python -m flows.training.process JOB``. It holds a pipe to the flow's process and ends
-with it, however that ends."""
+when that process ends, in whatever way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("flows.training")
 
 def _main(job_file: str) -> None:
     end_with_pipe(0)
-    # What is written on stderr from here on is the training's, not the launcher's.
+    # From here on, stderr belongs to the training, not to the launcher.
     os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
     first = os.environ.get("RANK", "0") == "0"
     level = logging.INFO if first else logging.WARNING
@@ -94,7 +94,7 @@ class Slot:
 
 
 def _write(output: Path, trained: TrainedLoRA, samples: int) -> None:
-    # Without the seconds: the same training gives the same bytes.
+    # Without the seconds, the same training gives the same bytes.
     history = [entry.model_dump(exclude={"seconds"}) for entry in trained.history]
     record = {"steps": len(history), "samples": samples, "loss": trained.history[-1].loss}
     for name, data in trained.files.items():
@@ -104,14 +104,14 @@ def _write(output: Path, trained: TrainedLoRA, samples: int) -> None:
 
 
 class _Lines(logging.Handler):
-    """Each record as one message."""
+    """Prints each record as one message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(level=record.levelno, text=self.format(record))
 
 
 def _say(**message: Any) -> None:
-    # In one write, so that the lines of several processes don't mix.
+    # One write keeps the lines of several processes apart.
     print(json.dumps(message) + "\n", end="", flush=True)
 
 

@@ -1,7 +1,6 @@
-"""Flow-IPA with HALO: an animation model and preferred samples -> an aligned LoRA (arXiv 2605.07545).
+"""Flow-IPA with HALO (arXiv 2605.07545): train a LoRA for an animation model on preferred samples.
 
-``halo_error`` and ``flow_ipa_loss`` are the method; ``train`` is the loop around them. Names load on first use, so that
-importing the package loads no torch.
+``halo_error`` and ``flow_ipa_loss`` are the method, ``train`` is the loop. Importing the package loads no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Samples put together for one forward pass, and their error under a model."""
+"""Put samples together for one forward pass, and compute a model's error on them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ipa_core.records import Digest
 class Example:
     """One sample as training uses it, on the CPU.
 
-    digest: of the candidate's latents; with the seed and the epoch it decides noise and t.
+    digest: digest of the candidate's latents. Noise and t follow from the digest, the seed and the epoch.
     clean: float32 ``[C, R + T', h, w]``, normalised latents with the reference frames in front.
     hand_mask: float32 ``[T', h, w]`` in [0, 1].
-    streams: what the model's velocity takes by name, each without the batch dimension.
+    streams: inputs of the model's ``velocity`` by name, each without the batch dimension.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples with their noise and t ``[B]``, on the model's device; fields as in :class:`Example`, stacked."""
+    """B examples with their noise and t ``[B]``, on the model's device. Each field stacks that of :class:`Example`."""
 
     clean: Tensor
     noise: Tensor
@@ -47,7 +47,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], epochs: Sequence[int], config: AlignmentConfig, device: torch.device) -> Batch:
-    """Stack examples and draw their noise and t. Raises ``ValueError`` where their shapes differ."""
+    """Stack examples and draw their noise and t. Raises ``ValueError`` when their shapes differ."""
     first = examples[0]
     for other in examples[1:]:
         if _shapes(other) != _shapes(first):
@@ -71,7 +71,7 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
 
 
 def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
-    """The HALO error e ``[B]`` of the model as it stands, float32: e_theta with the adapter on, e_ref with it off."""
+    """Return the model's HALO error e ``[B]``, float32: e_theta with the adapter on, e_ref with the adapter off."""
     target = flow_target(batch.clean, batch.noise)
     prediction = _prediction(model, batch, config)
     frames = batch.reference_frames
@@ -79,7 +79,7 @@ def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig)
 
 
 def velocity_squared_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> SquaredError:
-    """What :func:`velocity_error` is made from, for any hand weight."""
+    """Return the squared errors from which :func:`velocity_error` follows for any hand weight."""
     target = flow_target(batch.clean, batch.noise)
     return squared_error(_prediction(model, batch, config), target, batch.hand_mask, batch.reference_frames)
 

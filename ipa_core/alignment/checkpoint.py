@@ -1,4 +1,4 @@
-"""A training run that can be continued: adapter, optimizer and history in one safetensors file, no pickle.
+"""Checkpoints of a training run: adapter, optimizer and history in one safetensors file, without pickle.
 
 Nothing else has a state: sample order, noise and t follow from the step number (see draws).
 """
@@ -20,13 +20,13 @@ from ipa_core.alignment.processes import as_held, whole
 
 
 class CheckpointSlot(Protocol):
-    """Where one run keeps its newest checkpoint."""
+    """Keeps the newest checkpoint of one run."""
 
     def load(self) -> bytes | None:
-        """What was saved last, if anything."""
+        """Return the bytes that were saved last, or None."""
 
     def save(self, step: int, data: bytes) -> None:
-        """Keep ``data``, the state after ``step`` optimizer steps; it replaces what was saved before."""
+        """Replace the saved bytes with ``data``, the state after ``step`` optimizer steps."""
 
 
 _HISTORY = TypeAdapter(tuple[StepLog, ...])
@@ -34,9 +34,9 @@ _HISTORY = TypeAdapter(tuple[StepLog, ...])
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after ``len(history)`` optimizer steps; tensors on the CPU, by parameter name.
+    """The state after ``len(history)`` optimizer steps, with tensors on the CPU by parameter name.
 
-    optimizer: of each parameter AdamW's ``step``, ``exp_avg`` and ``exp_avg_sq``.
+    optimizer: AdamW's ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter.
     """
 
     adapter: dict[str, Tensor]
@@ -54,7 +54,7 @@ class Checkpoint:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         adapter: dict[str, Tensor] = {}
         optimizer: dict[str, dict[str, Tensor]] = {}
-        # Loaded in the order of a hash map. The processes of a run talk tensor by tensor, in the order of this.
+        # Sorted, because a hash map orders the loaded tensors and all processes must exchange them in the same order.
         for path, tensor in sorted(safetensors.torch.load(data).items()):
             kind, name, *entry = path.split("/")
             if kind == "adapter":
@@ -67,7 +67,7 @@ class Checkpoint:
 def capture(
     parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, history: Sequence[StepLog]
 ) -> Checkpoint:
-    """The state of a run as it stands. Of several processes each must ask; all get the same."""
+    """Return the present state of a run. Each of several processes must call this; all get the same state."""
     return Checkpoint(
         adapter={name: whole(parameter.detach()).cpu() for name, parameter in parameters.items()},
         optimizer={
@@ -81,7 +81,7 @@ def capture(
 def restore(
     checkpoint: Checkpoint, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put a captured state back, in place. Raises ``ValueError`` where it belongs to another adapter."""
+    """Copy a captured state into parameters and optimizer. Raises ``ValueError`` when the adapter is another one."""
     saved = {name: list(tensor.shape) for name, tensor in checkpoint.adapter.items()}
     if saved != {name: list(parameter.shape) for name, parameter in parameters.items()}:
         raise ValueError("the checkpoint belongs to a LoRA with other layers or another rank than this run's")

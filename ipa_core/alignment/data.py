@@ -1,8 +1,8 @@
-"""Training samples out of WebDataset shards.
+"""Read training samples from WebDataset shards.
 
 A sample of a shard is five files: ``json`` (its :class:`PreferenceSample`), ``latents.safetensors``,
-``conditioning.safetensors``, ``pose.safetensors`` (the driving pose) and ``mp4`` (the candidate); a sixth,
-``driving.mp4``, where the driving clip is trained on.
+``conditioning.safetensors``, ``pose.safetensors`` (the driving pose) and ``mp4`` (the candidate). A sixth file,
+``driving.mp4``, is there when the driving clip is trained on.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ _FILES: Final = ("json", "latents.safetensors", "conditioning.safetensors", "pos
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """A preferred candidate and what it was generated from.
+    """A preferred candidate and the inputs from which it was generated.
 
-    key: of the sample in its shard.
-    digest: of the candidate's latents.
+    key: key of the sample in its shard; digest: digest of the candidate's latents.
     latents: float32 ``[C, R + T', h, w]``, the final latents as sampled, normalised.
-    video: the candidate as mp4; driving: the driving clip, where it is trained on.
+    video: the candidate as mp4; driving: the driving clip as mp4, when it is trained on.
     """
 
     key: str
@@ -50,7 +49,7 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class _Location:
-    """Where in which shard a sample's files lie, from the first tar header to the end of the last file's blocks."""
+    """The byte range of a sample in its shard, from the first tar header to the end of the last file's blocks."""
 
     shard: Path
     start: int
@@ -59,7 +58,7 @@ class _Location:
 
 
 class ShardSamples:
-    """The samples of local shards. Opening reads the tar headers and the small JSON files, indexing one sample."""
+    """The samples of local shards. Opening reads the tar headers and the JSON files. Indexing reads one sample."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self._locations = [location for shard in shards for location in _index(shard)]
@@ -87,8 +86,7 @@ class ShardSamples:
 
 
 def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConfig) -> Example:
-    """What training needs of a sample: clean latents, hand mask and conditioning, on the CPU. Raises ``ValueError``
-    where the driving clip is to be trained on and is not there."""
+    """Make an example of a sample, on the CPU. Raises ``ValueError`` when the driving clip to train on is missing."""
     reference = sample.conditioning.reference_latents[0].float().cpu()
     match config.latents:
         case "sampled":
@@ -103,8 +101,8 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
     return Example(
         key=sample.key,
         digest=sample.digest,
-        # The encoded reference image, as in the model's own training. The sampled latents hold the model's imitation of
-        # it, which the pipeline drops before decoding: it is no part of what was found good.
+        # The encoded reference image stands in front, as in the model's own training. The sampled latents hold the
+        # model's imitation of it. The pipeline drops the imitation before decoding, so nobody has found it good.
         clean=torch.cat([reference, video], dim=1),
         hand_mask=torch.from_numpy(latent_mask(hand_mask(sample.pose), frames, height, width, config.mask_time)),
         streams={name: stream[0] for name, stream in sample.conditioning.streams().items()},
@@ -113,7 +111,7 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
 
 
 def _index(shard: Path) -> list[_Location]:
-    """The samples of a shard in its order. Raises ``ValueError`` for a sample that lacks a file."""
+    """Return the samples of a shard in its order. Raises ``ValueError`` when a sample lacks a file."""
     with tarfile.open(shard) as tar:
         files = [member for member in tar if member.isreg()]
         return [
@@ -122,7 +120,7 @@ def _index(shard: Path) -> list[_Location]:
 
 
 def _split(member: tarfile.TarInfo) -> tuple[str, str]:
-    """Key of the sample and kind of the file, as webdataset tells them apart."""
+    """Return the sample's key and the kind of the file, as webdataset separates them."""
     return base_plus_ext(member.name)
 
 
@@ -132,7 +130,7 @@ def _location(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tar
     if missing:
         raise ValueError(f"sample {key} of {shard.name} lacks {', '.join(missing)}")
     record = tar.extractfile(files["json"])
-    assert record is not None  # It is a regular file.
+    assert record is not None  # _index passes regular files only.
     last = members[-1]
     return _Location(
         shard=shard,

@@ -1,7 +1,7 @@
-"""Every random number of a training run, as a function of (seed, sample, epoch).
+"""The random numbers of a training run: a function of (seed, sample, epoch).
 
-Nothing depends on a sample's place in a list, on the batch size, on the number of samples or on how often the run was
-interrupted; so a resumed run repeats an uninterrupted one, and reference errors can be computed ahead by anybody.
+They do not depend on a sample's position, the batch size, the number of samples or interruptions of the run. Therefore
+a resumed run repeats an uninterrupted one, and any process can compute reference errors ahead.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ipa_core.records import Digest
 
 
 def random_source(*parts: object) -> torch.Generator:
-    """A generator on the CPU, which gives the same numbers whatever the model's device, seeded by the parts' text.
+    """Return a random source seeded by the parts' text. It is on the CPU, so every device gets the same numbers.
 
-    PyTorch uses 32 bits of a seed: in a very long run two draws may coincide, which does no harm.
+    PyTorch uses 32 bits of a seed. In a very long run two draws may therefore be equal; equal draws do no harm.
     """
     seed = int.from_bytes(blake3("/".join(map(str, parts)).encode()).digest(4), "little")
     return torch.Generator().manual_seed(seed)
 
 
 def draw(seed: int, sample_digest: Digest, epoch: int, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """``(noise, t)`` of one visit: noise ~ N(0, 1) float32 of ``shape``, t ~ U(0, 1) float32, a scalar.
+    """Return ``(noise, t)`` of one visit: noise ~ N(0, 1) float32 of ``shape``, t ~ U(0, 1) float32, a scalar.
 
     t is drawn first, so it does not depend on the shape.
     """

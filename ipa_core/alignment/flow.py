@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def interpolate(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """The point at ``t [B]`` in [0, 1] on the way from ``clean`` (t = 0) to ``noise`` (t = 1), both ``[B, ...]``."""
+    """Return the point at ``t [B]`` in [0, 1] on the path from ``clean`` (0) to ``noise`` (1), both ``[B, ...]``."""
     t = t.reshape(-1, *[1] * (clean.ndim - 1))
     return (1 - t) * clean + t * noise
 
 
 def flow_target(clean: Tensor, noise: Tensor) -> Tensor:
-    """The velocity v that a flow model should predict anywhere on the path: ``noise - clean``."""
+    """Return the velocity v that a flow model should predict everywhere on the path."""
     return noise - clean
 
 
 def shift_timesteps(t: Tensor, shift: float) -> Tensor:
-    """Move ``t`` in [0, 1] towards noise by ``shift`` >= 1 as flow-matching samplers do; both ends stay, 1 changes
-    nothing (Esser et al., 2024, arXiv 2403.03206)."""
+    """Move ``t`` in [0, 1] towards noise by ``shift`` >= 1, as flow-matching samplers do (Esser et al., 2024, arXiv
+    2403.03206). Both ends stay; a shift of 1 changes nothing."""
     return shift * t / (1 + (shift - 1) * t)

@@ -1,9 +1,9 @@
-"""HALO, hand-aware local optimisation: a flow-matching error that counts hands more (IPA, arXiv 2605.07545).
+"""HALO, hand-aware local optimisation: a flow-matching error that gives hands more weight (IPA, arXiv 2605.07545).
 
     e = mean over the latent elements of one sample of  W * (v - v_phi)^2,      W = 1 + lambda * M
 
 v is the velocity target, v_phi a model's prediction, M the hand mask on the latent grid, lambda the hand weight. Latent
-frames that hold the reference image keep weight 1: there is nothing to learn about hands that are given.
+frames that hold the reference image keep weight 1: the model is given these hands and has nothing to learn about them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Squared errors of B samples, summed such that the weighted error of any hand weight follows from them.
+    """Sums of the squared errors of B samples. The weighted error for any hand weight follows from them.
 
     everywhere: ``[B]``, the sum of (v - v_phi)^2 over all elements of a sample, reference frames included.
     on_hands: ``[B]``, the sum of M * (v - v_phi)^2.
-    elements: latent elements of one sample.
+    elements: number of latent elements of one sample.
     """
 
     everywhere: Tensor
@@ -31,16 +31,13 @@ class SquaredError:
     elements: int
 
     def weighted(self, hand_weight: float, reduction: Reduction = "mean") -> Tensor:
-        """``[B]``: e for lambda = ``hand_weight``."""
+        """Return e ``[B]`` for lambda = ``hand_weight``."""
         total = self.everywhere + hand_weight * self.on_hands
         return total / self.elements if reduction == "mean" else total
 
 
 def squared_error(prediction: Tensor, target: Tensor, hand_mask: Tensor, reference_frames: int = 1) -> SquaredError:
-    """Sum the squared error of ``prediction`` to ``target``, everywhere and on hands; shapes as in :func:`halo_error`.
-
-    Accumulates in float32, or in the inputs' type where that is wider.
-    """
+    """Sum the squared error, everywhere and on hands, in float32 or the inputs' wider type. See :func:`halo_error`."""
     _check_shapes(prediction, target, hand_mask, reference_frames)
     wide = torch.promote_types(prediction.dtype, torch.float32)
     by_position = (prediction.to(wide) - target.to(wide)).square().sum(dim=1)  # [B, R + T', h, w]
@@ -61,22 +58,18 @@ def halo_error(
     reference_frames: int = 1,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The hand-weighted flow-matching error e of each sample.
+    """Return the hand-weighted flow-matching error e ``[B]``, float32 or wider.
 
     Args:
         prediction: velocity ``[B, C, R + T', h, w]`` with the R reference frames in front.
         target: velocity of the same shape, ``noise - clean``.
         hand_mask: M in [0, 1], ``[B, T', h, w]`` or ``[B, 1, T', h, w]``, without the reference frames.
-        hand_weight: lambda >= 0. The paper's public code speaks of the final multiplier w on hand elements instead,
-            W = 1 + (w - 1) * M: its w is ``hand_weight + 1``. 0 gives the plain mean squared error.
+        hand_weight: lambda >= 0; 0 gives the plain mean squared error. The paper's public code has the final multiplier
+            w of hand elements instead, W = 1 + (w - 1) * M: its w is ``hand_weight + 1``.
         reference_frames: R.
         reduction: ``mean`` over all elements of a sample, reference frames included (public code), or their ``sum``.
 
-    Returns:
-        e ``[B]``, float32 at least.
-
-    Raises:
-        ValueError: shapes that do not belong together.
+    Raises ``ValueError`` when the shapes do not belong together.
     """
     return squared_error(prediction, target, hand_mask, reference_frames).weighted(hand_weight, reduction)
 

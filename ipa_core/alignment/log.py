@@ -1,4 +1,4 @@
-"""What a training step reports, and a listener that writes it for TensorBoard."""
+"""The numbers that a training step reports, and a listener that writes them for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class StepLog(Record):
-    """One optimizer step; errors and what follows from them are means over the batch.
+    """One optimizer step. Errors, and the numbers that follow from errors, are means over the batch.
 
-    With ``method: sft`` no reference is computed, and what needs one is None.
+    ``method: sft`` computes no reference error: e_ref and the numbers that need it are None.
     """
 
     step: int
     """Optimizer steps taken before this one; the values belong to the model before the step."""
     steps: int
-    """Of the whole run."""
+    """Optimizer steps of the whole run."""
     loss: float
     model_error: float
     """e_theta."""
@@ -31,9 +31,9 @@ class StepLog(Record):
     logit: float | None
     """x = beta/2 * (1 - t)^2 * gap."""
     weight: float | None
-    """w = beta/2 * (1 - t)^2 * sigmoid(-x), what e_theta's gradient is multiplied with."""
+    """w = beta/2 * (1 - t)^2 * sigmoid(-x), the factor of e_theta's gradient."""
     grad_norm: float
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     learning_rate: float
     seconds: float
 
@@ -41,7 +41,7 @@ class StepLog(Record):
 class TensorBoardLog:
     """An ``on_step`` listener that writes every number of a :class:`StepLog` under ``folder``.
 
-    Steps that a killed run had logged after its last checkpoint are superseded when they are taken again.
+    A continued run replaces the steps that the killed run had logged after its last checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:

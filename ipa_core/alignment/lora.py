@@ -18,10 +18,10 @@ from ipa_core.models.animation import AnimationModel
 
 
 def add_lora(model: AnimationModel, config: AlignmentConfig) -> None:
-    """Freeze the transformer and put a trainable float32 LoRA on it that changes nothing yet (B = 0).
+    """Freeze the transformer and add a trainable float32 LoRA that changes nothing yet (B = 0).
 
-    A comes from the seed and the layer's name alone: the same on every device and for every set of targets. Raises
-    ``ValueError`` where there is an adapter already: switching both off would not give the reference.
+    A follows from the seed and the layer's name alone: it is the same on every device and for every set of targets.
+    Raises ``ValueError`` when there is an adapter already: with both off, the model would not be the frozen model.
     """
     transformer = model.transformer
     if getattr(transformer, "peft_config", None):
@@ -29,7 +29,7 @@ def add_lora(model: AnimationModel, config: AlignmentConfig) -> None:
     adapter = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=model.lora_targets(config))
     cast(Any, transformer).add_adapter(adapter)
     for name, parameter in lora_parameters(transformer).items():
-        # peft gives a LoRA its layer's type; in bfloat16 most optimizer steps would round to nothing.
+        # peft gives a LoRA its layer's type. In bfloat16 most optimizer steps would round to nothing.
         parameter.data = parameter.data.float()
         if ".lora_A." in name:
             start = torch.empty(parameter.shape)
@@ -39,7 +39,7 @@ def add_lora(model: AnimationModel, config: AlignmentConfig) -> None:
 
 @contextmanager
 def lora(model: AnimationModel, config: AlignmentConfig) -> Iterator[None]:
-    """Within the block the model's transformer carries a fresh LoRA; after it, none."""
+    """Put a fresh LoRA on the model's transformer within the block, and remove it afterwards."""
     transformer = model.transformer
     add_lora(model, config)
     try:
@@ -49,12 +49,12 @@ def lora(model: AnimationModel, config: AlignmentConfig) -> Iterator[None]:
 
 
 def lora_parameters(transformer: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The trainable parameters by name, in the order of the names."""
+    """Return the trainable parameters by name, in the order of the names."""
     return {name: parameter for name, parameter in sorted(transformer.named_parameters()) if ".lora_" in name}
 
 
 def lora_files(model: AnimationModel) -> dict[str, bytes]:
-    """The files of the LoRA as it stands, by name. Of several processes each must ask; all get the same."""
+    """Return the LoRA's present files by name. Each of several processes must call this; all get the same files."""
     transformer = cast(Any, unwrapped(model.transformer))
     state = get_peft_model_state_dict(transformer)
     tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""The processes of one training run. Each computes its share of every batch; all take the same step.
+"""The processes of one training run. Each process computes its share of every batch, and all take the same step.
 
-With ``ddp`` each holds the whole model and gradients are averaged. With ``fsdp2`` model, LoRA and optimizer are split
-over the processes, block by block, and a block is put together while it computes.
+With ``ddp`` each process holds the whole model, and gradients are averaged. With ``fsdp2`` each process holds a part of
+every block's weights, LoRA and optimizer state; a block is put together while it computes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ipa_core.models.animation import AnimationModel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process (``rank`` of ``count``) among those that train together; the default is one alone."""
+    """This process (``rank`` of ``count``) among the processes that train together. The default is a single process."""
 
     rank: int = 0
     count: int = 1
@@ -30,11 +30,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and reports."""
+        """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
     def share(self, batch_size: int, accumulation: int) -> slice:
-        """Which of a batch's samples this process computes. Raises ``ValueError`` where the shares are not equal."""
+        """Return this process's share of a batch's samples. Raises ``ValueError`` when the shares are not equal."""
         if batch_size % (self.count * accumulation):
             raise ValueError(
                 f"alignment.batch_size is {batch_size}, which {self.count} processes can't share in {accumulation} "
@@ -45,7 +45,6 @@ class Processes:
         return slice(self.rank * size, (self.rank + 1) * size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of the processes' values."""
         if self.count == 1:
             return value
         total = value.clone()
@@ -54,15 +53,15 @@ class Processes:
 
     @contextmanager
     def spread(self, model: AnimationModel) -> Iterator[None]:
-        """Within the block, gradients of the model's transformer come out averaged over the processes.
+        """Average the gradients of the model's transformer over the processes within the block.
 
-        With ``fsdp2`` its parameters are others than before, and it stays split: it is of no use after the training.
+        ``fsdp2`` replaces the transformer's parameters and leaves them split: the model is useless after the training.
         """
         transformer = model.transformer
         if self.count > 1 and self.strategy == "fsdp2":
             _shard(transformer, model.blocks, model.device)
         elif self.count > 1:
-            # All have loaded the same weights and nothing but the LoRA changes, so there is nothing to broadcast.
+            # All processes have loaded the same weights and only the LoRA changes, so there is nothing to broadcast.
             model.transformer = torch.nn.parallel.DistributedDataParallel(transformer, init_sync=False)
         try:
             yield
@@ -72,9 +71,9 @@ class Processes:
 
 @contextmanager
 def launched(count: int, strategy: TrainStrategy, device: str) -> Iterator[Processes]:
-    """The ``count`` processes that a launcher has started, this one among them, once all are there.
+    """Wait for all ``count`` processes that a launcher has started, and yield this one.
 
-    Where ``device`` is ``cuda`` it is a GPU of its own within the block. Raises ``ValueError`` where there are fewer.
+    Within the block ``cuda`` is this process's own GPU. Raises ``ValueError`` when there are fewer GPUs than processes.
     """
     if count == 1:
         yield Processes()
@@ -88,29 +87,29 @@ def launched(count: int, strategy: TrainStrategy, device: str) -> Iterator[Proce
         )
     state = PartialState(cpu=device == "cpu")
     yield Processes(state.process_index, state.num_processes, strategy)
-    # Not after an error: the others would be waited for, which only the launcher can end.
+    # Not after an error: this call would wait for the other processes, and only the launcher can end them.
     state.destroy_process_group()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that is split over the processes, each of which must ask for it; another comes back as it is."""
+    """Return a split tensor as a whole; every process must call this. Return a tensor that is not split unchanged."""
     return cast(Any, tensor).full_tensor() if _is_split(tensor) else tensor
 
 
 def as_held(value: Tensor, parameter: Tensor) -> Tensor:
-    """``value``, the same in every process, on the parameter's device and split as that is."""
+    """Put ``value``, the same in every process, on the parameter's device and split it like the parameter."""
     value = value.to(parameter.device)
     if not _is_split(parameter):
         return value
     from torch.distributed.tensor import distribute_tensor
 
     split = cast(Any, parameter)
-    # Each cuts its own part out of what all have: nothing is sent.
+    # Every process has the whole value and cuts out its own part: nothing is sent.
     return distribute_tensor(value, split.device_mesh, split.placements, src_data_rank=None)
 
 
 def _is_split(tensor: Tensor) -> bool:
-    # Asking by type would import what a single process never needs.
+    # A check of the type would import a module that a single process never needs.
     return hasattr(tensor, "full_tensor")
 
 
@@ -118,7 +117,7 @@ def _shard(transformer: torch.nn.Module, blocks: tuple[str, ...], device: torch.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    # Its last operation gives a view, which only matters to who would change it in place.
+    # The returned view matters only to code that changes it in place, and no code here does.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for module in transformer.modules():

@@ -1,9 +1,9 @@
-"""The reference p_ref is the pretrained model itself: the same weights with the adapter switched off, not a copy.
+"""Errors of the frozen model p_ref: the pretrained model with the adapter switched off, not a copy of it.
 
-Its error e_ref is one number per draw of (noise, t), and draws follow from the seed, the sample and the epoch. So e_ref
-can be computed online, in the step that needs it, or ahead, into a table: two sums of squares per draw, from which the
-weighted error of every hand weight follows, for every beta. The gradient is the same; with the table a step costs what
-a supervised one costs.
+The error e_ref is one number per draw of (noise, t), and draws follow from the seed, the sample and the epoch. So the
+step that needs e_ref can compute it, or it is computed ahead into a table. The table holds two sums of squares per
+draw: they give the error for every hand weight and every beta. The gradient is the same. With the table a step costs as
+much as a supervised step.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ipa_core.records import Digest, Record, ReferenceErrors
 
 
 def reference_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
-    """e_ref ``[B]``, without gradient: computed as e_theta is, so that the two are equal before the first step."""
+    """Return e_ref ``[B]`` without gradient, computed like e_theta, so that both are equal before the first step."""
     with adapter_off(model.transformer), torch.no_grad():
         return velocity_error(model, batch, config)
 
 
 class ReferenceTable(Record):
-    """Errors of the reference for the draws of a training run, by the digests of its samples' latents.
+    """The frozen model's errors for the draws of a training run, by the digests of the samples' latents.
 
-    Only what changes the draws or the reference's prediction is in them: seed, timesteps, latents, mask and type; not
-    beta, hand weight, reduction, batch size, steps or anything of the LoRA.
+    The errors depend on the draws and on the frozen model's prediction: seed, timesteps, latents, mask and dtype. They
+    do not depend on beta, hand weight, reduction, batch size, steps or the LoRA.
     """
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]]
 
     def has(self, draws: Iterable[tuple[Digest, int]]) -> bool:
-        """All of these draws, each told by its sample's digest and its epoch."""
+        """Return whether the table has all of these draws, each given by its sample's digest and its epoch."""
         return all(self._part(digest, epoch) is not None for digest, epoch in draws)
 
     def error(self, draws: Sequence[tuple[Digest, int]], config: AlignmentConfig) -> Tensor:
-        """e_ref ``[B]`` of samples of one shape. Raises ``ValueError`` for a draw that the table lacks."""
+        """Return e_ref ``[B]`` of samples of one shape. Raises ``ValueError`` when the table lacks a draw."""
         everywhere, on_hands, elements = [], [], 0
         for digest, epoch in draws:
             part = self._part(digest, epoch)
@@ -61,7 +61,7 @@ class ReferenceTable(Record):
 def reference_errors(
     model: AnimationModel, example: Example, epochs: range, config: AlignmentConfig, batch_size: int = 1
 ) -> ReferenceErrors:
-    """Of one sample and the draws of some epochs in a row; ``model`` has no adapter."""
+    """Compute the errors of one sample for the draws of consecutive epochs; ``model`` has no adapter."""
     everywhere: list[float] = []
     on_hands: list[float] = []
     elements = example.clean.numel()

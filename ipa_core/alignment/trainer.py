@@ -1,7 +1,7 @@
-"""The training loop: preferred samples and an animation model -> an aligned LoRA.
+"""The training loop: train a LoRA for an animation model on preferred samples.
 
-Per step: the reference error with the adapter off and without gradient, or out of a table; the model's error with the
-adapter on, the Flow-IPA loss, AdamW on the LoRA alone.
+A step computes the reference error with the adapter off and without gradient, or reads it from a table. Then it
+computes the model's error with the adapter on and the Flow-IPA loss, and AdamW updates the LoRA alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ipa_core.models.animation import LORA_FILE, AnimationModel
 from ipa_core.records import Digest
 
 _KEPT_IN_MEMORY = 64
-"""Prepared samples; one of 81 frames at 832 x 480 takes about 70 MB."""
+"""Number of prepared samples; one of 81 frames at 832 x 480 takes about 70 MB."""
 _ALONE = Processes()
 
 
@@ -40,15 +40,15 @@ class TrainingSamples(Protocol):
 
     @property
     def digests(self) -> Sequence[Digest]:
-        """Of each sample's latents: what tells samples apart in every random choice."""
+        """The digest of each sample's latents, which identifies the sample in every random choice."""
 
     def __getitem__(self, index: int) -> TrainingSample: ...
 
 
 @dataclass(frozen=True)
 class TrainedLoRA:
-    """files: of the LoRA by name, as its model writes them; :data:`LORA_FILE` is one.
-    history: one entry per optimizer step, also of those taken before an interruption.
+    """files: the files of the LoRA by name, as its model writes them; :data:`LORA_FILE` is one.
+    history: one entry per optimizer step, including the steps before an interruption.
     """
 
     files: dict[str, bytes]
@@ -56,7 +56,7 @@ class TrainedLoRA:
 
     @property
     def weights(self) -> bytes:
-        """The file that the model can be loaded with."""
+        """The file that :meth:`~ipa_core.models.ModelKind.load` takes."""
         return self.files[LORA_FILE]
 
 
@@ -72,24 +72,24 @@ def train(
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
-    On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights are
-    frozen by this and otherwise left as they were, without an adapter. ``on_step`` is called after every step.
-    ``references``: errors of the reference computed ahead; a batch of which they lack a draw computes its own.
+    On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights stay
+    as they were, but frozen and without an adapter. ``on_step`` is called after every step. ``references`` holds
+    reference errors computed ahead; a batch with a draw that ``references`` lacks computes its own.
 
-    Several ``processes`` call this with the same arguments, share every batch, and take the steps of one alone up to
-    float error. Only the first saves checkpoints and calls ``on_step``. A checkpoint of two can be continued by three.
+    Several ``processes`` call this with the same arguments, share every batch, and take the steps of one process within
+    float error. Only the first saves checkpoints and calls ``on_step``. Three processes can continue a run of two.
 
     Raises:
         ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
-            the processes can't share evenly.
-        FloatingPointError: the loss or its gradient is not finite.
+            the processes can't share evenly; a transformer with an adapter; a missing driving clip to train on.
+        FloatingPointError: the gradient is not finite.
     """
     if not samples.digests:
         raise ValueError("there are no samples to train on")
     transformer = model.transformer
     share = processes.share(config.batch_size, config.accumulation)
     part_size = config.batch_size // config.accumulation // processes.count
-    # No dropout: model and reference must be the same function before the first step.
+    # No dropout: the model and the frozen model must be the same function before the first step.
     transformer.eval()
 
     @lru_cache(_KEPT_IN_MEMORY)
@@ -108,7 +108,7 @@ def train(
         for step in range(len(history), config.steps):
             started = time.monotonic()
             batch_visits = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)
-            # Of the whole batch: all processes must run the reference, or none.
+            # Of the whole batch: all processes must compute reference errors, or none.
             ahead = _ahead(references, samples, batch_visits, config)
             chosen = batch_visits[share]
             optimizer.zero_grad()
@@ -134,7 +134,7 @@ def train(
 def _ahead(
     references: ReferenceTable | None, samples: TrainingSamples, batch: Sequence[Visit], config: AlignmentConfig
 ) -> ReferenceTable | None:
-    """The table, if it is wanted and has all draws of the batch."""
+    """Return the table when it is wanted and has all draws of the batch."""
     wanted = references is not None and config.method == "ipa" and references.has(_draws_of(samples, batch))
     return references if wanted else None
 
@@ -145,7 +145,7 @@ def _draws_of(samples: TrainingSamples, part: Sequence[Visit]) -> list[tuple[Dig
 
 @dataclass(frozen=True)
 class _Part:
-    """What one part of a batch gave; tensors ``[b]`` without gradient, None where there is no reference (SFT)."""
+    """Results of one part of a batch: tensors ``[b]`` without gradient. SFT leaves those that need e_ref None."""
 
     loss: Tensor
     model_error: Tensor
@@ -156,9 +156,9 @@ class _Part:
 
 
 def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: Tensor | None) -> _Part:
-    """Add a part's share of the gradient of the batch's mean loss; ``known`` is e_ref, where it was computed ahead.
-    Else the reference runs first: gradient checkpointing computes the model's layers again in the backward pass, with
-    the adapter as it is then."""
+    """Add a part's share to the gradient of the batch's mean loss. ``known`` is e_ref, if it was computed ahead. Else
+    the frozen model runs first, because gradient checkpointing computes the layers again in the backward pass, with the
+    adapter as it is then."""
     if config.method == "sft":
         error = velocity_error(model, batch, config)
         (error.mean() / config.accumulation).backward()
@@ -193,12 +193,12 @@ def _take_step(optimizer: torch.optim.Optimizer, step: int, config: AlignmentCon
 
 
 def learning_rate(step: int, config: AlignmentConfig) -> float:
-    """Of step 0, 1, ...: rises evenly over the warm-up steps, then stays."""
+    """Return the rate of step 0, 1, ...: it rises evenly over the warm-up steps, then stays."""
     return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
 
 
 def _means(parts: Sequence[_Part], processes: Processes) -> dict[str, float | None]:
-    """Of the whole batch, by the name of the field."""
+    """Return the mean of each field over the whole batch, by the field's name."""
     means: dict[str, float | None] = {}
     for name in (field.name for field in fields(_Part)):
         values = [getattr(part, name) for part in parts]

@@ -1,4 +1,4 @@
-"""Driving videos -> clips: which videos, what is known about them, their windows, crops and split."""
+"""Driving videos -> clips: finds the videos and their metadata, cuts windows, crops them, and splits the clips."""
 
 from ipa_core.clips.cut import CutClip, DroppedWindow, FindPeople, cut_video
 from ipa_core.clips.sources import (

@@ -1,4 +1,4 @@
-"""Which rectangle of the source a clip shows. Boxes are in pixels of the upright source."""
+"""Chooses the rectangle of the source that a clip shows. Boxes are in pixels of the upright source."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from ipa_core.records import Box
 
 
 def main_person(pictures: Iterable[Sequence[Box]]) -> Box | None:
-    """The rectangle in which the main person moves, from the people found in several pictures, largest first.
-
-    The largest person of the first picture that has people, then in each picture the one that overlaps most with the
-    last box (the largest where none overlaps). None where no picture has people.
-    """
+    """Return the rectangle in which the main person moves, or None if no picture has people. ``pictures``: the people
+    of each picture, largest first. The main person is the largest one of the first picture that has people, and in each
+    later picture the one that overlaps most with the last box (the largest where none overlaps)."""
     followed: list[Box] = []
     for people in pictures:
         if not people:
@@ -29,7 +27,7 @@ def main_person(pictures: Iterable[Sequence[Box]]) -> Box | None:
 
 
 def _overlap(first: Box, second: Box) -> float:
-    """Intersection over union."""
+    """Return intersection over union."""
     width = min(first.x + first.width, second.x + second.width) - max(first.x, second.x)
     height = min(first.y + first.height, second.y + second.height) - max(first.y, second.y)
     shared = max(0.0, width) * max(0.0, height)
@@ -37,11 +35,11 @@ def _overlap(first: Box, second: Box) -> float:
 
 
 def crop_around(person: Box | None, width: int, height: int, aspect: float, margin: float) -> Box:
-    """The rectangle of ``aspect`` (width over height) around ``person``, in whole pixels, inside ``width x height``.
+    """Return the rectangle of ``aspect`` (width over height) around ``person``, in whole pixels, in ``width x height``.
 
     ``margin`` is added on each side, as a share of the person's height. A rectangle that sticks out is moved in, and
-    made smaller only where it is too large; where it is then too low for the whole person it keeps the head. Without
-    a person: the largest one, in the middle.
+    made smaller only if it is too large. If it is then too low for the whole person, it keeps the head. Without a
+    person, it is the largest rectangle in the middle.
     """
     wanted = Box(x=0, y=0, width=width, height=height) if person is None else _grown(person, margin * person.height)
     crop_height = min(max(wanted.height, wanted.width / aspect), height, width / aspect)
@@ -59,8 +57,8 @@ def crop_around(person: Box | None, width: int, height: int, aspect: float, marg
 
 
 def cut_out(picture: np.ndarray, crop: Box, source_width: int, width: int, height: int) -> np.ndarray:
-    """The ``crop`` of ``picture [H, W, 3]`` as ``[height, width, 3]``. The picture is the source in any size;
-    ``source_width`` says in which one the crop is meant."""
+    """Cut ``crop`` out of ``picture [H, W, 3]`` as ``[height, width, 3]``. The picture is the source in any size;
+    ``crop`` is in pixels of the source with the width ``source_width``."""
     scale = picture.shape[1] / source_width
     top, left = round(crop.y * scale), round(crop.x * scale)
     bottom = max(top + 1, round((crop.y + crop.height) * scale))

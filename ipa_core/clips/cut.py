@@ -1,4 +1,4 @@
-"""A driving video -> its clips."""
+"""Cuts a driving video into its clips."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ipa_core.records import Box, Digest, Rejected
 from ipa_core.video import VideoInfo, frames, probe
 
 FindPeople = Callable[[np.ndarray], Sequence[Box]]
-"""Picture ``[H, W, 3]`` -> boxes of the people in its pixels, largest first."""
+"""Takes a picture ``[H, W, 3]`` and returns the boxes of the people in its pixels, largest first."""
 
 _LOOKS: Final = 3
 """Pictures of a window in which the person is looked for."""
 _MISSING_PICTURES: Final = 4
-"""So many pictures of the least rate may be missing before the shot counts as ended: the picture stood still."""
+"""A shot ends where more pictures of the least rate are missing. Until then the picture only stood still."""
 _HELD_SIDE: Final = 720
 """Pixels that the shorter side of kept pictures may always have."""
 
@@ -33,8 +33,8 @@ _HELD_SIDE: Final = 720
 class CutClip:
     """One clip: ``frames`` uint8 ``[F, height, width, 3]`` at the config's rate and size.
 
-    index: among the source's windows, whole or dropped. start: seconds from the source's first picture. crop: in
-    pixels of the upright source.
+    index: position among the source's windows, whole or dropped. start: seconds from the source's first picture. crop:
+    in pixels of the upright source.
     """
 
     index: int
@@ -46,7 +46,7 @@ class CutClip:
 
 @dataclass(frozen=True)
 class DroppedWindow:
-    """A part of the source that became no clip, and why."""
+    """A part of the source that became no clip, with the reason."""
 
     index: int
     start: float
@@ -58,10 +58,10 @@ def cut_video(
 ) -> Iterator[CutClip | DroppedWindow]:
     """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
 
-    Yields in the order of time, and ends with ``Rejected`` where not one clip came out. A video that is damaged gives
-    the clips before the damage. ``find_people`` is used for ``crop: person``; None crops in the middle.
+    Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. A damaged video gives the clips
+    before the damage. ``crop: person`` needs ``find_people``; None crops in the middle.
 
-    One window of pictures is in memory at a time, scaled down so that the shorter side is at most 720 pixels or twice
+    One window of pictures is in memory at a time. It is scaled so that the shorter side is at most 720 pixels or twice
     the clip's (81 pictures of 1707 x 960: 400 MB).
     """
     info = probe(path)
@@ -77,7 +77,7 @@ def cut_video(
             yield DroppedWindow(index, window.start, _reason(window, config))
             continue
         yield _clip(index, window, source, info, config, find_people)
-        window.pictures.clear()  # The next window is filled now.
+        window.pictures.clear()  # Frees the memory before the next window is filled.
         clips += 1
         if clips == config.max_windows:
             return
@@ -86,7 +86,7 @@ def cut_video(
 
 
 def _shrink(info: VideoInfo, config: ClipsConfig) -> Callable[[np.ndarray], np.ndarray]:
-    """Scales the source's pictures down for keeping; to one size, also where theirs changes in between."""
+    """Return a function that scales pictures down, to one size even where the source's size changes."""
     shorter = max(_HELD_SIDE, 2 * min(config.width, config.height))
     scale = min(1.0, shorter / min(info.width, info.height))
     size = (round(info.width * scale), round(info.height * scale))
@@ -112,7 +112,7 @@ def _scaled(box: Box, by: float) -> Box:
 
 
 def reference_index(source: Digest, index: int, frames: int) -> int:
-    """The frame of a window that is its reference image: evenly distributed, the same wherever it is computed."""
+    """Return the frame of a window that is its reference image: evenly distributed, the same on every machine."""
     number = int.from_bytes(blake3.blake3(f"{source}/{index}".encode()).digest()[:8])
     return number % frames
 

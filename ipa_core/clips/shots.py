@@ -1,4 +1,4 @@
-"""Where one shot of a video ends and the next begins."""
+"""Divides a video into shots."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from ipa_core.video import TimedFrame
 
 _SMALL: Final = (66, 36)
 _GRID: Final = 3
-"""Parts per side that are compared each for itself: shots of one room have the same colours at other places."""
+"""Parts per side, each compared alone: shots of one room have the same colours at other positions."""
 _BLUR: Final = 6.0
-"""Levels by which histograms are blurred: without it a plain wall that turns one level brighter is another colour."""
+"""Levels by which histograms are blurred. Otherwise a plain wall that turns one level brighter is another colour."""
 
 
 def shots(pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: float) -> Iterator[Iterator[TimedFrame]]:
-    """Divide pictures into shots, each to be used up before the next is taken.
-
-    A shot ends where the colours of two consecutive pictures lie more than ``cut_threshold`` apart
-    (:func:`colour_distance`), or where more than ``longest_gap`` seconds have no picture. Slow fades are not seen.
-    """
+    """Divide pictures into shots. Use up each shot before you take the next. A shot ends where consecutive pictures
+    have a :func:`colour_distance` above ``cut_threshold``, or where more than ``longest_gap`` seconds have no picture.
+    Slow fades are not seen."""
     for _, shot in groupby(_numbered(pictures, cut_threshold, longest_gap), key=itemgetter(0)):
         yield map(itemgetter(1), shot)
 
@@ -43,8 +41,8 @@ def _numbered(
 
 
 def colour_histograms(picture: np.ndarray) -> np.ndarray:
-    """How often the levels of L, a and b (CIE Lab) occur in each of 3 x 3 parts of ``picture [H, W, 3]``:
-    ``[9, 3, 256]``, each row of 256 sums to 1."""
+    """Return the histograms ``[9, 3, 256]`` of L, a and b (CIE Lab) in each of 3 x 3 parts of ``picture [H, W, 3]``.
+    Each row of 256 sums to 1."""
     sampled = cv2.resize(picture, (4 * _SMALL[0], 4 * _SMALL[1]), interpolation=cv2.INTER_NEAREST)  # cheap in 4K too
     small = cv2.cvtColor(cv2.resize(sampled, _SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
     parts = [part for row in np.split(small, _GRID, axis=0) for part in np.split(row, _GRID, axis=1)]
@@ -54,11 +52,8 @@ def colour_histograms(picture: np.ndarray) -> np.ndarray:
 
 
 def colour_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Hellinger distance in [0, 1] of two :func:`colour_histograms`: L, a and b taken as independent, mean similarity
-    (Bhattacharyya coefficient) of the parts.
-
-    Measured: 0.01 to 0.1 from picture to picture of one shot, 0.2 for a quick pan, 0.25 to 0.5 between cameras in one
-    room, 0.5 and more between scenes.
-    """
+    """Return the Hellinger distance in [0, 1] of two :func:`colour_histograms`. L, a and b count as independent; the
+    similarity (Bhattacharyya coefficient) is the mean over the parts. Measured: 0.01 to 0.1 from picture to picture of
+    one shot, 0.2 for a quick pan, 0.25 to 0.5 between cameras in one room, 0.5 and more between scenes."""
     similarity = np.sqrt(first * second).sum(axis=2).prod(axis=1).mean()
     return float(np.sqrt(max(0.0, 1.0 - similarity)))

@@ -1,4 +1,4 @@
-"""Which videos a run takes, and what a table says about them. Both may lie behind fsspec URLs, as ``s3://``."""
+"""Finds the videos of a run and reads the table about them. Both may lie behind fsspec URLs such as ``s3://``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "u
 
 @dataclass(frozen=True)
 class Video:
-    """A driving video: a file, or what lies behind a URL."""
+    """A driving video: a file, or the content of a URL."""
 
     address: str
     """Path or URL."""
     version: str | None = None
-    """Size and ETag (or time) of what lies behind a URL; None for files, and where a server tells none."""
+    """Size and ETag (or time) of a URL's content. None for files, and where the server has neither."""
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Video:
 
     @property
     def folder(self) -> str:
-        """Name of the folder it lies in."""
+        """Name of the folder that holds it."""
         return PurePosixPath(self.address).parent.name
 
 
@@ -50,12 +50,9 @@ def is_url(address: str) -> bool:
 
 
 def find_videos(sources: Sequence[str]) -> list[Video]:
-    """The videos that ``sources`` name: files, folders (read recursively) and globs (``**`` for any depth), or their
-    URLs.
-
-    Of folders and globs only files with a video's suffix, and no hidden ones; a file named as such is always taken.
-    Sorted, each real file once. Raises :class:`ConfigError` for a source without a video.
-    """
+    """Find the videos of ``sources``: files, folders (read recursively), globs (``**`` for any depth), or their URLs.
+    Folders and globs give only files with a video's suffix, and no hidden ones. A file that is named itself is always
+    taken. The result is sorted, with each real file once. Raises :class:`ConfigError` for a source without a video."""
     found: dict[str, Video] = {}
     for source in sources:
         videos = _behind(source) if is_url(source) else _files(source.removeprefix("file://"))
@@ -93,7 +90,7 @@ def _behind(url: str) -> list[Video]:
         about = _info(filesystem, path)
         if about is not None and about["type"] == "file":
             return [_video(filesystem, about)]
-        # A name that is there is no glob, whatever its letters.
+        # A path that exists is no glob, whatever its characters.
         if about is None and glob.has_magic(path):
             found = _matching(filesystem, path)
         else:
@@ -102,8 +99,8 @@ def _behind(url: str) -> list[Video]:
 
 
 def _matching(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
-    """Files whose own path or a folder's above them matches. By one listing: fsspec's glob leaves out what it can't
-    read."""
+    """Return the files whose own path, or a folder's above them, matches. It lists once and never calls fsspec's glob,
+    which leaves out paths that it can't read."""
     from fsspec.utils import glob_translate
 
     place = re.split(r"[*?[]", pattern)[0].rpartition("/")[0]
@@ -133,14 +130,14 @@ def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
 
 
 def version_of(url: str) -> str | None:
-    """:attr:`Video.version` of what lies behind the URL now. Raises :class:`ConfigError`."""
+    """Return :attr:`Video.version` of the URL's content now. Raises :class:`ConfigError` when it can't be read."""
     with _reaching("clips.sources", url) as (filesystem, path):
         return _video(filesystem, filesystem.info(path)).version
 
 
 @contextmanager
 def local_file(address: str) -> Iterator[Path]:
-    """The file itself, or a copy of what lies behind the URL, which goes at the end. Raises :class:`ConfigError`."""
+    """Yield the file itself, or a temporary copy of the URL's content. Raises :class:`ConfigError` if copying fails."""
     if not is_url(address):
         yield Path(address)
         return
@@ -153,19 +150,19 @@ def local_file(address: str) -> Iterator[Path]:
 
 @contextmanager
 def _reaching(field: str, url: str) -> Iterator[tuple[Any, str]]:
-    """File system and path of a URL; whatever goes wrong inside is one sentence."""
+    """Yield file system and path of a URL. Any error inside becomes a :class:`ConfigError` of one sentence."""
     try:
         import fsspec.core
 
         yield fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except Exception as error:  # Each protocol's library has errors of its own, and few are an OSError.
+    except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
         text = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{field}: can't read {url}: {text}") from error
 
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """What the table says about one video; None where it says nothing."""
+    """The table's entry for one video. None: the table has no value."""
 
     prompt: str | None = None
     group: str | None = None
@@ -174,24 +171,21 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """Entries by the parts of their ``file``, from the table that :func:`read_metadata` read."""
+    """The entries of the table that :func:`read_metadata` read, by the parts of their ``file``."""
 
     entries: dict[tuple[str, ...], VideoEntry]
 
     def lookup(self, address: str) -> VideoEntry:
-        """The entry whose ``file`` the video's address ends with, the longest where several do; else an empty one."""
+        """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
         parts = PurePosixPath(address).parts if is_url(address) else Path(address).absolute().parts
         ends = (parts[start:] for start in range(len(parts)))
         return next((self.entries[end] for end in ends if end in self.entries), VideoEntry())
 
 
 def read_metadata(address: str) -> VideoMetadata:
-    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``; empty cells say
-    nothing.
-
-    ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``; ``split`` is ``train`` or
-    ``held_out``, and counts for the whole group. Raises :class:`ConfigError`.
-    """
+    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``. ``file`` is a
+    name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or ``held_out``, and
+    counts for the whole group. Empty cells count as missing. Raises :class:`ConfigError` for other tables."""
     table = _read(address)
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
@@ -211,7 +205,7 @@ def read_metadata(address: str) -> VideoMetadata:
 
 
 def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
-    """The split of each group that has one."""
+    """Return the split of each group that has one. Raises :class:`ConfigError` for a group with two."""
     sides: dict[str | None, Split] = {}
     for one in entries:
         if one.group and one.split and sides.setdefault(one.group, one.split) != one.split:
@@ -228,7 +222,7 @@ def _problem(columns: list[str]) -> str | None:
 
 
 def _read(address: str) -> pa.Table:
-    """All columns as text."""
+    """Read all columns as text."""
     suffix = PurePosixPath(address).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ConfigError(f"clips.metadata: {address} is neither .csv nor .parquet")

@@ -1,4 +1,4 @@
-"""Windows of equally spaced pictures, back to back within a shot."""
+"""Cuts shots into windows of equally spaced pictures, back to back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROUNDING: Final = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """As many pictures (uint8 ``[H, W, 3]``) as a clip has; ``start`` in seconds from the source's first picture."""
+    """The pictures of a clip (uint8 ``[H, W, 3]``). start: seconds from the source's first picture."""
 
     start: float
     pictures: list[np.ndarray]
@@ -24,8 +24,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What remains of a shot behind its last whole window: ``seconds`` long. ``broken`` says that the video ended in
-    it by damage."""
+    """The rest of a shot after its last whole window. seconds: its length. broken: the damage that ended the video."""
 
     start: float
     seconds: float
@@ -39,11 +38,8 @@ def windows(
     step: float,
     shrink: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[Window | Leftover]:
-    """Divide each shot into windows of ``frames`` pictures at ``fps``, each picture made smaller for keeping by
-    ``shrink``; ``step`` as in :func:`resample`.
-
-    A :class:`BrokenVideo` that the pictures end with becomes the last leftover.
-    """
+    """Divide each shot into windows of ``frames`` pictures at ``fps``. ``shrink`` makes each kept picture smaller. For
+    ``step`` see :func:`resample`. A :class:`BrokenVideo` at the end of the pictures becomes the last leftover."""
     start = 0.0
     pictures: list[np.ndarray] = []
     try:
@@ -62,8 +58,8 @@ def windows(
 
 
 def resample(shot: Iterable[TimedFrame], fps: float, step: float) -> Iterator[TimedFrame]:
-    """Pictures at ``fps``: the k-th is the one nearest to ``k / fps`` seconds behind the shot's first picture, the
-    earlier of two equally near ones. ``step`` seconds are what the last picture stands for."""
+    """Yield pictures at ``fps``. The k-th is the one nearest to ``k / fps`` seconds after the shot's first picture, and
+    the earlier of two equally near ones. The last picture stands for ``step`` seconds."""
     count, start = 0, 0.0
     previous: TimedFrame | None = None
     for frame in shot:

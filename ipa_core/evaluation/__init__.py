@@ -1,4 +1,4 @@
-"""Base against aligned model on held-out clips. torch only where a feature extractor is loaded."""
+"""Compare base and aligned model on held-out clips. Only a feature extractor loads torch."""
 
 from ipa_core.evaluation.comparison import ClipResult, Comparison, compare
 from ipa_core.evaluation.features import FeatureExtractor

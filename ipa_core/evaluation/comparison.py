@@ -1,5 +1,4 @@
-"""Two models on the same clips and seeds, the base or the champion against the aligned one: paired differences with
-intervals, and a plain verdict."""
+"""Compare two models on the same clips and seeds, base or champion with aligned: paired differences and a verdict."""
 
 from __future__ import annotations
 
@@ -15,14 +14,14 @@ from ipa_core.evaluation.metrics import VideoMetrics
 from ipa_core.records import HandScore, Record
 
 FOUND: Final = 0.5
-"""Confidence from which on a hand counts as found."""
+"""Confidence from which a hand counts as found."""
 Model = Literal["base", "aligned", "champion"]
-"""``aligned`` is the adapter under test, ``champion`` the one it is compared with besides the base model."""
+"""``aligned`` is the adapter under test; it is compared with ``base`` and with ``champion``."""
 Finding = Literal["better", "no difference shown", "worse", "nothing to compare"]
 
 
 class ClipResult(Record):
-    """One generated video of a held-out clip, measured."""
+    """One generated video of a held-out clip, with its measures."""
 
     clip_id: str
     seed: int
@@ -30,7 +29,7 @@ class ClipResult(Record):
     metrics: VideoMetrics
     score: HandScore
     hands_found: float | None = None
-    """Share of the scored (frame, hand) pairs in which the extractor is more sure than not of the hand, in [0, 1]."""
+    """Share of the scored (frame, hand) pairs whose hand has a confidence of at least :data:`FOUND`, in [0, 1]."""
     drift: float = 0.0
     """See `ipa_core.evaluation.drift`; 0 for the base."""
     fvd: FeaturePair | None = None
@@ -46,7 +45,7 @@ class Interval(Record):
 
 
 class MetricComparison(Record):
-    """One metric over the pairs where both models have it. Numbers are ``None`` where there is no such pair."""
+    """One metric over the pairs where both models have it. Numbers are ``None`` without such a pair."""
 
     name: str
     label: str
@@ -62,11 +61,11 @@ class MetricComparison(Record):
     """Share of the pairs in which the aligned model is better; ties count half."""
     win_rate_interval: Interval | None
     no_interval: str | None
-    """Why there are no intervals."""
+    """The reason if there are no intervals."""
 
 
 class ClipChange(Record):
-    """Hand score of one clip, means over its pairs."""
+    """Hand score of one clip; means over its pairs."""
 
     clip_id: str
     base: float
@@ -76,7 +75,7 @@ class ClipChange(Record):
 
 class Comparison(Record):
     metrics: tuple[MetricComparison, ...]
-    """The hand score first."""
+    """The hand score comes first."""
     by_clip: tuple[ClipChange, ...]
     """Clips with a hand score, by clip id."""
     fvd: FrechetComparison
@@ -86,18 +85,18 @@ class Comparison(Record):
     unpaired: int
     """Results whose counterpart of the other model is missing."""
     unscorable_base: int
-    """Of the pairs: videos without a hand score."""
+    """Number of the pairs' videos without a hand score."""
     unscorable_aligned: int
     drift: float | None
-    """Of the aligned model from its base, mean over the pairs; see `ipa_core.evaluation.drift`."""
+    """Drift of the aligned model from its base, mean over the pairs; see `ipa_core.evaluation.drift`."""
     verdict: Finding
-    """On the hand score: ``better`` or ``worse`` only where the interval leaves zero out."""
+    """About the hand score: ``better`` or ``worse`` only if the interval leaves zero out."""
     sentence: str
     """The verdict with its numbers, for people."""
 
 
 def hands_found(score: HandScore) -> float | None:
-    """See :attr:`ClipResult.hands_found`; ``score`` with its single frames."""
+    """Return :attr:`ClipResult.hands_found`; ``score`` must have its single frames."""
     scored = [hand.confidence >= FOUND for hand in score.hands if hand.unscorable is None]
     return round(sum(scored) / len(scored), 6) if scored else None
 
@@ -124,7 +123,7 @@ METRICS: Final = (
     Metric("psnr", "PSNR (dB)", lambda result: result.metrics.psnr),
     Metric("ssim", "SSIM", lambda result: result.metrics.ssim),
 )
-"""Sharpness is left out: neither more nor less of it is better in itself."""
+"""Sharpness is left out, because neither more nor less of it is better in itself."""
 
 
 def compare(
@@ -135,10 +134,10 @@ def compare(
     seed: int = 0,
     against: str = "base",
 ) -> Comparison:
-    """Pair the results by (clip, seed) and compare every metric. ``against`` is what the sentence calls ``base``.
+    """Pair the results by (clip, seed) and compare every metric. The sentence calls ``base`` by the name ``against``.
 
-    Intervals are percentiles of ``bootstrap`` resamples of the clips: seeds of one clip are no independent trials. The
-    same input gives the same intervals, whatever its order. With few clips such intervals are somewhat too narrow.
+    Intervals are percentiles of ``bootstrap`` resamples of the clips, because seeds of one clip are no independent
+    trials. The same input in any order gives the same intervals. With few clips they are somewhat too narrow.
     """
     first = {(result.clip_id, result.seed): result for result in base}
     second = {(result.clip_id, result.seed): result for result in aligned}
@@ -164,7 +163,7 @@ def compare(
 def compare_metric(
     metric: Metric, pairs: Sequence[tuple[ClipResult, ClipResult]], bootstrap: int, seed: int
 ) -> MetricComparison:
-    """One metric over the pairs in which both videos have it."""
+    """Compare one metric over the pairs in which both videos have it."""
     read = [(one.clip_id, metric.read(one), metric.read(other)) for one, other in pairs]
     measured = [(clip, one, other) for clip, one, other in read if one is not None and other is not None]
     clips = np.array([clip for clip, _, _ in measured])
@@ -202,7 +201,7 @@ def _changes(pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[ClipChange
 
 
 def clip_bootstrap(values: NDArray[np.float64], clips: NDArray[np.str_], resamples: int, seed: int) -> Interval:
-    """Interval of the mean of ``values [N]`` when the clips ``[N]`` they belong to are drawn again with replacement.
+    """Return the interval of the mean of ``values [N]`` when their clips ``[N]`` are drawn again with replacement.
 
     Source: the cluster bootstrap of Field and Welsh, "Bootstrapping clustered data" (2007).
     """

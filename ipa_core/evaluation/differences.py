@@ -1,7 +1,7 @@
-"""Two models, or two ways to train one, on the same clips and noise: mean differences and wins, with intervals.
+"""Compare two models, or two ways to train one, on the same clips and noise: mean differences, wins, intervals.
 
-A clip and a training seed are both drawn from something larger, so intervals resample both (Owen, "The pigeonhole
-bootstrap", 2007). With three training seeds such an interval is rather too narrow, with one it is over clips alone.
+Clips and training seeds are both drawn from something larger, so intervals resample both (Owen, "The pigeonhole
+bootstrap", 2007). With three training seeds such an interval is rather too narrow. With one it is over clips alone.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SHOWN: Final = (
 """Metrics that are compared, in the order of tables."""
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
 Gains = dict[tuple[str, int], float]
-"""By clip and seed of a video, how much better the second is than the first."""
+"""Gain of the second model over the first, by (clip, seed) of a video."""
 Floats = NDArray[np.float64]
 
 
 class Gain(Record):
-    """Of one metric; positive is better, whatever the metric."""
+    """Mean gain in one metric; positive is better, whatever the metric."""
 
     mean: float
     interval: Interval | None
@@ -42,7 +42,7 @@ class Gain(Record):
 
 
 class Difference(Gain):
-    """Between two arms, or an arm and the base."""
+    """Difference between two arms, or an arm and the base."""
 
     win_rate: float
     """Share of the videos that beat their counterpart of the same clip, noise and training seed; ties count half."""
@@ -52,7 +52,7 @@ class Difference(Gain):
 def differences(
     pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]], bootstrap: int = 2000
 ) -> dict[str, Difference]:
-    """Of each metric that can be compared; see :func:`difference`."""
+    """Return the difference in each metric that can be compared; see :func:`difference`."""
     found = {name: difference(BY_NAME[name], pairs, bootstrap) for name in SHOWN}
     return {name: one for name, one in found.items() if one is not None}
 
@@ -62,8 +62,8 @@ def difference(
     pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]],
     bootstrap: int,
 ) -> Difference | None:
-    """Second minus first of each pair (one for each training seed), in the metric's better direction. ``None`` where no
-    video of the two can be compared."""
+    """Return second minus first of each pair (one per training seed), in the metric's better direction. Return ``None``
+    if no video of the two can be compared."""
     found = [gains(metric, first, second) for first, second in pairs]
     gain = mean_gain(found, bootstrap)
     if gain is None:
@@ -74,7 +74,7 @@ def difference(
 
 
 def gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResult]) -> Gains:
-    """Of the videos that both have."""
+    """Return the gains of the videos that both have."""
     before = {(result.clip_id, result.seed): metric.read(result) for result in first}
     sign = 1.0 if metric.higher_is_better else -1.0
     found: Gains = {}
@@ -87,7 +87,7 @@ def gains(metric: Metric, first: Sequence[ClipResult], second: Sequence[ClipResu
 
 
 def mean_gain(found: Sequence[Gains], bootstrap: int) -> Gain | None:
-    """Mean over all videos; ``found`` has the gains of each training seed. ``None`` where there are none."""
+    """Return the mean over all videos; ``found`` has the gains of each training seed. Return ``None`` without gains."""
     clips = {clip: position for position, clip in enumerate(sorted({clip for each in found for clip, _ in each}))}
     if not clips:
         return None
@@ -102,7 +102,7 @@ def mean_gain(found: Sequence[Gains], bootstrap: int) -> Gain | None:
 
 @dataclass(frozen=True, eq=False)
 class _Resamples:
-    """How often each training seed ``[B, S]`` and each clip ``[B, C]`` is drawn in each of B resamples."""
+    """Number of draws of each training seed ``[B, S]`` and each clip ``[B, C]`` in each of B resamples."""
 
     seeds: Floats
     clips: Floats
@@ -124,11 +124,11 @@ def _interval(sums: Floats, counts: Floats, drawn: _Resamples | None) -> Interva
 
 
 def with_interval(value: float, interval: Interval | None, form: str) -> str:
-    """``+0.35 (+0.30 to +0.40)``, each number in the format ``form``."""
+    """Return ``+0.35 (+0.30 to +0.40)``, each number in the format ``form``."""
     return f"{value:{form}}" + ("" if interval is None else f" ({interval.low:{form}} to {interval.high:{form}})")
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are there; ``None`` where none is."""
+    """Return the mean of the values that are there, or ``None``."""
     there = [value for value in values if value is not None]
     return round(float(np.mean(there)), 6) if there else None

@@ -1,4 +1,4 @@
-"""How far an adapter has moved a model from its base: what a gain was paid with."""
+"""Measure how far an adapter has moved a model from its base: the price of a gain."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DRAWS: Final = 4
 
 
 def velocity_drift(model: AnimationModel, conditioning: Conditioning, clean: Tensor, seed: int) -> float:
-    """Distance of the adapted from the base velocity over the length of the base's, on the noised true clip:
-    sqrt(sum |v - v_base|^2 / sum |v_base|^2) over :data:`DRAWS` draws. 0 for the base.
+    """Return the distance between adapted and base velocity over the length of the base's, on the noised true clip:
+    sqrt(sum |v - v_base|^2 / sum |v_base|^2) over :data:`DRAWS` draws. It is 0 for the base.
 
     clean: normalised latents of the true video ``[1, C, T', h, w]``.
     """

@@ -1,9 +1,9 @@
 """FVD and FID-VID: Frechet distance between features of generated and of true videos, by a plug-in extractor.
 
-Both are the same computation on the features of different networks: FVD takes an I3D, FID-VID a 3D ResNet, both
-trained on Kinetics. Their weights are not ours to ship, so nothing is computed until a config names a file.
-Sources: Unterthiner et al., "FVD: A new metric for video generation" (2019); Heusel et al., "GANs Trained by a Two
-Time-Scale Update Rule" (2017).
+Both are the same computation on features of different networks, an I3D for FVD and a 3D ResNet for FID-VID, both
+trained on Kinetics. We may not ship their weights, so nothing is computed until a config names a file. Sources:
+Unterthiner et al., "FVD: A new metric for video generation" (2019); Heusel et al., "GANs Trained by a Two Time-Scale
+Update Rule" (2017).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class FeaturePair(Record):
 
 
 class FrechetComparison(Record):
-    """Distance of each model's videos from the true ones, >= 0, lower is better; ``None`` where ``reason`` says why."""
+    """Distance of each model's videos from the true ones, >= 0, lower is better. If ``None``, ``reason`` says why."""
 
     base: float | None
     aligned: float | None
     videos: int
-    """Per model. The estimate is biased upwards for few videos: compare only equal numbers."""
+    """Number per model. The estimate is biased upwards for few videos: compare only equal numbers."""
     reason: str | None
 
 
 class FeatureExtractor:
-    """A TorchScript file: float32 ``[1, 3, T, H, W]`` in [-1, 1] -> ``[1, D]``; it resizes for itself.
+    """A TorchScript file: float32 ``[1, 3, T, H, W]`` in [-1, 1] -> ``[1, D]``; it resizes its input.
 
-    Loading TorchScript executes code from the file. The config's SHA-256 is the guard: a file with another digest is
-    not opened. Raises :class:`~ipa_core.config.ConfigError` for a missing file or another digest.
+    Loading TorchScript executes code from the file. The config's SHA-256 guards: a file with another digest is not
+    loaded. Raises :class:`~ipa_core.config.ConfigError` when the file is missing or has another digest.
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
@@ -60,11 +60,11 @@ class FeatureExtractor:
         with warnings.catch_warnings():
             # torch deprecates TorchScript, but the field's I3D networks are published in nothing else.
             warnings.filterwarnings("ignore", "`torch.jit.load`", DeprecationWarning)
-            # From the bytes that were digested: the file may be exchanged in the meantime.
+            # Load the digested bytes: the file may have changed meanwhile.
             self._network = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
 
     def pair(self, generated: np.ndarray, truth: np.ndarray) -> FeaturePair:
-        """Features of two videos, uint8 RGB ``[T, H, W, 3]``."""
+        """Return the features of two videos, uint8 RGB ``[T, H, W, 3]``."""
         return FeaturePair(generated=self._features(generated), truth=self._features(truth))
 
     def _features(self, video: np.ndarray) -> tuple[float, ...]:
@@ -79,7 +79,7 @@ class FeatureExtractor:
 
 
 def compare_frechet(pairs: Sequence[tuple[FeaturePair | None, FeaturePair | None]]) -> FrechetComparison:
-    """``pairs`` of (base, aligned) features, one per clip and seed; the true videos are in both."""
+    """Compare ``pairs`` of (base, aligned) features, one per clip and seed; the true videos are in both."""
     extracted = [(base, aligned) for base, aligned in pairs if base is not None and aligned is not None]
     if not extracted:
         return FrechetComparison(base=None, aligned=None, videos=0, reason=NO_EXTRACTOR)
@@ -97,7 +97,7 @@ def compare_frechet(pairs: Sequence[tuple[FeaturePair | None, FeaturePair | None
 
 
 def distance_from_truth(pairs: Sequence[FeaturePair]) -> float | None:
-    """Of the generated videos of one model; ``None`` for fewer than two."""
+    """Return the distance of one model's generated videos from the true ones; ``None`` for fewer than two."""
     if len(pairs) < 2:
         return None
     generated, truth = (np.array([getattr(pair, side) for pair in pairs]) for side in ("generated", "truth"))
@@ -105,10 +105,10 @@ def distance_from_truth(pairs: Sequence[FeaturePair]) -> float | None:
 
 
 def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Squared Frechet distance of the Gaussians fitted to two sets of features ``[N, D]``, N >= 2; >= 0.
+    """Return the squared Frechet distance of the Gaussians fitted to two sets of features ``[N, D]``, N >= 2; >= 0.
 
     ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``. The trace of the root is the sum of the roots of the eigenvalues of
-    ``C1^(1/2) C2 C1^(1/2)``, which is symmetric: no general matrix root is needed.
+    ``C1^(1/2) C2 C1^(1/2)``. That matrix is symmetric, so no general matrix root is needed.
     """
     covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (first, second)]
     values, vectors = np.linalg.eigh(covariances[0])

@@ -1,4 +1,4 @@
-"""How close a generated video comes to the true one: PSNR and SSIM, of the whole picture and of the hands."""
+"""Compare a generated video with the true one: PSNR and SSIM, of the whole picture and of the hands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipa_core.keypoints import HANDS
 from ipa_core.records import PoseSequence, Record
 
 PSNR_CEILING = 100.0
-"""dB. Equal pictures would have infinitely many, which neither JSON nor a mean can hold; values are cut here."""
+"""dB. Values are cut here, because equal pictures have infinite PSNR, which neither JSON nor a mean can hold."""
 
 
 class VideoMetrics(Record):
@@ -23,17 +23,17 @@ class VideoMetrics(Record):
     ssim: float
     """In [-1, 1]."""
     psnr_hand: float | None
-    """PSNR over the pixels of the hand mask; ``None`` where no frame shows a hand."""
+    """PSNR over the pixels of the hand mask; ``None`` if no frame shows a hand."""
     ssim_hand: float | None
-    """Mean of the SSIM map over the pixels of the hand mask; ``None`` where no frame shows a hand."""
+    """Mean of the SSIM map over the pixels of the hand mask; ``None`` if no frame shows a hand."""
 
 
 def video_metrics(video: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> VideoMetrics:
     """Compare uint8 RGB ``[T, H, W, 3]`` with the true video, whose hands are the pixels ``masks``, bool ``[T, H, W]``.
 
-    The masks are those of the true video, so a hand that the model leaves out costs as much as a wrong one. Hand values
-    are means over the frames with a hand, each frame counting the same, large hands or small. Raises ``ValueError``
-    where sizes or lengths differ.
+    The masks belong to the true video, so a missing hand costs as much as a wrong one. Hand values are means over the
+    frames with a hand; each frame counts the same, with large hands or small. Raises ``ValueError`` when sizes or
+    lengths differ.
     """
     if video.shape != truth.shape or video.shape[:3] != masks.shape:
         raise ValueError(
@@ -52,8 +52,8 @@ def video_metrics(video: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> Vi
 
 
 def keypoint_error(found: PoseSequence | None, exact: np.ndarray) -> float:
-    """Mean distance of the found hand points from the exact ones ``[T, 133, 2]`` over the hand size, in [0, 1]: a hand
-    that was not found, or that lies a whole hand away, counts as 1."""
+    """Return the mean distance, in [0, 1], of the found hand points from the exact ones ``[T, 133, 2]`` over the hand
+    size. A hand that was not found, or that lies a whole hand away, counts as 1."""
     errors = []
     for part in HANDS.values():
         points = exact[:, part].astype(np.float64)
@@ -68,17 +68,17 @@ def keypoint_error(found: PoseSequence | None, exact: np.ndarray) -> float:
 
 
 def psnr(mean_squared_error: float) -> float:
-    """Peak signal-to-noise ratio of 8-bit pictures in dB, cut at :data:`PSNR_CEILING`."""
+    """Return the peak signal-to-noise ratio of 8-bit pictures in dB, cut at :data:`PSNR_CEILING`."""
     if mean_squared_error <= 0:
         return PSNR_CEILING
     return float(min(PSNR_CEILING, 10 * np.log10(255**2 / mean_squared_error)))
 
 
 def ssim_map(picture: np.ndarray, truth: np.ndarray) -> NDArray[np.float64]:
-    """Structural similarity of every pixel, mean of the three channels, ``[H, W]``.
+    """Return the structural similarity of every pixel, mean of the three channels, ``[H, W]``.
 
     Gaussian window with sigma 1.5, as Wang et al., "Image Quality Assessment: From Error Visibility to Structural
-    Similarity" (2004), through scikit-image. Pictures need 11 pixels a side.
+    Similarity" (2004), by scikit-image. Pictures need 11 pixels a side.
     """
     _, similarity = structural_similarity(
         picture,

@@ -1,4 +1,4 @@
-"""When a challenger takes over from the champion."""
+"""The promotion rule: when a challenger replaces the champion."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ipa_core.records import Ruling
 
 
 def promotion_rule(comparison: Comparison, config: RoundsConfig) -> Ruling:
-    """Promote the challenger (``aligned``) over the incumbent (``base`` of the comparison: champion or base model)?
+    """Return whether to promote the challenger (``aligned``) over ``base`` (the champion, or else the base model).
 
-    Yes, if all of these hold on the held-out clips, the same clips and seeds for both:
+    All of these must hold on the held-out clips, with the same clips and seeds for both:
 
-    - there are at least ``config.min_clips`` clips with a hand score;
-    - the challenger has the better hand score in so many pairs of videos that the 95 % interval of its win rate,
-      bootstrapped over clips, lies above one half. A tie is half a win, so equal models stand at one half;
+    - at least ``config.min_clips`` clips have a hand score;
+    - the 95 % interval of the challenger's win rate in hand score, over pairs and bootstrapped over clips, lies above
+      one half. A tie is half a win, so equal models have one half;
     - PSNR and SSIM of the whole picture, means over the pairs, fall by no more than the margins.
 
-    Pairs in which a video has no hand score are left out of the win rate (whether hands can be scored follows from the
-    driving video, so it is the same for both) but not out of PSNR and SSIM.
+    The win rate leaves out pairs with a video without hand score; PSNR and SSIM do not. The driving video determines
+    whether hands can be scored, so both models lose the same pairs.
     """
     hands, psnr, ssim = (_metric(comparison, name) for name in ("hand_score", "psnr", "ssim"))
     interval = hands.win_rate_interval

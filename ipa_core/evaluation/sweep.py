@@ -1,6 +1,6 @@
-"""Arms of an experiment against the base model, each other, and each other at the same drift.
+"""Compare the arms of an experiment with the base model, with each other, and with each other at the same drift.
 
-An arm is one way to train, run with several training seeds; every run is evaluated on the same clips and noise.
+An arm is one way to train, run with several training seeds. Every run is evaluated on the same clips and noise.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ipa_core.records import Digest, Record
 
 
 class Run(Record):
-    """One training of an arm, evaluated."""
+    """One evaluated training of an arm."""
 
     seed: int
-    """Of the training."""
+    """Seed of the training."""
     lora: Digest
     samples: int
     steps: int
@@ -36,12 +36,12 @@ class Arm(Record):
 
     name: str
     section: str
-    """Heading under which the table has it."""
+    """The arm's heading in the table."""
     settings: tuple[str, ...]
-    """What distinguishes it from the sweep's config, as ``alignment.beta=20``."""
+    """Settings that differ from the sweep's config, as ``alignment.beta=20``."""
     runs: tuple[Run, ...]
     trouble: str | None = None
-    """Why there are no runs, or fewer than wanted."""
+    """The reason if runs are missing."""
 
 
 class ArmRow(Record):
@@ -56,7 +56,7 @@ class ArmRow(Record):
     steps: int | None
     drift: float | None
     means: dict[str, float | None]
-    """Also of the distances ``fvd`` and ``fid_vid``, where their extractors are configured."""
+    """With the distances ``fvd`` and ``fid_vid``, which are ``None`` without their extractors."""
     against_base: dict[str, Difference]
 
 
@@ -65,32 +65,32 @@ class Contrast(Record):
 
     better: str
     worse: str
-    """What the names say is expected, not what was found."""
+    """The names say the expectation, not the result."""
     differences: dict[str, Difference]
 
 
 class EqualDrift(Record):
-    """An arm against what a series of others reaches at the same drift, by metric.
+    """An arm against a series of others at the same drift, by metric.
 
-    The series is read off the straight line between its two points nearest in drift, the base being one with none.
-    Where its gains flatten out that line lies too low, so a small lead over it shows nothing.
+    The series' value lies on the straight line between its two points nearest in drift; the base is a point without
+    drift. Where its gains flatten out, that line lies too low, so a small lead over it shows nothing.
     """
 
     arm: str
     seeds: int
-    """Training seeds that could be compared, each with the series of the same seed."""
+    """Number of training seeds that could be compared, each with the series of the same seed."""
     drift: float | None
-    """Of these."""
+    """Mean drift of these."""
     gains: dict[str, Gain]
     trouble: str | None
-    """Why seeds are missing."""
+    """The reason if seeds are missing."""
 
 
 class SweepTable(Record):
     name: str
     clips: int
     videos: int
-    """Of each model; with the same noise for all."""
+    """Videos of each model, with the same noise for all."""
     base: dict[str, float | None]
     rows: tuple[ArmRow, ...]
     contrasts: tuple[Contrast, ...]
@@ -107,8 +107,8 @@ def sweep_table(
     *,
     bootstrap: int = 2000,
 ) -> SweepTable:
-    """Arms against the base, the pairs ``contrasts`` against each other as far as both have runs, and the arms
-    ``equal_drift`` against ``series`` at the same drift."""
+    """Compare arms with the base, the pairs ``contrasts`` with each other if both have runs, and the arms
+    ``equal_drift`` with ``series`` at the same drift."""
     runs = {arm.name: arm.runs for arm in arms}
     return SweepTable(
         name=name,
@@ -144,7 +144,7 @@ def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
 
 
 def _contrast(better: Sequence[Run], worse: Sequence[Run], bootstrap: int) -> dict[str, Difference]:
-    """Paired by training seed as far as both have it."""
+    """Compare the runs with training seeds that both arms have."""
     others = {run.seed: run for run in worse}
     pairs = [(others[run.seed].results, run.results) for run in better if run.seed in others]
     return differences(pairs, bootstrap)
@@ -189,7 +189,7 @@ def _at_equal_drift(
 
 
 def _over_the_line(metric: str, run: Run, points: Sequence[_Point]) -> Gains:
-    """Of each video, over the line between the points on both sides of the run's drift."""
+    """Return each video's gain over the line between the points on both sides of the run's drift."""
     less, more = next(pair for pair in pairwise(points) if pair[1].drift >= run.drift)
     share = (run.drift - less.drift) / (more.drift - less.drift) if more.drift > less.drift else 1.0
     over_less, over_more = (gains(BY_NAME[metric], point.videos, run.results) for point in (less, more))
@@ -198,7 +198,7 @@ def _over_the_line(metric: str, run: Run, points: Sequence[_Point]) -> Gains:
 
 
 def _means(runs: Sequence[Sequence[ClipResult]]) -> dict[str, float | None]:
-    """Over all videos of the runs; of the Frechet distances over the runs, each of which has one."""
+    """Return means over all videos of the runs; for the Frechet distances over the runs, each of which has one."""
     results = [result for run in runs for result in run]
     found = {name: mean([BY_NAME[name].read(result) for result in results]) for name in SHOWN}
     found["fvd"] = mean([distance_from_truth([one.fvd for one in run if one.fvd]) for run in runs])

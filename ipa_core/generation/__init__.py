@@ -1,4 +1,4 @@
-"""From an animation model, a clip's conditioning and seeds to candidates. Names that need torch load lazily."""
+"""Generate a clip's candidates with an animation model. Names that need torch load on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""From a clip to its candidates."""
+"""Generate the candidates of a clip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Generated:
 def encode_clip(
     model: AnimationModel, control_video: np.ndarray, reference: np.ndarray, prompt: str, config: CandidatesConfig
 ) -> Conditioning:
-    """What a clip's candidates share. ``control_video`` uint8 ``[T, H, W, 3]``, ``reference`` uint8 ``[H, W, 3]``."""
+    """Encode a clip once for all its candidates: video uint8 ``[T, H, W, 3]``, reference uint8 ``[H, W, 3]``."""
     negative_prompt = config.negative_prompt if config.guidance_scale > 1 else None
     return model.encode_conditioning(control_video, reference, prompt, negative_prompt)
 
@@ -42,7 +42,7 @@ def generate(
     config: CandidatesConfig,
     progress: Progress | None = None,
 ) -> Generated:
-    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` where one seed does not fit."""
+    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit."""
     latents = sample(model, conditioning, seeds, config, progress)
     return Generated(tuple(seeds), latents, model.decode(latents))
 
@@ -56,6 +56,6 @@ def animate(
     seed: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """One video uint8 ``[T, H, W, 3]`` of the person in ``reference`` moving as in ``control_video``."""
+    """Return a video uint8 ``[T, H, W, 3]`` in which the person in ``reference`` moves as in ``control_video``."""
     conditioning = encode_clip(model, control_video, reference, prompt, config)
     return generate(model, conditioning, [seed], config, progress).videos[0]

@@ -1,6 +1,6 @@
-"""Sampling the latents of a clip's candidates: the denoising loop of diffusers' pipelines, for several seeds at once.
+"""Sample the latents of a clip's candidates: the denoising loop of diffusers' pipelines, for several seeds at once.
 
-A pipeline itself takes one seed at a time and encodes the clip anew for each (diffusers 0.42).
+A pipeline itself takes one seed at a time and encodes the clip again for each seed (diffusers 0.42).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
 Progress = Callable[[int, int], None]
-"""Called with the steps done and the steps in all, counted over the seeds."""
+"""Called with the number of finished steps and of all steps, both summed over the seeds."""
 
 
 @torch.no_grad()
@@ -26,10 +26,10 @@ def sample(
     config: CandidatesConfig,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Final latents of one clip's candidates, float32 on the CPU, ``[K, C, R + T', h, w]`` in the order of ``seeds``.
+    """Return final latents of a clip's candidates, float32 ``[K, C, R + T', h, w]`` on the CPU, ordered as ``seeds``.
 
-    One seed alone gives what the pipeline gives; in a batch the same up to rounding. When the accelerator's memory
-    does not suffice, the batch is halved, down to one seed; raises ``torch.OutOfMemoryError`` where even that fails.
+    A single seed gives the pipeline's result, a batch the same up to rounding. When the accelerator's memory is too
+    small, the batch is halved, down to one seed. Raises ``torch.OutOfMemoryError`` when one seed does not fit.
     """
     conditioning = conditioning.to(model.device)
     batch = len(seeds)
@@ -47,7 +47,7 @@ def sample(
             if batch == 1:
                 raise
             latents = None
-        if latents is None:  # not inside `except`: the error holds on to the failed batch's tensors
+        if latents is None:  # not inside `except`: the error keeps the failed batch's tensors alive
             batch = (batch + 1) // 2
             torch.cuda.empty_cache()
         else:
@@ -80,10 +80,10 @@ def _sample_batch(
 
 
 def _noise(shape: tuple[int, ...], seeds: Sequence[int]) -> Tensor:
-    """One generator per seed, on the CPU: a seed means the same noise on every device and in every batch."""
+    """Draw with one random source per seed on the CPU: a seed gives the same noise on every device, in every batch."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def _repeated(streams: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
-    """``[1, ...]`` -> ``[batch, ...]``, without a copy."""
+    """Expand each ``[1, ...]`` to ``[batch, ...]`` without a copy."""
     return {name: stream.expand(batch, *stream.shape[1:]) for name, stream in streams.items()}

@@ -1,4 +1,4 @@
-"""The animation models: the seam, the kinds, and where weights lie. Names that need torch load lazily."""
+"""Animation models: their interface, their kinds, their weights on disk. Names that need torch load on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

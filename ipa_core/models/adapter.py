@@ -1,4 +1,4 @@
-"""The pretrained model itself, whatever adapter its transformer carries."""
+"""Reach the pretrained model below a wrapper and an adapter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 def unwrapped(transformer: torch.nn.Module) -> torch.nn.Module:
-    """The transformer itself, where several processes have wrapped it (DistributedDataParallel)."""
+    """Return the transformer without the wrapper that several processes put on it (DistributedDataParallel)."""
     return cast(torch.nn.Module, getattr(transformer, "module", transformer))
 
 
 @contextmanager
 def adapter_off(transformer: torch.nn.Module) -> Iterator[None]:
-    """Within the block the transformer is the base model. Switching also freezes the adapter, and is always undone."""
+    """Make the transformer the frozen model within the block. The switch freezes the adapter too; the end undoes it."""
     switch = cast(Any, unwrapped(transformer))
     if not getattr(switch, "_hf_peft_config_loaded", False):
         yield

@@ -1,4 +1,4 @@
-"""What a clip's candidates are conditioned on: tensors that only their model understands, and their bytes."""
+"""The conditioning of a clip's candidates: tensors that only their model understands, and their bytes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _UNGUIDED: Final = "negative_"
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What one clip's candidates share; encoded once. Batch dimension 1.
+    """The inputs that all candidates of a clip share, encoded once. Batch dimension 1.
 
     A stream is a tensor ``[1, ...]`` that the model's ``velocity`` gets by name. Sampler and training pass streams on
-    and never look into them: their names and shapes are the model's own affair.
+    unread: only the model knows their names and shapes.
 
     shared: streams that are the same with and without guidance (Wan-VACE: ``control``).
     guided: streams of the pass with the prompt (Wan-VACE: ``prompt_embeds``).
-    unguided: streams of the same names for the pass without it, or None where there is no guidance.
+    unguided: streams of the same names for the pass without the prompt, or None without guidance.
     reference_latents: ``[1, C, R, h, w]``, normalised; R reference frames (Wan-VACE: 1).
-    frames, height, width: of the video in pixels.
+    frames, height, width: number of the video's frames, and their size in pixels.
 
-    Raises ``ValueError`` where guided and unguided streams differ in their names, or a name can't be stored.
+    Raises ``ValueError`` when guided and unguided streams differ in their names, or when a name can't be stored.
     """
 
     shared: Mapping[str, Tensor]
@@ -53,9 +53,9 @@ class Conditioning:
                 )
 
     def streams(self, guided: bool = True) -> dict[str, Tensor]:
-        """What ``velocity`` takes, for the pass with the prompt or for the one without it.
+        """Return the streams for the pass with the prompt or, with ``guided`` False, for the pass without it.
 
-        Raises ``ValueError`` where the pass without it is asked for and was not encoded.
+        Raises ``ValueError`` when the pass without the prompt was not encoded.
         """
         if guided:
             return {**self.shared, **self.guided}
@@ -64,7 +64,7 @@ class Conditioning:
         return {**self.shared, **self.unguided}
 
     def to(self, device: torch.device) -> Conditioning:
-        """The same on another device."""
+        """Return the same conditioning on another device."""
         return replace(
             self,
             shared=_moved(self.shared, device),
@@ -74,23 +74,23 @@ class Conditioning:
         )
 
     def to_bytes(self) -> bytes:
-        """As safetensors; the same conditioning gives the same bytes, whatever device it is on.
+        """Write safetensors; the same conditioning gives the same bytes on every device.
 
-        Streams stand under their names, an unguided one as ``negative_<name>``, beside ``reference_latents``.
+        A stream keeps its name, an unguided stream becomes ``negative_<name>``; ``reference_latents`` is one more.
         """
         size = {"frames": self.frames, "height": self.height, "width": self.width}
         unguided = {f"{_UNGUIDED}{name}": stream for name, stream in (self.unguided or {}).items()}
         named = {**self.streams(), **unguided, _REFERENCE: self.reference_latents}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in named.items()}
-        # One metadata entry: safetensors keeps several in a hash map, whose order is not the same in every process.
+        # A single metadata entry: safetensors keeps entries in a hash map, whose order differs from process to process.
         return safetensors.torch.save(tensors, metadata={"conditioning": json.dumps(size, sort_keys=True)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Conditioning:
-        """Read what :meth:`to_bytes` wrote, onto the CPU. Raises ``ValueError`` where it is none.
+        """Read the bytes of :meth:`to_bytes` onto the CPU. Raises ``ValueError`` when they hold no conditioning.
 
-        A stream is guided where the file has it as ``negative_<name>`` too. Without guidance no stream is, and all come
-        back as shared: ``streams()`` is the same.
+        A stream is guided when the file also has ``negative_<name>``. Without guidance all streams come back as shared;
+        ``streams()`` returns the same.
         """
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         size = header.get("__metadata__", {}).get("conditioning")

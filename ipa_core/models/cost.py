@@ -1,12 +1,12 @@
-"""From operations to hours, for every kind of model."""
+"""Convert operations to hours, for every kind of model."""
 
 from __future__ import annotations
 
 from typing import Final
 
 ASSUMED_FLOPS: Final = 350e12
-"""Operations a second that one GPU is taken to reach: about what an H200 did in bfloat16 with the 1.3B's geometry at 33
-frames of 480 x 832 (343e12 in steps of SFT: benchmarks/ipa_step.py). An H100 has the same arithmetic units."""
+"""Assumed operations per second of one GPU: about the rate of an H200 in bfloat16 with the 1.3B's geometry at 33 frames
+of 480 x 832 (343e12 in steps of SFT: benchmarks/ipa_step.py). An H100 has the same arithmetic units."""
 
 
 def gpu_hours(flops: float) -> float:

@@ -1,4 +1,4 @@
-"""The kinds of animation models, and which of them a folder or a config means. Loads no torch."""
+"""The kinds of animation models, and the kind of a folder or a config. Loads no torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from ipa_core.models.animation import ModelKind, Network, UnknownModel
 from ipa_core.models.wan_vace import WAN_VACE
 
 KINDS: tuple[ModelKind, ...] = (WAN_VACE,)
-"""The only list: a second model is a folder beside ``wan_vace`` and a line here."""
+"""The only list of kinds: a second model is a folder beside ``wan_vace`` and a line here."""
 INDEX: Final = "model_index.json"
-"""Every diffusers pipeline folder has it; it names the class of the pipeline and the folders of its parts."""
+"""This file of every diffusers pipeline folder names the pipeline's class and the folders of its parts."""
 
 
 def kind_of(folder: Path) -> ModelKind:
-    """The kind that a pipeline folder's ``_class_name`` says.
-
-    Raises :class:`UnknownModel` for an unknown class, and for a model of a known one that its kind can't run.
-    """
+    """Find a pipeline folder's kind by its ``_class_name``. Raises :class:`UnknownModel` when no kind can run it."""
     index = json.loads((folder / INDEX).read_text())
     name = index.get("_class_name")
     for kind in KINDS:
@@ -35,7 +32,7 @@ def kind_of(folder: Path) -> ModelKind:
 
 
 def known_network(config: RunConfig) -> tuple[ModelKind, Network] | None:
-    """Kind and network that ``candidates.model.path`` names, also without weights; None: the size is not known."""
+    """Find kind and network of ``candidates.model.path``, also without weights; None when the size is not known."""
     for kind in KINDS:
         network = kind.network(config.candidates.model.path)
         if network is not None:
@@ -44,5 +41,5 @@ def known_network(config: RunConfig) -> tuple[ModelKind, Network] | None:
 
 
 def download_size(path: str) -> str | None:
-    """Of a hub model, to be read; None where it is not known."""
+    """Return the download size of a hub model as text for people; None when the size is not known."""
     return next((kind.downloads[path] for kind in KINDS if path in kind.downloads), None)

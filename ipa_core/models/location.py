@@ -1,4 +1,4 @@
-"""Where the weights of an animation model lie on this machine. Loads no torch."""
+"""Find the weights of an animation model on this machine. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ipa_core.config import ModelConfig
 from ipa_core.models.kinds import INDEX, download_size, kind_of
 
 
-class MissingModel(Exception):  # noqa: N818 - read aloud as it is
-    """The weights are not on this machine, or not all of them. The message says where to get them."""
+class MissingModel(Exception):  # noqa: N818 - the name is clear without Error
+    """Weights are missing on this machine. The message says where to get them."""
 
 
 def resolve_model(config: ModelConfig) -> Path:
-    """The diffusers pipeline folder that ``config`` means: a local folder, or a hub model from the local cache.
+    """Find the diffusers pipeline folder of ``config``: a local folder, or a hub model from the local cache.
 
-    Looks at names only and never at the network. Raises :class:`MissingModel`, and
-    :class:`~ipa_core.models.UnknownModel` for a model that can't be used even when it is complete.
+    It reads index files and file names, and never uses the internet. Raises :class:`MissingModel` for missing files,
+    :class:`~ipa_core.models.UnknownModel` when the model can't be used even if it is complete.
     """
     local = Path(config.path)
     is_local = local.is_dir()
@@ -52,7 +52,7 @@ def _how_to_get(config: ModelConfig) -> str:
 
 
 def _missing_files(folder: Path) -> list[str]:
-    """Files that the index and the parts' own shard lists name and that are not there, relative to ``folder``."""
+    """Return the files that the index and the parts' shard lists name and that are missing, relative to ``folder``."""
     index = json.loads((folder / INDEX).read_text())
     parts = [folder / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
     missing = [part for part in parts if not part.is_dir()]

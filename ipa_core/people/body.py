@@ -1,7 +1,7 @@
 """Posable adult bodies: anny's mesh and skeleton, dressed, with COCO-WholeBody keypoints.
 
-anny (code Apache-2.0, assets CC0): metres, Z up, facing -Y, the person's left at +X. A pose is one rotation per bone
-about the world's axes in the reference pose, composed along the skeleton.
+anny (code Apache-2.0, assets CC0) uses metres. Z is up, people face -Y, and their left is at +X. A pose is one rotation
+per bone about the world's axes in the rest pose, composed along the skeleton.
 """
 
 from __future__ import annotations
@@ -28,11 +28,8 @@ HAIR_THICKNESS = 0.014
 
 @dataclass(frozen=True, eq=False)
 class DressedBody:
-    """A performer in the reference pose.
-
-    phenotype: anny's shape parameters. bones: float64 ``[J, 3]``, heads of the bones. colours: linear RGB float32
-    ``[V, 3]``. thickness: metres ``[V]`` by which cloth and hair stand off the skin.
-    """
+    """A performer in the rest pose. phenotype: anny's shape parameters. bones: float64 ``[J, 3]``, heads of the bones.
+    colours: linear RGB float32 ``[V, 3]``. thickness: metres ``[V]`` by which cloth and hair stand off the skin."""
 
     phenotype: dict[str, float]
     bones: np.ndarray
@@ -49,11 +46,11 @@ class PosedBody:
 
 
 class BodyModel:
-    """anny's topology with the parts that dressing and the keypoints need. Build it through :func:`body_model`."""
+    """anny's topology with the parts for dressing and keypoints. Build it through :func:`body_model`."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # warp talks about the missing GPU, on stdout and as warnings
+            warnings.simplefilter("ignore")  # warp reports the missing GPU, on stdout and as warnings
             model = anny.Anny(local_changes="none", facial_actions="all").to(dtype=torch.float32).eval()
         self._model = model
         self._body_keypoints = anny.KeypointsRegressor.coco(model)
@@ -78,7 +75,7 @@ class BodyModel:
         }
 
     def dress(self, performer: Performer) -> DressedBody:
-        """Shape and colours of a performer: long sleeves, trousers, hair, brows, eyes, lips."""
+        """Give a performer shape and colours: long sleeves, trousers, hair, brows, eyes, lips."""
         phenotype = dict.fromkeys(self._model.phenotype_labels, 0.5)
         for name in ("gender", "age", "muscle", "weight"):
             phenotype[name] = getattr(performer, name)
@@ -101,7 +98,7 @@ class BodyModel:
         return DressedBody(phenotype, bones, colours, self._smoothed(thickness))
 
     def pose(self, body: DressedBody, rotations: np.ndarray) -> PosedBody:
-        """rotations: float64 ``[T, J, 3, 3]``, one per bone (identity: as in the reference pose)."""
+        """Pose a body. rotations: float64 ``[T, J, 3, 3]``, one per bone (identity: as in the rest pose)."""
         frames = len(rotations)
         parameters = torch.eye(4).repeat(frames, len(self.bone_index), 1, 1)
         parameters[:, :, :3, :3] = torch.from_numpy(rotations.astype(np.float32))
@@ -123,7 +120,7 @@ class BodyModel:
         return PosedBody(vertices, points)
 
     def _paint_head(self, performer: Performer, vertices: np.ndarray, colours: np.ndarray) -> np.ndarray:
-        """Colour hair, brows, lips and eyes in place; returns the hair as a boolean ``[V]``."""
+        """Colour hair, brows, lips and eyes in place. Returns the hair as a boolean ``[V]``."""
         eyes = self._eyes["left"] | self._eyes["right"]
         eye_height, eye_front = vertices[eyes, 2].mean(), vertices[eyes, 1].min()
         crown = vertices[:, 2].max() - eye_height
@@ -161,25 +158,25 @@ class BodyModel:
         return output["vertices"][0].numpy(), output["bone_poses"][0, :, :3, 3].numpy().astype(np.float64)
 
     def _weight_of(self, *prefixes: str) -> np.ndarray:
-        """Share ``[V]`` of each vertex's skinning that belongs to the bones with these prefixes."""
+        """Return the share ``[V]`` of each vertex's skinning that belongs to the bones with these prefixes."""
         bones = [index for name, index in self.bone_index.items() if name.startswith(prefixes)]
         return (self._bone_weights * np.isin(self._bone_indices, bones)).sum(axis=1)
 
     def _vertices_of(self, regions: list[str]) -> np.ndarray:
-        """Boolean mask ``[V]`` of the vertices of anny's named face regions."""
+        """Return the boolean mask ``[V]`` of the vertices of anny's named face regions."""
         mask = np.zeros(int(self.faces.max()) + 1, bool)
         mask[self.faces[get_face_segmentation_mask(self._model, regions).numpy()]] = True
         return mask
 
     def _fingertip(self, vertices: np.ndarray, bones: np.ndarray, suffix: str, finger: int) -> np.ndarray:
-        """The eight vertices that lie furthest out along the finger's last bone."""
+        """Return the eight vertices that lie furthest out along the finger's last bone."""
         last = self.bone_index[f"finger{finger}-3.{suffix}"]
         direction = bones[last] - bones[self.bone_index[f"finger{finger}-2.{suffix}"]]
         moved = np.flatnonzero((self._bone_weights * (self._bone_indices == last)).sum(axis=1) > 0.9)
         return moved[np.argsort((vertices[moved] - bones[last]) @ direction)[-8:]]
 
     def _smoothed(self, values: np.ndarray) -> np.ndarray:
-        """Half of each vertex's value, half of its neighbours' mean: the rim of a sleeve has no step."""
+        """Return half of each vertex's value plus half of its neighbours' mean, so the rim of a sleeve has no step."""
         total, count = np.zeros(len(values)), np.zeros(len(values))
         for here, there in ((0, 1), (1, 2), (2, 0)):
             np.add.at(total, self.faces[:, here], values[self.faces[:, there]])
@@ -189,8 +186,8 @@ class BodyModel:
 
 @functools.cache
 def body_model() -> BodyModel:
-    """The one body model of this process. The first build on a machine takes minutes and fills anny's cache
-    (about 1 GB under ``ANNY_CACHE_DIR``, by default ``~/.cache/anny``); later ones take seconds."""
+    """Return the one body model of this process. The first build on a machine takes minutes and fills anny's cache
+    (about 1 GB under ``ANNY_CACHE_DIR``, by default ``~/.cache/anny``). Later builds take seconds."""
     return BodyModel()
 
 

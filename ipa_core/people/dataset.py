@@ -1,7 +1,7 @@
 """Rendered clips on disk: mp4s for people and the pipeline, safetensors shards for pretraining.
 
-Clip ``index`` of seed ``seed`` is the same picture whoever renders it, in whatever order: a killed run goes on with the
-shards that are missing. The mp4s show the six performers in turn; the shards show strangers, some clips of each.
+A clip follows from ``seed`` and ``index`` alone, in whatever order clips are rendered, so a killed run only renders the
+missing shards. The mp4s show the six performers in turn. The shards show strangers, a few clips of each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipa_core.video import encode_video
 
 SHARD_CLIPS = 60
 Progress = Callable[[str, float], None]
-"""Called with what is being done and its share done in [0, 1]."""
+"""Takes a description of the work and the share that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class RenderedSet:
     """N clips of T frames.
 
     frames: uint8 ``[N, T, H, W, 3]``; keypoints: float32 ``[N, T, 133, 2]``, pixels; confidence: float32
-    ``[N, T, 133]``; hand_mask: bool ``[N, T, H, W]``; person: int64 ``[N]``, who it is of the set.
+    ``[N, T, 133]``; hand_mask: bool ``[N, T, H, W]``; person: int64 ``[N]``, the person's number in the set.
     """
 
     frames: np.ndarray
@@ -55,7 +55,7 @@ def render_clips(
     """Render ``count`` driving clips as H.264 mp4s, with ``metadata.csv`` (columns file, prompt, group) beside them.
 
     size: pixels of the square picture, even. Returns the videos' paths. Raises ``ImportError`` without the extra
-    ``[synthetic]`` and ``ValueError`` for an odd size.
+    ``[synthetic]``, and ``ValueError`` for an odd size.
     """
     if size % 2:
         raise ValueError(f"H.264 wants an even size, got {size}")
@@ -83,7 +83,7 @@ def render_clips(
 
 @dataclass(frozen=True)
 class Shooting:
-    """What the clips of a set have in common. size: pixels of the square picture."""
+    """The settings that the clips of a set share. size: pixels of the square picture."""
 
     seed: int
     size: int
@@ -92,7 +92,7 @@ class Shooting:
     clips_per_person: int
 
     def shard(self, start: int, stop: int) -> str:
-        """File name of the clips from ``start`` to before ``stop``."""
+        """Return the file name for the clips from ``start`` to before ``stop``."""
         people = f"{self.clips_per_person}each"
         return (
             f"seed{self.seed}-{people}-{self.size}px-{self.frames}x{self.fps:g}fps-{start:06d}-{stop:06d}.safetensors"
@@ -102,10 +102,8 @@ class Shooting:
 def render_shards(
     folder: Path, count: int, shooting: Shooting, *, processes: int = 1, progress: Progress | None = None
 ) -> list[Path]:
-    """Render ``count`` clips into safetensors shards of 60; shards that exist are kept. Returns all paths, in order.
-
-    Raises ``ImportError`` without the extra ``[synthetic]`` when something has to be rendered.
-    """
+    """Render ``count`` clips into safetensors shards of 60. Existing shards are kept. Returns all paths, in order.
+    Raises ``ImportError`` without the extra ``[synthetic]`` when something has to be rendered."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [range(start, min(start + SHARD_CLIPS, count)) for start in range(0, count, SHARD_CLIPS)]
     paths = [folder / shooting.shard(part.start, part.stop) for part in parts]
@@ -114,7 +112,7 @@ def render_shards(
         return paths
     from ipa_core.people.body import body_model
 
-    body_model()  # The first build on a machine fills a cache, which two processes must not do at once.
+    body_model()  # The first build on a machine fills a cache, and two processes must not do so at once.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         rendered = [pool.submit(_write_shard, path, part, shooting) for path, part in missing]
         for number, part in enumerate(as_completed(rendered), len(parts) - len(missing) + 1):
@@ -138,7 +136,7 @@ def load_shards(paths: list[Path]) -> RenderedSet:
 
 
 def clip_seed(seed: int, index: int) -> int:
-    """Seed of clip ``index``, independent between clips and between seeds."""
+    """Return the seed of clip ``index``, independent between clips and between seeds."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
 
 
@@ -147,7 +145,7 @@ def _write_shard(path: Path, indices: range, shooting: Shooting) -> None:
 
     from ipa_core.people.render import render_clip
 
-    torch.set_num_threads(1)  # There is a process for every core.
+    torch.set_num_threads(1)  # Every core has a process of its own.
     people = [index // shooting.clips_per_person for index in indices]
     clips = [
         render_clip(

@@ -32,10 +32,10 @@ from ipa_core.video import encode_video
 Difficulty = Literal["palm", "back", "fast", "self-occluding"]
 DIFFICULTIES: Final[tuple[Difficulty, ...]] = get_args(Difficulty)
 SHOOTING: Final = Shooting(seed=100, size=96, frames=5, fps=8.0, clips_per_person=1)
-"""Other seeds than the small model's training: other people, other motions, other colours."""
+"""The seed differs from that of the small model's training, and so do people, motions and colours."""
 PER_CLASS: Final = 25
 TRAIN_CLIPS: Final = 64
-"""Driving videos for candidates, of yet other people."""
+"""Driving videos for candidates. They show yet other people."""
 _TRUTH: Final = "truth.safetensors"
 _LOOKED_AT: Final = 420
 """Clips rendered to choose from: enough for the rarest class."""
@@ -46,11 +46,8 @@ _TURNED = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is exactly known of a bench clip.
-
-    keypoints: float32 ``[T, 133, 2]``, pixels; confidence: float32 ``[T, 133]``, see
-    :class:`ipa_core.people.render.RenderedClip`; hand_mask: bool ``[T, H, W]``; video: digest of the mp4.
-    """
+    """The exact truth about a bench clip. keypoints: float32 ``[T, 133, 2]``, pixels; confidence: float32 ``[T, 133]``,
+    see :class:`ipa_core.people.render.RenderedClip`; hand_mask: bool ``[T, H, W]``; video: digest of the mp4."""
 
     keypoints: np.ndarray
     confidence: np.ndarray
@@ -59,7 +56,7 @@ class Truth:
 
 
 def difficulty(keypoints: np.ndarray, confidence: np.ndarray) -> Difficulty:
-    """Of a clip with keypoints ``[T, 133, 2]`` and confidence ``[T, 133]``, the first that holds of
+    """Return the first class that holds of a clip with keypoints ``[T, 133, 2]`` and confidence ``[T, 133]``:
 
     - fast: hand points move by more than 7.5 % of the hand's size from frame to frame;
     - self-occluding: more than a quarter of the hand points lie behind something;
@@ -76,14 +73,14 @@ def difficulty(keypoints: np.ndarray, confidence: np.ndarray) -> Difficulty:
 
 
 def _speed(points: np.ndarray) -> float:
-    """Mean way of a hand's points ``[T, 21, 2]`` from frame to frame, in hand sizes."""
+    """Return the mean path of a hand's points ``[T, 21, 2]`` from frame to frame, in hand sizes."""
     size = np.linalg.norm(np.ptp(points, axis=1), axis=-1).mean()
     return float(np.linalg.norm(np.diff(points, axis=0), axis=-1).mean() / size)
 
 
 def _palm_shown(points: np.ndarray) -> float:
-    """Sine of the angle from index to little finger about the wrist, mean over frames: of a left hand positive where
-    the palm is seen."""
+    """Return the sine of the angle from index to little finger about the wrist, mean over frames. It is positive for a
+    left hand that shows the palm."""
     index, little = points[:, 5] - points[:, 0], points[:, 17] - points[:, 0]
     cross = index[:, 0] * little[:, 1] - index[:, 1] * little[:, 0]
     lengths = np.linalg.norm(index, axis=1) * np.linalg.norm(little, axis=1)
@@ -91,8 +88,8 @@ def _palm_shown(points: np.ndarray) -> float:
 
 
 def write_bench(output: Path, work: Path, *, progress: Progress | None = None) -> None:
-    """Render the bench into the folder ``output``; rendered shards are kept in ``work``. Raises ``RuntimeError`` where
-    a class has too few clips."""
+    """Render the bench into the folder ``output``; ``work`` keeps the rendered shards. Raises ``RuntimeError`` when a
+    class has too few clips."""
     count = _LOOKED_AT + TRAIN_CLIPS
     rendered = load_shards(render_shards(work, count, SHOOTING, processes=os.cpu_count() or 1, progress=progress))
     chosen = _chosen(rendered)
@@ -116,7 +113,7 @@ def write_bench(output: Path, work: Path, *, progress: Progress | None = None) -
 
 
 def _chosen(rendered: RenderedSet) -> dict[str, int]:
-    """The first clips of each class: index by name."""
+    """Return the indices of the first clips of each class, by name. Raises ``RuntimeError`` for too few clips."""
     chosen: dict[str, int] = {}
     found = dict.fromkeys(DIFFICULTIES, 0)
     for index in range(_LOOKED_AT):
@@ -130,7 +127,7 @@ def _chosen(rendered: RenderedSet) -> dict[str, int]:
 
 
 def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
-    """What :func:`load_truth` reads; all clips have one size and length."""
+    """Write the file that :func:`load_truth` reads. All clips have one size and length."""
     tensors = {
         "keypoints": np.stack([truth.keypoints for truth in truths.values()]),
         "confidence": np.stack([truth.confidence for truth in truths.values()]),
@@ -141,7 +138,7 @@ def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
 
 
 def load_truth(folder: Path) -> dict[str, Truth]:
-    """The truth of each held-out bench clip by the name of its video, without suffix. Raises ``FileNotFoundError``."""
+    """Return the truth of held-out bench clips by their videos' names without suffix. Raises ``FileNotFoundError``."""
     with safetensors.safe_open(folder / _TRUTH, "np") as file:
         digests: dict[str, Digest] = json.loads(file.metadata()["videos"])
         keypoints, confidence, packed = (file.get_tensor(name) for name in ("keypoints", "confidence", "hand_mask"))
@@ -153,7 +150,7 @@ def load_truth(folder: Path) -> dict[str, Truth]:
 
 
 def class_of(name: str) -> str:
-    """Difficulty of a bench clip, from its name."""
+    """Return the difficulty of a bench clip, from its name."""
     return name.rpartition("-")[0]
 
 

@@ -1,4 +1,4 @@
-"""Random gestures: both hands in front of the chest, fingers moving between named hand shapes."""
+"""Draws random gestures: both hands in front of the chest, fingers moving between named hand shapes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HAND_SHAPES = np.array(
 """Bend of thumb, index, middle, ring and little finger, in radians at the middle joint."""
 
 _REST_BEND = -0.2  # anny's hands rest a little closed; this opens a "flat" hand fully
-_BEND_SHARES = {1: (0.35, 0.7, 0.9), 2: (0.9, 1.1, 0.7)}  # of the three joints: thumb, other fingers
+_BEND_SHARES = {1: (0.35, 0.7, 0.9), 2: (0.9, 1.1, 0.7)}  # shares of the three joints: thumb, other fingers
 
 
 @dataclass(frozen=True, eq=False)
 class ArmMotion:
-    """One arm over T frames; directions are unit vectors ``[T, 3]`` in the world of the person's left arm
-    (the right arm is its mirror image).
+    """One arm over T frames. Directions are ``[T, 3]``, of any length, in the world of the person's left arm (the right
+    arm is its mirror image).
 
     palm: normal of the back of the hand. bend: ``[T, 5]`` as in HAND_SHAPES. spread: ``[T]`` radians between fingers.
     """
@@ -51,7 +51,7 @@ class ArmMotion:
 
 
 def random_arm(rng: np.random.Generator, times: np.ndarray) -> ArmMotion:
-    """A gesture in front of the chest. times: seconds ``[T]`` from 0."""
+    """Draw a gesture in front of the chest. times: seconds ``[T]`` from 0."""
     keys = int(np.floor(times[-1] / KEY_SECONDS)) + 2
     phase = rng.uniform(0, 1)
 
@@ -64,7 +64,7 @@ def random_arm(rng: np.random.Generator, times: np.ndarray) -> ArmMotion:
     shapes = HAND_SHAPES[rng.integers(len(HAND_SHAPES), size=keys + 1)]
     bend = np.clip(shapes + rng.normal(0, 0.06, shapes.shape), -0.1, 1.45)
     palm = wander([-0.4, -1.0, -0.3], [0.4, -0.8, 0.3], 0.15)
-    if rng.uniform() < 0.2:  # the palm, or the back of the hand, to the camera
+    if rng.uniform() < 0.2:  # the hand shows the camera its other side
         palm = palm * [1, -1, 1]
     return ArmMotion(
         upper_arm=wander([0.15, -0.60, -1.0], [0.38, -0.35, -0.85], 0.08),
@@ -77,7 +77,7 @@ def random_arm(rng: np.random.Generator, times: np.ndarray) -> ArmMotion:
 
 
 def gesture(model: BodyModel, body: DressedBody, rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """Bone rotations ``[T, J, 3, 3]`` of a person who gestures with both hands and moves the head a little."""
+    """Return bone rotations ``[T, J, 3, 3]`` of a person who gestures with both hands and moves the head a little."""
     rotations = np.tile(np.eye(3), (len(times), len(model.bone_index), 1, 1))
     for side in SUFFIX:
         arm = random_arm(rng, times)
@@ -118,7 +118,7 @@ class ArmRig:
         self._finger_axes[1] = _unit(np.cross(thumb, 0.5 * self._palm - towards_thumb))
 
     def rotations(self, arm: ArmMotion, frame: int) -> dict[str, np.ndarray]:
-        """Rotation relative to its parent of every bone of the arm and hand, by bone name."""
+        """Return the rotation of every bone of the arm and hand relative to its parent, by bone name."""
         upper_arm, forearm, hand, palm = (
             _unit(directions[frame] * self._mirror) for directions in (arm.upper_arm, arm.forearm, arm.hand, arm.palm)
         )
@@ -127,7 +127,7 @@ class ArmRig:
         swing = _shortest(self._upper_arm, upper_arm)
         lower = _basis(forearm, elbow_axis) @ _basis(self._forearm, self._elbow_axis).T
         wrist = lower.T @ _basis(hand, palm) @ _basis(self._hand, self._palm).T
-        # Part of the turn of the hand happens along the forearm, as in a real one: a wrist alone would look wrung.
+        # The forearm takes part of the hand's turn, as in a real arm. A wrist that turns alone would look wrung.
         twist = float(cv2.Rodrigues(wrist)[0][:, 0] @ self._forearm)
         forearm_twist = _rotation(0.55 * twist * self._forearm)
         half = swing @ _rotation(0.5 * cv2.Rodrigues(swing.T @ upper)[0][:, 0])
@@ -149,7 +149,7 @@ class ArmRig:
 
 
 def _between(keys: np.ndarray, times: np.ndarray, phase: float) -> np.ndarray:
-    """Smooth (cubic ease) path through key values ``[K, D]``, one every KEY_SECONDS, starting at ``phase`` of a key."""
+    """Return a smooth (cubic ease) path through keys ``[K, D]``, one every KEY_SECONDS, from ``phase`` of a key on."""
     position = np.minimum(times / KEY_SECONDS + phase, len(keys) - 1.0)
     index = np.minimum(position.astype(int), len(keys) - 2)
     share = (position - index)[:, None]
@@ -166,7 +166,7 @@ def _rotation(axis_angle: np.ndarray) -> np.ndarray:
 
 
 def _basis(along: np.ndarray, about: np.ndarray) -> np.ndarray:
-    """Columns: ``along``, the part of ``about`` at right angles to it, and their cross product."""
+    """Return the columns ``along``, the part of ``about`` at right angles to it, and their cross product."""
     along = _unit(along)
     about = _unit(about - along * (along @ about))
     return np.stack([along, about, np.cross(along, about)], axis=1)

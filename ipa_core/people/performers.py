@@ -1,5 +1,5 @@
-"""People as they are rendered: build and colours. Six fixed ones play in the demo; the small model is trained on
-strangers, each drawn from a seed."""
+"""The rendered people: build and colours. Six fixed ones play in the demo. The small model is trained on strangers,
+each drawn from a seed."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import numpy as np
 Colour = tuple[float, float, float]
 """sRGB, each channel in [0, 1]."""
 PROMPT: Final = "A person gestures with both hands."
-"""Of all rendered clips: what somebody looks like is told by the reference image alone."""
+"""Prompt of all rendered clips. Only the reference image shows how a person looks."""
 
 
 @dataclass(frozen=True)
 class Performer:
-    """An adult as rendered. Clothes keep away from skin hues, so that nobody looks undressed at 96 pixels."""
+    """A rendered adult. Clothes keep away from skin hues, so that nobody looks undressed at 96 pixels."""
 
     name: str
     gender: float
-    """anny's phenotype in [0, 1]: 0 male, 1 female, as all shares below."""
+    """anny's phenotype in [0, 1]: 0 male, 1 female. Age, muscle and weight are in [0, 1] too."""
     age: float
-    """At least 0.67, which is a young adult."""
+    """At least 0.67, a young adult."""
     muscle: float
     weight: float
     skin: Colour
     hair: Colour
     nape_hair: bool
-    """Hair that covers the nape too."""
+    """Whether hair covers the nape too."""
     shirt: Colour
     backdrop: tuple[Colour, Colour]
     """Colours of the backdrop at the top left and the bottom right."""
@@ -116,7 +116,7 @@ PERFORMERS: Final[tuple[Performer, ...]] = (
 
 
 def performer_named(name: str) -> Performer:
-    """Raises ``KeyError`` for a name that is none of the six."""
+    """Return one of the six. Raises ``KeyError`` for any other name."""
     for performer in PERFORMERS:
         if performer.name == name:
             return performer
@@ -124,13 +124,13 @@ def performer_named(name: str) -> Performer:
 
 
 def random_performer(seed: int) -> Performer:
-    """Somebody new: a function of the seed."""
+    """Return a stranger who follows from the seed."""
     rng = np.random.default_rng([seed, 6])
     tone = rng.uniform()
     skin = _between((0.94, 0.80, 0.72), (0.28, 0.18, 0.13), tone)
     hair = _between((0.05, 0.04, 0.04), (0.70, 0.58, 0.40), rng.uniform() ** 2)
     while True:
-        # Away from the hues of skin, or bright or dark enough not to be taken for it.
+        # The shirt's hue differs from skin, or it is bright or dark enough not to look like skin.
         shirt = colorsys.hsv_to_rgb(rng.uniform(0.2, 0.9), rng.uniform(0.0, 0.8), rng.uniform(0.1, 0.95))
         if max(abs(one - other) for one, other in zip(shirt, skin, strict=True)) > 0.2:
             break

@@ -1,7 +1,5 @@
-"""Triangle rasterisation on the CPU (numba): vertex normals, depth buffer, shading.
-
-The square of pixel (row, column) has its centre at (column + 0.5, row + 0.5), as everywhere in this project.
-"""
+"""Triangle rasterisation on the CPU (numba): vertex normals, depth buffer, shading. Pixel (row, column) has its centre
+at (column + 0.5, row + 0.5), as everywhere in this project."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import numpy as np
 
 @numba.njit(cache=True)
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals ``[V, 3]``: sums of the adjacent faces' normals, each as long as its face is large."""
+    """Return unit normals ``[V, 3]``: sums of the adjacent faces' normals, weighted by the faces' areas."""
     normals = np.zeros_like(vertices)
     for face in range(faces.shape[0]):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
@@ -40,10 +38,10 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def rasterise(
     points: np.ndarray, nearness: np.ndarray, faces: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which triangle is in front at each pixel's centre.
+    """Find the triangle in front at each pixel's centre.
 
-    points: float32 ``[V, 2]``, pixels. nearness: float32 ``[V]``, larger is nearer, must be linear over the picture:
-    1 / depth for a perspective view, any positive height for a parallel one; triangles with a vertex <= 0 are left out.
+    points: float32 ``[V, 2]``, pixels. nearness: float32 ``[V]``, larger is nearer. It must be linear over the picture:
+    1 / depth for a perspective view, any positive height for a parallel one. Triangles with a vertex <= 0 are left out.
 
     Returns ``(nearest, face, weights)``: nearness ``[H, W]`` (0: nothing there), face index int32 ``[H, W]`` (-1:
     nothing there), and the perspective-correct weights float32 ``[H, W, 2]`` of the face's first two corners.
@@ -121,7 +119,7 @@ def shade(
             length = math.sqrt(vx * vx + vy * vy + vz * vz)
             facing = max(0.0, (nx * vx + ny * vy + nz * vz) / length)
 
-            # Light that arrives: nine samples of the shadow map, with a bias against self-shadowing.
+            # The arriving light: nine samples of the shadow map, with a bias against self-shadowing.
             u = (px * light_axes[0, 0] + py * light_axes[0, 1] + pz * light_axes[0, 2]) * shadow_scale[0]
             v = (px * light_axes[1, 0] + py * light_axes[1, 1] + pz * light_axes[1, 2]) * shadow_scale[0]
             level = px * light_axes[2, 0] + py * light_axes[2, 1] + pz * light_axes[2, 2] + shadow_scale[3] + 0.008
@@ -135,7 +133,7 @@ def shade(
             towards = nx * light_axes[2, 0] + ny * light_axes[2, 1] + nz * light_axes[2, 2]
             direct = key * min(1.0, max(0.0, towards * 0.85 + 0.15)) * lit / 9.0
             around = ambient * (0.65 + 0.35 * nz) * (0.45 + 0.55 * facing)
-            # A warm key light and a cool surrounding tell the sides of a finger apart.
+            # A warm key light and a cool surrounding separate the sides of a finger.
             picture[row, column, 0] = point[6] * (around * 0.95 + direct * 1.05)
             picture[row, column, 1] = point[7] * (around * 0.98 + direct)
             picture[row, column, 2] = point[8] * (around * 1.05 + direct * 0.93)

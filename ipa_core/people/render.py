@@ -1,4 +1,4 @@
-"""One rendered clip of a gesturing performer, with exact keypoints and hand masks."""
+"""Renders a clip of a gesturing performer, with exact keypoints and hand masks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ipa_core.people.raster import rasterise, shade, vertex_normals
 
 CAMERA_DISTANCE = 1.45
 FRAME_HEIGHT = 0.60
-"""Metres that the picture shows at the body's distance; hands are then 25-40 pixels of 96."""
+"""Metres that the picture shows at the body's distance. Hands are then 25-40 pixels of 96."""
 SUPERSAMPLING = 2
 HIDDEN_CONFIDENCE = 0.5
-"""Of points in the picture that something hides; visible ones have 1, others 0."""
+"""Confidence of points in the picture that something hides. Visible points have 1, all others 0."""
 
 _SHADOW_SIZE = 384
 _SHADOW_SPAN = 1.5  # metres
 _LIGHT_HEIGHT = 10.0  # any offset that keeps nearness to the light positive
 _AMBIENT, _KEY = 0.55, 0.85
-# How far below the visible surface a point may lie and still count as seen: joints are inside the flesh.
+# Metres below the visible surface at which a point still counts as seen, because joints are inside the flesh.
 _BODY_DEPTH, _HAND_DEPTH = 0.16, 0.03
 _ATTEMPTS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class RenderedClip:
-    """frames: uint8 RGB ``[T, H, W, 3]``; keypoints: float32 ``[T, 133, 2]``, pixels, in COCO-WholeBody order, also
-    those outside the picture (feet and face points are 0, 0); confidence: float32 ``[T, 133]``: 1 visible,
-    HIDDEN_CONFIDENCE behind something, 0 outside or unknown; hand_mask: bool ``[T, H, W]``."""
+    """frames: uint8 RGB ``[T, H, W, 3]``. keypoints: float32 ``[T, 133, 2]``, pixels, in COCO-WholeBody order, also
+    those outside the picture (feet and face points are 0, 0). confidence: float32 ``[T, 133]``: 1 visible,
+    HIDDEN_CONFIDENCE behind something, 0 outside or unknown. hand_mask: bool ``[T, H, W]``."""
 
     frames: np.ndarray
     keypoints: np.ndarray
@@ -50,7 +50,7 @@ class Camera:
     size: int
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World ``[..., 3]`` -> pixels ``[..., 2]`` and depth ``[...]`` in metres."""
+        """Project world points ``[..., 3]`` to pixels ``[..., 2]`` and depth ``[...]`` in metres."""
         relative = points - self.position
         depth = relative[..., 1]
         scale = self.size * CAMERA_DISTANCE / FRAME_HEIGHT / depth
@@ -59,10 +59,8 @@ class Camera:
 
 
 def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps: float) -> RenderedClip:
-    """A clip that is a function of its arguments alone. Gestures are drawn again until both hands stay in the picture.
-
-    Raises ``RuntimeError`` when none of 200 gestures does.
-    """
+    """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture. Raises
+    ``RuntimeError`` when none of 200 gestures does."""
     model = body_model()
     body = _dressed(model, performer)
     camera = Camera(_camera_position(model, body), size)
@@ -78,7 +76,7 @@ def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps:
 
 
 def backdrop(performer: Performer, size: int) -> np.ndarray:
-    """Linear RGB ``[H, W, 3]``, supersampled: a diagonal gradient between the performer's two colours."""
+    """Return linear RGB ``[H, W, 3]``, supersampled: a diagonal gradient between the performer's two colours."""
     steps = np.linspace(0, 1, size * SUPERSAMPLING, dtype=np.float32)
     share = ((steps[:, None] + steps[None, :]) / 2)[..., None]
     first, last = (np.asarray(colour, np.float32) ** 2.2 for colour in performer.backdrop)
@@ -121,7 +119,7 @@ def _render(
 def _render_frame(
     model: BodyModel, body: DressedBody, skin: np.ndarray, camera: Camera, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture uint8 ``[H, W, 3]``, hand mask bool ``[H, W]``, depth ``[H, W]`` in metres (inf: backdrop)."""
+    """Return picture uint8 ``[H, W, 3]``, hand mask bool ``[H, W]`` and depth ``[H, W]`` in metres (inf: backdrop)."""
     side = camera.size * SUPERSAMPLING
     outward = vertex_normals(skin, model.faces)
     vertices = (skin + outward * body.thickness[:, None]).astype(np.float32)
@@ -156,14 +154,14 @@ def _render_frame(
 
     hand_face = np.logical_or(*model.hand_faces.values())
     shows_hand = np.where(inside, hand_face[face_at], False)
-    # With an even supersampling no sample lies on a pixel's centre: most of its samples decide.
+    # With an even supersampling no sample lies on a pixel's centre, so half of its samples decide.
     share = shows_hand.reshape(camera.size, SUPERSAMPLING, camera.size, SUPERSAMPLING).mean(axis=(1, 3))
     nearest_depth = depth_map.reshape(camera.size, SUPERSAMPLING, camera.size, SUPERSAMPLING).min(axis=(1, 3))
     return shown, share >= 0.5, nearest_depth
 
 
 def _shadow(model: BodyModel, vertices: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The light's axes ``[3, 3]``, the map from them to the shadow buffer (see :func:`shade`), and the buffer."""
+    """Return the light's axes ``[3, 3]``, their map to the shadow buffer (see :func:`shade`), and the buffer."""
     towards = np.array([0.35, -0.85, 0.75])
     towards /= np.linalg.norm(towards)
     right = np.cross(towards, [0, 0, 1.0])
@@ -181,7 +179,7 @@ def _shadow(model: BodyModel, vertices: np.ndarray, camera: Camera) -> tuple[np.
 
 
 def _crevices(depth: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Darkening ``[H, W]`` in [0.45, 1] of what lies behind its surroundings: tells overlapping fingers apart."""
+    """Return ``[H, W]`` in [0.45, 1]: points behind their surroundings get darker, so overlapping fingers differ."""
     filled = np.where(inside, depth, depth[inside].max() + 0.25)
     width = int(len(depth) / 30) | 1
     behind = np.minimum(cv2.blur(filled, (width, width)) - filled, 0)
@@ -189,7 +187,7 @@ def _crevices(depth: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _confidence(pixels: np.ndarray, depth: np.ndarray, surface_depth: np.ndarray) -> np.ndarray:
-    """Of each keypoint, float32 ``[133]``: 1 visible, HIDDEN_CONFIDENCE behind something, 0 outside or unknown."""
+    """Return float32 ``[133]``: 1 for visible keypoints, HIDDEN_CONFIDENCE behind something, 0 outside or unknown."""
     size = len(surface_depth)
     with np.errstate(invalid="ignore"):  # NaN: the skeleton has no such point
         inside = np.all((pixels >= 0) & (pixels < size), axis=-1)

@@ -1,4 +1,4 @@
-"""Pictures -> keypoints: one protocol, three backends."""
+"""Find keypoints in pictures: one protocol, three backends."""
 
 from ipa_core.pose.extractor import PersonBox, PoseExtractor
 

@@ -1,7 +1,7 @@
-"""All 133 points by DWPose through rtmlib: a person detector (YOLOX) and a whole-body network, both as ONNX.
+"""Find all 133 points by DWPose through rtmlib: a person detector (YOLOX) and a whole-body network, both as ONNX.
 
-An extra (``pip install ipa-pipeline[dwpose]``). Source: Yang et al., "Effective Whole-body Pose Estimation with
-Two-stages Distillation" (ICCVW 2023); the models are published as ``yzd-v/DWPose``.
+The backend is an extra (``pip install ipa-pipeline[dwpose]``). Source: Yang et al., "Effective Whole-body Pose
+Estimation with Two-stages Distillation" (ICCVW 2023). The models are published as ``yzd-v/DWPose``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ipa_core.records import ConfidenceSource, PoseSequence
 DETECTOR: Final = "yolox_l.onnx"
 WHOLE_BODY: Final = "dw-ll_ucoco_384.onnx"
 LEAST_CONFIDENCE: Final = 0.3
-"""Of a detection."""
+"""Least confidence of a detection."""
 GUIDE_MARGIN: Final = 0.1
-"""Around the guide's points, in sizes of their box: where the person of a generated picture is looked for."""
+"""Margin around the guide's points in sizes of their box. The person of a generated picture is searched there."""
 
 
 class DWPoseExtractor:
-    """A :class:`~ipa_core.pose.PoseExtractor`. ``poses.model`` is the folder with the two ONNX files."""
+    """A :class:`~ipa_core.pose.PoseExtractor`. ``poses.model`` is the folder with both ONNX files."""
 
     backend = "dwpose"
     hand_confidence: ConfidenceSource = "model"
@@ -85,7 +85,7 @@ class DWPoseExtractor:
         return people.distinct(self._people_in(picture, corners)) if len(corners) else []
 
     def _people_in(self, picture: np.ndarray, corners: np.ndarray) -> list[Person]:
-        """``corners [N, 4]``: left, top, right, bottom of each person."""
+        """Find the people in ``corners [N, 4]``: left, top, right, bottom of each person."""
         height, width = picture.shape[:2]
         points, sure = self._whole_body(np.ascontiguousarray(picture[..., ::-1]), bboxes=corners)
         confidence = sure.clip(0, 1).astype(np.float32)
@@ -108,8 +108,8 @@ class DWPoseExtractor:
 
 
 def _sized(tool: Any, model: Path, **options: float) -> Any:
-    """An rtmlib tool that knows the input size of its network ``[1, 3, H, W]``."""
-    with redirect_stdout(io.StringIO()):  # it prints what it loads
+    """Make an rtmlib tool with the input size of its network ``[1, 3, H, W]``."""
+    with redirect_stdout(io.StringIO()):  # rtmlib prints what it loads
         made = tool(str(model), **options)
     height, width = made.session.get_inputs()[0].shape[2:]
     made.model_input_size = (int(height), int(width))

@@ -1,4 +1,4 @@
-"""What every pose backend offers. The backends lie beside this file and load their weights on first use."""
+"""The interface of all pose backends. The backends lie beside this file and load their weights on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipa_core.records import Box, ConfidenceSource, PoseSequence
 
 @dataclass(frozen=True)
 class PersonBox:
-    """One person in one picture: the box of the body points, and how sure the detector is, in [0, 1]."""
+    """One person in one picture: the box of the body points and the detection's confidence in [0, 1]."""
 
     box: Box
     confidence: float
@@ -25,18 +25,18 @@ class PoseExtractor(Protocol):
     hand_confidence: ConfidenceSource
 
     def weights(self) -> dict[str, str]:
-        """Path of each weight file by a short name; their digests enter the action key."""
+        """Return the path of each weight file by a short name. The files' digests enter the action key."""
 
     def find_people(self, picture: np.ndarray) -> list[PersonBox]:
-        """All people of one picture ``[H, W, 3]``, largest first; empty where there is none."""
+        """Return all people of one picture ``[H, W, 3]``, largest first."""
 
     def extract(self, frames: np.ndarray) -> PoseSequence:
-        """The main person of ``frames [T, H, W, 3]``. Raises ``Rejected``: no person, too small, seen too seldom."""
+        """Find the main person of ``frames [T, H, W, 3]``. Raises ``Rejected``: no person, too small, in few frames."""
 
     def extract_hands(self, frames: np.ndarray, guide: PoseSequence) -> PoseSequence:
-        """Only the hands (all other confidences are 0), looked for where ``guide`` has the wrists and elbows.
+        """Find only the hands, near the wrists and elbows of ``guide``; all other confidences are 0.
 
-        For generated videos, whose body follows the guide's. A hand that is not found has confidence 0, except that a
+        This is for generated videos, whose body follows the guide's. A hand that is not found has confidence 0, but a
         backend with hand presence reports the presence on the crop. Never raises ``Rejected``.
         """
 

@@ -1,7 +1,7 @@
 """MediaPipe's hand landmark network by itself: 21 points and the presence of a hand in any crop.
 
-MediaPipe's Tasks API runs this network behind its palm detector and reports no presence; on its own it also answers
-where the palm detector sees nothing, which is what scoring of generated hands needs.
+MediaPipe's Tasks API runs this network behind its palm detector and reports no presence. Scoring of generated hands
+needs an answer also where the palm detector sees nothing, and the network by itself gives one.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 
 INPUT_SIZE: Final = 224
 ROI_POINTS: Final = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
-"""Palm and lower finger joints: they span the region that MediaPipe cuts out for the network when it tracks a hand."""
+"""Palm and lower finger joints. They span the region that MediaPipe cuts out for the network when it tracks a hand."""
 ROI_SCALE: Final = 2.0
 ROI_SHIFT: Final = 0.1
-"""How far the region is moved towards the finger tips, in heights of the box of ROI_POINTS."""
+"""Shift of the region towards the finger tips, in heights of the box of ROI_POINTS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square region of a picture, turned upright: ``matrix [2, 3]`` leads from the picture's pixels to the crop's."""
+    """A square region of a picture, turned upright. ``matrix [2, 3]`` maps the picture's pixels to the crop's."""
 
     matrix: np.ndarray
     size: int
 
     @classmethod
     def square(cls, centre: np.ndarray, side: float, size: int, up: np.ndarray | None = None) -> Self:
-        """``size`` x ``size`` pixels of the square with this centre and side; in it the direction ``up`` points up."""
+        """Make ``size`` x ``size`` pixels of the square with this centre and side, turned so that ``up`` points up."""
         turn = np.eye(2)
         if up is not None and np.hypot(*up) > 0:
             x, y = up / np.hypot(*up)
@@ -40,7 +40,7 @@ class Crop:
         return cls(np.column_stack([linear, size / 2 - linear @ centre]), size)
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
-        """The crop's pixels; beyond the picture its edge goes on."""
+        """Return the crop's pixels. The edge pixels of the picture continue beyond it."""
         linear, shift = self.matrix[:, :2], self.matrix[:, 2]
         # cv2 counts from the centre of the first pixel, the keypoints from its corner.
         matrix = np.column_stack([linear, shift + linear @ (0.5, 0.5) - 0.5])
@@ -49,7 +49,7 @@ class Crop:
         )
 
     def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Points ``[N, 2]`` of the crop -> of the picture."""
+        """Map points ``[N, 2]`` of the crop to the picture."""
         return np.linalg.solve(self.matrix[:, :2], (points - self.matrix[:, 2]).T).T
 
 
@@ -62,7 +62,7 @@ class Hand:
 
 
 def hand_region(points: np.ndarray) -> Crop:
-    """The region that MediaPipe would look at next, had it tracked these 21 points."""
+    """Return the region that MediaPipe would look at next after it tracked these 21 points."""
     up = (points[6] + points[14]) / 4 + points[10] / 2 - points[0]
     upright = Crop.square(np.zeros(2), 1.0, 1, up).matrix[:, :2]
     turned = points[list(ROI_POINTS)] @ upright.T
@@ -72,10 +72,10 @@ def hand_region(points: np.ndarray) -> Crop:
 
 
 class HandNetwork:
-    """Runs on one thread on the CPU; the same crop gives the same numbers."""
+    """The network on one CPU thread; the same crop gives the same numbers."""
 
     def __init__(self, task: Path) -> None:
-        """``task``: MediaPipe's hand_landmarker.task, a zip that holds the network."""
+        """Load the network from ``task``, MediaPipe's hand_landmarker.task, which is a zip."""
         from ai_edge_litert.interpreter import Interpreter
 
         with zipfile.ZipFile(task) as archive:
@@ -87,21 +87,21 @@ class HandNetwork:
         self._points, self._presence, self._side = outputs["Identity"], outputs["Identity_1"], outputs["Identity_2"]
 
     def hand(self, picture: np.ndarray, crop: Crop) -> Hand:
-        """The hand in a crop (224 x 224) of the RGB picture ``[H, W, 3]``."""
+        """Find the hand in a crop (224 x 224) of the RGB picture ``[H, W, 3]``."""
         points, presence = self._run(crop.cut(picture))
         return Hand(crop.to_picture(points), presence)
 
     def presence(self, picture: np.ndarray, points: np.ndarray) -> float:
-        """How sure the network is, in [0, 1], that a hand lies where the 21 points are.
+        """Return how sure the network is, in [0, 1], that a hand lies where the 21 points are.
 
-        Mean over their region and its mirror image (the network knows left from right hands): of the ways of cutting
-        out the region that were compared on rendered hands with known damage, this told them apart best.
+        The value is the mean over their region and its mirror image, because the network knows left from right hands.
+        Of all compared ways to cut out the region, this one separated rendered hands with known damage best.
         """
         crop = hand_region(points).cut(picture)
         return (self._run(crop)[1] + self._run(crop[:, ::-1])[1]) / 2
 
     def handedness(self, picture: np.ndarray, points: np.ndarray) -> float:
-        """How sure the network is, in [0.5, 1], which hand lies there: what MediaPipe calls the handedness score."""
+        """Return how sure the network is, in [0.5, 1], which hand lies there: MediaPipe's handedness score."""
         self._run(hand_region(points).cut(picture))
         right = float(self._interpreter.get_tensor(self._side).item())
         return max(right, 1 - right)

@@ -1,6 +1,6 @@
-"""Body by MediaPipe's pose landmarker, hands by its hand landmarker on crops around the wrists.
+"""Find the body by MediaPipe's pose landmarker and the hands by its hand landmarker on crops around the wrists.
 
-All tasks run in IMAGE mode, which gives the same numbers for the same picture whatever came before.
+All tasks run in IMAGE mode: the same picture gives the same numbers, whatever came before.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from ipa_core.pose.people import Person
 from ipa_core.records import ConfidenceSource, PoseSequence, Side
 
 BODY_SOURCES: Final = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
-"""MediaPipe's places (of 33) of COCO's 17 body points."""
+"""MediaPipe's indices (of 33) of COCO's 17 body points."""
 FOOT_SOURCES: Final = {kp.LEFT_BIG_TOE: 31, kp.LEFT_HEEL: 29, kp.RIGHT_BIG_TOE: 32, kp.RIGHT_HEEL: 30}
-"""MediaPipe has one toe per foot: the small toes stay unknown."""
+"""MediaPipe has one toe per foot, so the small toes stay unknown."""
 PLACES: Final = [*range(17), *FOOT_SOURCES]
 SOURCES: Final = [*BODY_SOURCES, *FOOT_SOURCES.values()]
 MAX_PEOPLE: Final = 4
 LEAST_SIDE: Final = 256
-"""Smaller pictures are enlarged: the pose detector looks at 224 pixels."""
+"""Smaller pictures are enlarged, because the pose detector looks at 224 pixels."""
 HAND_CROP: Final = 384
 EXPECTED_CROP: Final = 2.2
-"""Side of the crop around a hand whose place is known, in hand sizes."""
+"""Side of the crop around a hand whose position is known, in hand sizes."""
 MAX_WRIST_DISTANCE: Final = 0.35
-"""Between the body's and the hand's wrist, in sides of the crop; further away it is another hand."""
+"""Largest distance of the body's and the hand's wrist, in sides of the crop. A hand further away is another hand."""
 
 
 class MediaPipeExtractor:
     """A :class:`~ipa_core.pose.PoseExtractor`. The confidence of a hand's 21 points is the presence that the hand
-    landmark network reports for the region that these points span."""
+    landmark network reports for their region, or for the region of the guide's points where the guide has the hand."""
 
     backend = "mediapipe"
     hand_confidence: ConfidenceSource = "presence"
@@ -87,7 +87,7 @@ class MediaPipeExtractor:
         return pose
 
     def handedness(self, picture: np.ndarray, points: np.ndarray) -> float:
-        """See ``HandNetwork``; no measure of quality, but the number that is often taken for one."""
+        """See ``HandNetwork``. The number is often taken for a measure of quality, but it is none."""
         return self._hand_network.handedness(picture, points)
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class MediaPipeExtractor:
             self.__dict__.pop(name, None)
 
     def _people(self, picture: np.ndarray) -> list[Person]:
-        """Everybody in the picture; where the whole picture shows nobody, its squares are looked at."""
+        """Find everybody in the picture. When the whole picture shows nobody, look at its squares."""
         for view in _views(*picture.shape[:2]):
             found = self._people_in(picture, *view)
             if found:
@@ -119,7 +119,7 @@ class MediaPipeExtractor:
         return [one for one in found if one is not None]
 
     def _hand_on_arm(self, picture: np.ndarray, pose: PoseSequence, index: int, side: Side) -> Hand | None:
-        """The hand at the end of a forearm; ``None`` where wrist or elbow are unknown."""
+        """Find the hand at the end of a forearm; ``None`` when wrist or elbow is unknown or the hand is too far off."""
         points, confidence = pose.keypoints[index], pose.confidence[index]
         wrist, elbow = kp.WRISTS[side], kp.ELBOWS[side]
         if confidence[wrist] <= 0 or confidence[elbow] <= 0:
@@ -129,7 +129,7 @@ class MediaPipeExtractor:
         centre = points[wrist] + 0.35 * forearm
         found = self._detected(picture, Crop.square(centre, length, HAND_CROP), points[wrist], length)
         if found is None:
-            # The palm detector failed. The network alone finds the hand where the forearm points, then looks closer.
+            # The palm detector failed. The network looks alone where the forearm points, and then looks closer.
             first = self._hand_network.hand(picture, Crop.square(centre, length, INPUT_SIZE, forearm))
             found = self._hand_network.hand(picture, hand_region(first.points)).points
             if np.hypot(*(found[0] - points[wrist])) > MAX_WRIST_DISTANCE * length:
@@ -137,8 +137,7 @@ class MediaPipeExtractor:
         return Hand(found, self._hand_network.presence(picture, found))
 
     def _hand_expected(self, picture: np.ndarray, expected: np.ndarray) -> Hand:
-        """The hand that should lie where the points ``expected [21, 2]`` are: its own points, and the presence of a
-        hand in the expected place."""
+        """Return the points of the hand near ``expected [21, 2]``, and the presence of a hand at ``expected``."""
         low, high = expected.min(0), expected.max(0)
         length = EXPECTED_CROP * float((high - low).max())
         crop = Crop.square((low + high) / 2, length, HAND_CROP)
@@ -148,7 +147,7 @@ class MediaPipeExtractor:
         return Hand(found, self._hand_network.presence(picture, expected))
 
     def _detected(self, picture: np.ndarray, crop: Crop, wrist: np.ndarray, length: float) -> np.ndarray | None:
-        """Points of the hand nearest to the wrist among those that palm detection finds in a crop ``length`` wide."""
+        """Return the points of the hand nearest to the wrist that palm detection finds in a crop ``length`` wide."""
         hands = [
             crop.to_picture(np.array([(mark.x, mark.y) for mark in landmarks]) * crop.size)
             for landmarks in self._landmarks("hand", crop.cut(picture))
@@ -157,7 +156,7 @@ class MediaPipeExtractor:
         return min(near, key=lambda hand: float(np.hypot(*(hand[0] - wrist))), default=None)
 
     def _landmarks(self, part: Literal["pose", "hand"], picture: np.ndarray) -> list[Any]:
-        """MediaPipe's normalised landmarks of each body or hand in the picture."""
+        """Return MediaPipe's normalised landmarks of each body or hand in the picture."""
         import mediapipe
 
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
@@ -165,7 +164,7 @@ class MediaPipeExtractor:
             result = self._landmarker[part].detect(image)
         found = result.pose_landmarks if part == "pose" else result.hand_landmarks
         if found:
-            self._awake.add(part)  # the last notices come with the first find
+            self._awake.add(part)  # MediaPipe writes its last notices with the first find
         return list(found)
 
     @cached_property
@@ -191,10 +190,10 @@ class MediaPipeExtractor:
             return HandNetwork(Path(self._file("hand_landmarker.task")))
 
     def _task(self, name: str) -> Any:
-        """A task's base options, with its usage statistics cut off.
+        """Return a task's base options without usage statistics.
 
-        MediaPipe posts them to Google after a minute and at the end, and has no switch for that. With no certificate
-        to trust, its connection is given up before anything is sent.
+        MediaPipe posts the statistics to Google after a minute and at the end, and has no switch to stop it. Without a
+        certificate to trust, it gives up the connection before it sends anything.
         """
         from mediapipe.tasks.python import BaseOptions
 
@@ -226,7 +225,7 @@ def _packaged_models() -> Path:
 
 
 def _views(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """(left, top, right, bottom) of the whole picture, then of squares along a long picture."""
+    """Yield (left, top, right, bottom) of the whole picture, then of squares along a long picture."""
     yield 0, 0, width, height
     short, spare = min(height, width), abs(height - width)
     if spare >= 0.1 * short:
@@ -236,7 +235,7 @@ def _views(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _torso(points: np.ndarray, confidence: np.ndarray) -> float:
-    """From the middle of the shoulders to the middle of the hips, pixels; 0 where unknown."""
+    """Return the distance from the middle of the shoulders to that of the hips in pixels; 0 when it is unknown."""
     shoulders, hips = [kp.LEFT_SHOULDER, kp.RIGHT_SHOULDER], [kp.LEFT_HIP, kp.RIGHT_HIP]
     if not (confidence[[*shoulders, *hips]] > 0).all():
         return 0.0
@@ -245,7 +244,7 @@ def _torso(points: np.ndarray, confidence: np.ndarray) -> float:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """MediaPipe's native part writes notices to file descriptor 2 that no setting switches off."""
+    """Discard file descriptor 2: MediaPipe's native part writes notices there that no setting switches off."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

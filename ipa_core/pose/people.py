@@ -1,4 +1,4 @@
-"""People of single pictures -> the main person of a clip; the same for every backend."""
+"""Choose the main person of a clip from the people of its pictures, for every backend in the same way."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ipa_core.pose.extractor import PersonBox
 from ipa_core.records import Box, ConfidenceSource, PoseSequence, Rejected
 
 SEEN = 0.3
-"""Body points from this confidence up span a person's box."""
+"""Body points with at least this confidence span a person's box."""
 LEAST_POINTS = 4
-"""Fewer body points than this are no person."""
+"""Fewer body points are no person."""
 SAME_PERSON = 0.5
 """Two boxes of one picture that overlap by more (intersection over union) are the same person found twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person in one picture: ``keypoints [133, 2]`` in pixels, ``confidence [133]``, and the box of the body points
-    inside the picture."""
+    """One person in one picture: ``keypoints [133, 2]`` in pixels, ``confidence [133]``, and the ``box`` of the body
+    points inside the picture."""
 
     keypoints: np.ndarray
     confidence: np.ndarray
@@ -36,7 +36,7 @@ class Person:
 
 
 def person(keypoints: np.ndarray, confidence: np.ndarray, width: int, height: int) -> Person | None:
-    """``None`` where too few body points lie in the picture."""
+    """Make a person, or ``None`` when too few sure body points lie in the picture."""
     body = keypoints[kp.BODY]
     inside = ((body >= 0) & (body <= (width, height))).all(axis=1)
     points = body[inside & (confidence[kp.BODY] >= SEEN)]
@@ -47,7 +47,7 @@ def person(keypoints: np.ndarray, confidence: np.ndarray, width: int, height: in
 
 
 def distinct(people: Sequence[Person]) -> list[Person]:
-    """Each person once, the surest of several finds; largest first."""
+    """Return each person once, as the surest of several finds; largest first."""
     kept: list[Person] = []
     for found in sorted(people, key=lambda one: -one.body_confidence):
         if all(_overlap(found.box, other.box) <= SAME_PERSON for other in kept):
@@ -60,7 +60,7 @@ def boxes(people: Sequence[Person]) -> list[PersonBox]:
 
 
 def main_person(frames: Sequence[Sequence[Person]], config: PosesConfig, height: int) -> list[Person | None]:
-    """Of the people of each frame the one to animate, ``None`` in frames without. Raises :class:`Rejected`."""
+    """Choose the person to animate in each frame, ``None`` in frames without the person. Raises :class:`Rejected`."""
     if not any(frames):
         raise Rejected("no person found")
     chosen: list[Person | None]
@@ -83,7 +83,7 @@ def main_person(frames: Sequence[Sequence[Person]], config: PosesConfig, height:
 def sequence(
     people: Sequence[Person | None], width: int, height: int, hand_confidence: ConfidenceSource, backend: str
 ) -> PoseSequence:
-    """As a record: points that were not found are 0, 0 with confidence 0."""
+    """Make a pose sequence. Points that were not found are 0, 0 with confidence 0."""
     keypoints = np.zeros((len(people), kp.COUNT, 2), np.float32)
     confidence = np.zeros((len(people), kp.COUNT), np.float32)
     for index, one in enumerate(people):
@@ -94,7 +94,7 @@ def sequence(
 
 
 def _tracks(frames: Sequence[Sequence[Person]]) -> list[dict[int, Person]]:
-    """People followed over the frames: each track maps frame numbers to that person."""
+    """Follow people over the frames. Each track maps frame numbers to one person."""
     tracks: list[dict[int, Person]] = []
     for index, people in enumerate(frames):
         free, waiting = list(tracks), list(people)
@@ -122,14 +122,14 @@ def _area(one: Person) -> float:
 
 
 def _distance(a: Box, b: Box) -> float:
-    """Between the centres, in heights of the taller box."""
+    """Return the distance between the centres, in heights of the taller box."""
     across = a.x + a.width / 2 - b.x - b.width / 2
     down = a.y + a.height / 2 - b.y - b.height / 2
     return float(np.hypot(across, down)) / max(a.height, b.height, 1e-6)
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
+    """Return intersection over union."""
     width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     if width <= 0 or height <= 0:

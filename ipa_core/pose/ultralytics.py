@@ -1,4 +1,4 @@
-"""People by Ultralytics' YOLO-pose: fast and sure about persons, 17 body points, no hands.
+"""Find people by Ultralytics' YOLO-pose: fast and sure about persons, 17 body points, no hands.
 
 Ultralytics is AGPL-3.0 and therefore an extra (``pip install ipa-pipeline[ultralytics]``).
 """
@@ -21,15 +21,15 @@ from ipa_core.pose.people import Person
 from ipa_core.records import ConfidenceSource, PoseSequence
 
 LEAST_CONFIDENCE: Final = 0.25
-"""Of a detection."""
+"""Least confidence of a detection."""
 OFFLINE: Final = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
 
 
 class UltralyticsExtractor:
     """A :class:`~ipa_core.pose.PoseExtractor` whose hands are always unknown.
 
-    ``poses.model`` is a ``.pt`` or ``.onnx`` file of a YOLO-pose model (a ``.pt`` is a pickle: use files that you
-    trust), or a ``.yaml`` architecture, which gets random weights.
+    ``poses.model`` is a ``.pt`` or ``.onnx`` file of a YOLO-pose model, or a ``.yaml`` architecture, which gets random
+    weights. A ``.pt`` is a pickle: use only files that you trust.
     """
 
     backend = "ultralytics"
@@ -70,15 +70,14 @@ class UltralyticsExtractor:
         for points in result.keypoints.data.numpy():
             keypoints, confidence = np.zeros((kp.COUNT, 2), np.float32), np.zeros(kp.COUNT, np.float32)
             keypoints[kp.BODY] = points[:, :2]
-            confidence[kp.BODY] = np.where(
-                points[:, :2].any(axis=1), points[:, 2], 0
-            )  # it writes unsure points as 0, 0
+            # YOLO writes unsure points as 0, 0.
+            confidence[kp.BODY] = np.where(points[:, :2].any(axis=1), points[:, 2], 0)
             found.append(people.person(keypoints, confidence, width, height))
         return people.distinct([one for one in found if one is not None])
 
     @cached_property
     def _model(self) -> Any:
-        # Read while it is imported: without these it looks for newer versions and installs what it misses.
+        # ultralytics reads these at import. Without them it looks for newer versions and installs missing packages.
         os.environ.update(OFFLINE)
         os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / "ipa-ultralytics"))
         Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
@@ -86,5 +85,5 @@ class UltralyticsExtractor:
         from ultralytics import YOLO
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # for architectures without weights
+            torch.manual_seed(0)  # architectures without weights get random ones
             return YOLO(self._path, task="pose", verbose=False)

@@ -1,10 +1,10 @@
-"""The small model's codec: a linear code of 8 x 8 blocks, written exactly into the weights of AutoencoderKLWan.
+"""The small model's codec: a linear code of 8 x 8 blocks, written into the weights of AutoencoderKLWan.
 
-Each frame is coded by itself. Per block the 192 pixel values become z coefficients along the principal axes of the
+Each frame is coded by itself. The 192 pixel values of a block become z coefficients along the principal axes of the
 training pictures (not centred: grey has zero coefficients), scaled so that strong axes count somewhat more than weak
 ones. The stock network computes this linear map as follows. Every coefficient x passes the activation as the pair
-(x, -x), since silu(x) - silu(-x) = x; one constant channel, much larger than all others, keeps the RMS normalisation
-from changing them; residual branches end in zeros. Afterwards the decoder, not bound to be linear, is fine-tuned.
+(x, -x), since silu(x) - silu(-x) = x. One constant channel, much larger than all others, keeps the RMS normalisation
+from changing them. Residual branches end in zeros. Afterwards the decoder is fine-tuned and may become nonlinear.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ PATCH = 8
 ENCODER_CONSTANT = 500.0
 """Keeps the encoder within about 1/255 of the linear code."""
 DECODER_CONSTANT = 40.0
-"""Small enough that fine-tuning is well conditioned; the fine-tuning takes the nonlinearity into account."""
+"""Small enough for well-conditioned fine-tuning, which takes the nonlinearity into account."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearCodec:
-    """basis: ``[192, z]`` orthonormal columns in the order of ``patchify``; scale: ``[z]``; mean: ``[z]`` of the scaled
-    coefficients, which the pipeline subtracts (``latents_mean``)."""
+    """basis: ``[192, z]``, orthonormal columns in the order of ``patchify``. scale: ``[z]``. mean: ``[z]``, of the
+    scaled coefficients; the pipeline subtracts it (``latents_mean``)."""
 
     basis: Tensor
     scale: Tensor
     mean: Tensor
 
     def encode(self, video: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` in [-1, 1] -> normalised latents ``[B, z, T, H/8, W/8]``, as the pipeline's."""
+        """Encode ``[B, 3, T, H, W]`` in [-1, 1] to normalised latents ``[B, z, T, H/8, W/8]``, as the pipeline does."""
         coefficients = torch.einsum("bpthw,pz->bzthw", patchify(video, PATCH), self.basis * self.scale)
         return coefficients - self.mean.view(1, -1, 1, 1, 1)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents -> ``[B, 3, T, H, W]``, about [-1, 1]."""
+        """Decode normalised latents to ``[B, 3, T, H, W]``, about in [-1, 1]."""
         coefficients = latents + self.mean.view(1, -1, 1, 1, 1)
         return unpatchify(torch.einsum("bzthw,pz->bpthw", coefficients, self.basis / self.scale), PATCH)
 
 
 def to_video(frames: np.ndarray) -> Tensor:
-    """uint8 ``[B, T, H, W, 3]`` -> float32 ``[B, 3, T, H, W]`` in [-1, 1]."""
+    """Convert uint8 ``[B, T, H, W, 3]`` to float32 ``[B, 3, T, H, W]`` in [-1, 1]."""
     return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
 def fit_linear_codec(pictures: RenderedSet, controls: np.ndarray, config: CodecConfig) -> LinearCodec:
-    """Principal axes of the pictures' blocks, hands weighted up; the control drawings ``[N, T, H, W, 3]``, which go
-    through the same code, have a tenth of the weight."""
+    """Find the principal axes of the pictures' blocks, with more weight on hands. The control drawings
+    ``[N, T, H, W, 3]`` go through the same code and have a tenth of the weight."""
     moment = torch.zeros(3 * PATCH**2, 3 * PATCH**2, dtype=torch.float64)
     total = 0.0
     for start in range(0, len(pictures), 100):
@@ -79,7 +79,7 @@ def fit_linear_codec(pictures: RenderedSet, controls: np.ndarray, config: CodecC
 
 
 def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> Any:
-    """An AutoencoderKLWan whose weights compute ``codec``: the encoder to 1e-2, the decoder less closely."""
+    """Build an AutoencoderKLWan whose weights compute ``codec``: the encoder to 1e-2, the decoder less closely."""
     channels, pixels = config.channels, 3 * PATCH**2
     autoencoder: Any = AutoencoderKLWan(
         base_dim=config.encoder_dim,
@@ -88,7 +88,7 @@ def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> Any:
         dim_mult=[1],
         num_res_blocks=1,
         attn_scales=[],
-        # The pipeline counts these flags: three, none of them true, make 8 x 8 in space and 1 in time.
+        # The pipeline counts these flags. Three flags, none of them true, give 8 x 8 in space and 1 in time.
         temperal_downsample=[False, False, False],
         patch_size=PATCH,
         in_channels=pixels,
@@ -119,7 +119,7 @@ def build_autoencoder(codec: LinearCodec, config: CodecConfig) -> Any:
             if hasattr(module, "gamma"):
                 module.gamma.fill_(DECODER_CONSTANT / config.decoder_dim**0.5)
         _gather_pairs(decoder.conv_out, codec.basis / codec.scale)
-        # Channels that the linear code leaves free start with random features for the fine-tuning to use.
+        # Channels that the linear code leaves free start with random features, which the fine-tuning can use.
         free = decoder.conv_in.weight[2 * channels + 1 :]
         generator = torch.Generator().manual_seed(0)
         free.copy_(torch.randn(free.shape, generator=generator) * 0.3 / math.sqrt(9 * channels))
@@ -136,7 +136,7 @@ def finetune_decoder(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> None:
-    """Train the decoder in place on crops, three of four around a hand: it learns to hide the seams between blocks."""
+    """Train the decoder in place on crops, three of four around a hand. It learns to hide the seams between blocks."""
     decoder = autoencoder.to(device).requires_grad_(False).decoder
     decoder.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(decoder.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -149,7 +149,7 @@ def finetune_decoder(
         frames, mask = _crops(pictures, config, rng)
         video = to_video(frames)
         latents = codec.encode(video)
-        latents = latents + 0.05 * torch.randn(latents.shape, generator=generator)  # the flow model's are not exact
+        latents = latents + 0.05 * torch.randn(latents.shape, generator=generator)  # The flow model has inexact latents
         weight = 1 + config.hand_weight * torch.from_numpy(mask)[:, None].float()
         difference = decode(autoencoder, latents.to(device)) - video.to(device)
         loss = (weight.to(device) * (difference.abs() + 2 * difference**2)).mean()
@@ -164,7 +164,7 @@ def finetune_decoder(
 
 
 def decode(autoencoder: Any, latents: Tensor) -> Tensor:
-    """Normalised latents ``[B, z, T, h, w]`` -> video ``[B, 3, T, H, W]``, as the pipeline decodes them."""
+    """Decode normalised latents ``[B, z, T, h, w]`` to video ``[B, 3, T, H, W]``, as the pipeline does."""
     mean = torch.tensor(autoencoder.config.latents_mean, device=latents.device).view(1, -1, 1, 1, 1)
     return autoencoder.decode(latents + mean).sample
 
@@ -189,7 +189,7 @@ def _crops(pictures: RenderedSet, config: CodecConfig, rng: np.random.Generator)
 
 
 def _block_share(mask: np.ndarray) -> Tensor:
-    """bool ``[B, T, H, W]`` -> share of each 8 x 8 block, float32 ``[B, 1, T, H/8, W/8]``."""
+    """Return the share of set pixels in each 8 x 8 block of bool ``[B, T, H, W]``: float32 ``[B, 1, T, H/8, W/8]``."""
     batch, frames, height, width = mask.shape
     blocks = mask.reshape(batch, frames, height // PATCH, PATCH, width // PATCH, PATCH)
     return torch.from_numpy(blocks.mean(axis=(3, 5), dtype=np.float32))[:, None]
@@ -201,7 +201,7 @@ def _zero(layer: Any) -> None:
 
 
 def _spread_into_pairs(convolution: Any, matrix: Tensor, constant: float) -> None:
-    """Channels become matrix @ input, its negative, and the constant; the kernel looks at its own place and frame."""
+    """Make the channels matrix @ input, its negative, and the constant. The kernel sees its own position and frame."""
     _zero(convolution)
     rows = len(matrix)
     convolution.weight[:rows, :, 2, 1, 1] = matrix
@@ -210,7 +210,7 @@ def _spread_into_pairs(convolution: Any, matrix: Tensor, constant: float) -> Non
 
 
 def _gather_pairs(convolution: Any, matrix: Tensor) -> None:
-    """Channels become matrix @ (first half of the pairs - second half)."""
+    """Make the channels matrix @ (first half of the pairs - second half)."""
     _zero(convolution)
     columns = matrix.shape[1]
     convolution.weight[: len(matrix), :columns, 2, 1, 1] = matrix

@@ -1,4 +1,4 @@
-"""The control of a training sample: its skeleton as a detector would have seen it, drawn."""
+"""Draws the control of a training sample: its skeleton as a detector would have seen it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BODY_OFFSETS: Final = {
     kp.LEFT_WRIST: (0.0, -0.045),
     kp.RIGHT_WRIST: (0.0, -0.03),
 }
-"""Where MediaPipe places body points relative to the rig's: right and down in the picture, in shoulder widths; medians
-over 48 held-out clips."""
+"""Offsets of MediaPipe's body points from the rig's: right and down in the picture, in shoulder widths (medians over 48
+held-out clips)."""
 HAND_OFFSETS: Final = {0: 0.09, 1: -0.04, 2: 0.04, 5: -0.05, 9: -0.03, 13: -0.03, 17: -0.04}
-"""The same of hand points: from the wrist towards the middle knuckle, in hand sizes."""
+"""The same for hand points: from the wrist towards the middle knuckle, in hand sizes."""
 
 
 def draw_control(keypoints: np.ndarray, confidence: np.ndarray, size: int, hand_detail: HandDetail) -> np.ndarray:
-    """Skeletons of one clip, keypoints ``[T, 133, 2]`` and confidence ``[T, 133]`` -> uint8 ``[T, size, size, 3]``."""
+    """Draw one clip's skeletons: keypoints ``[T, 133, 2]``, confidence ``[T, 133]`` -> uint8 ``[T, size, size, 3]``."""
     drawing = DrawingConfig(hand_detail=hand_detail, face=False)
     return np.stack(
         [draw_pose(points, sure, size, size, drawing) for points, sure in zip(keypoints, confidence, strict=True)]
@@ -40,11 +40,11 @@ def draw_control(keypoints: np.ndarray, confidence: np.ndarray, size: int, hand_
 def as_detected(
     keypoints: np.ndarray, confidence: np.ndarray, rng: np.random.Generator, jitter: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact points of one clip, ``[T, 133, 2]`` and ``[T, 133]``, as MediaPipe would have placed them.
+    """Move the exact points of one clip, ``[T, 133, 2]`` and ``[T, 133]``, to where MediaPipe would have found them.
 
-    Its points lie elsewhere than the joints of the skeleton (constants above), and less exactly: hand points move by
-    ``jitter`` hand sizes, points of the face by 0.8 % and others by 2 % of the shoulders' width, half of that the same
-    way in all frames. Like MediaPipe, it is sure of elbows outside the picture.
+    Its points lie elsewhere than the joints of the skeleton (constants above), and less exactly. Hand points move by
+    ``jitter`` hand sizes, points of the face by 0.8 % and others by 2 % of the shoulders' width. Half of the variance
+    is the same in all frames. Elbows outside the picture get confidence 1, because MediaPipe is sure of them.
     """
     frames = len(keypoints)
     moved, sure = keypoints.copy(), confidence.copy()
@@ -69,6 +69,6 @@ def as_detected(
 
 
 def pose_sequence(keypoints: np.ndarray, confidence: np.ndarray, size: int) -> PoseSequence:
-    """The exact pose of a rendered clip as the record that the other stages read."""
+    """Return the exact pose of a rendered clip as the record that the stages read."""
     seen = np.where(confidence[..., None] > 0, keypoints, 0.0)
     return PoseSequence(seen.astype(np.float32), confidence, size, size, "model", "rendered")

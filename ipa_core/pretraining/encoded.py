@@ -1,4 +1,4 @@
-"""Rendered clips and their control drawings as latents: what the flow model trains on."""
+"""Encodes rendered clips and their control drawings as latents, on which the flow model trains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ipa_core.pretraining.control import HandDetail, as_detected, draw_control
 class EncodedSet:
     """N clips, in half precision.
 
-    clean: ``[N, z, T, h, w]``. controls: ``[N, 2, z, T, h, w]``, once with the palms only, once with all fingers or no
+    clean: ``[N, z, T, h, w]``. controls: ``[N, 2, z, T, h, w]``, first with the palms only, then with all fingers or no
     hands. hands: ``[N, T, h, w]``, share of hand pixels per latent. person: int64 ``[N]``.
     """
 
@@ -45,7 +45,7 @@ def encode_shards(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> EncodedSet:
-    """Encode every shard into ``folder`` (files that exist are kept) and read the result into memory."""
+    """Encode every shard into ``folder`` (existing files are kept) and read the result into memory."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / shard.name for shard in shards]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
@@ -64,14 +64,14 @@ def encode_shards(
 
 
 def hand_share(mask: np.ndarray) -> np.ndarray:
-    """bool ``[..., H, W]`` -> share of hand pixels per latent, float32 ``[..., H/8, W/8]``."""
+    """Return the share of hand pixels per latent of bool ``[..., H, W]``: float32 ``[..., H/8, W/8]``."""
     *rest, height, width = mask.shape
     blocks = mask.reshape(*rest, height // PATCH, PATCH, width // PATCH, PATCH)
     return blocks.mean(axis=(-3, -1), dtype=np.float32)
 
 
 def _write_encoded(shard: Path, path: Path, codec: LinearCodec, config: FlowTrainingConfig, seed: list[int]) -> None:
-    torch.set_num_threads(1)  # There is a process for every core.
+    torch.set_num_threads(1)  # Every core has a process of its own.
     partial = path.with_suffix(".partial")
     safetensors.torch.save_file(_encode(load_shards([shard]), codec, config, np.random.default_rng(seed)), partial)
     partial.replace(path)

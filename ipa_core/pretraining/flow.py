@@ -1,7 +1,7 @@
-"""Flow matching of the small transformer, from scratch, on exactly what WanVACEPipeline feeds at inference.
+"""Flow matching of the small transformer, from scratch, on exactly the inputs that WanVACEPipeline feeds at inference.
 
-t = 1 is noise: z_t = (1 - t) clean + t noise, target noise - clean. Every draw follows from (seed, step), so that a
-resumed run repeats the uninterrupted one.
+t = 1 is noise: z_t = (1 - t) clean + t noise, target noise - clean. Every draw follows from (seed, step), so a resumed
+run repeats the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ipa_core.pretraining.config import FlowTrainingConfig
 from ipa_core.pretraining.encoded import EncodedSet
 
 PROMPT_LENGTH = 512
-"""WanVACEPipeline's `max_sequence_length`; shorter prompts are padded with zeros that attention sees."""
+"""WanVACEPipeline's `max_sequence_length`. Shorter prompts are padded with zeros, and attention sees these."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Embeddings of the sentence that all clips have and of the empty one.
+    """Embeddings of the sentence that all clips have, and of the empty sentence.
 
-    embeddings: ``[2, L, D]``, each followed by one padding token that stands for all of them. bias: ``[2, L]``, added
-    to the attention logits: log of how many tokens a token stands for.
+    embeddings: ``[2, L, D]``. After each sentence, one padding token stands for all of them. bias: ``[2, L]``, added to
+    the attention logits: the log of the number of tokens that a token stands for.
     """
 
     embeddings: Tensor
@@ -44,8 +44,9 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """clean: normalised latents ``[B, z, 1 + T, h, w]``, the reference image first. conditioning: ``[B, 2 z + 64,
-    1 + T, h, w]`` as the pipeline makes it. weight: ``[B, 1, 1 + T, h, w]``. prompt: ``[B]``, index into Prompts."""
+    """clean: normalised latents ``[B, z, 1 + T, h, w]``, reference image first. conditioning:
+    ``[B, 2 z + 64, 1 + T, h, w]``, as in the pipeline. weight: ``[B, 1, 1 + T, h, w]``. prompt: ``[B]``, index into
+    Prompts."""
 
     clean: Tensor
     conditioning: Tensor
@@ -54,7 +55,7 @@ class Batch:
 
 
 def embed_prompts(tokenizer: ByT5Tokenizer, text_encoder: UMT5EncoderModel) -> Prompts:
-    """What ``WanVACEPipeline.encode_prompt`` gives, with its hundreds of equal padding tokens folded into one."""
+    """Embed as ``WanVACEPipeline.encode_prompt`` does, with its hundreds of equal padding tokens folded into one."""
     encoded = []
     for sentence in (PROMPT, ""):
         tokens = tokenizer(sentence, return_tensors="pt")
@@ -79,7 +80,7 @@ class FoldedPadding(WanAttnProcessor):
 
     @property
     def bias(self) -> Tensor | None:
-        """Added to the logits, ``[B, 1, 1, L]``; each thread has its own."""
+        """Added to the logits, ``[B, 1, 1, L]``. Each thread has its own."""
         return getattr(self._local, "bias", None)
 
     @bias.setter
@@ -98,7 +99,7 @@ class FoldedPadding(WanAttnProcessor):
 
 
 class TrainingBatches:
-    """Draws batches from encoded clips, on the device where these are; batch ``step`` is a function of (seed, step)."""
+    """Draws batches from encoded clips, on the clips' device. Batch ``step`` is a function of (seed, step)."""
 
     def __init__(self, clips: EncodedSet, codec: LinearCodec, config: FlowTrainingConfig, seed: int) -> None:
         self._clips, self._codec, self._config, self._seed = clips, codec, config, seed
@@ -140,10 +141,10 @@ class TrainingBatches:
 
 
 def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) -> Tensor:
-    """The pipeline's ``control_hidden_states`` for a mask of ones: ``[B, 2 z + 64, 1 + T, h, w]``.
+    """Return the pipeline's ``control_hidden_states`` for a mask of ones: ``[B, 2 z + 64, 1 + T, h, w]``.
 
-    control: latents ``[B, z, T, h, w]`` of the drawings; reference: ``[B, z, 1, h, w]``. Inactive half: the code of an
-    all-grey picture; the reference frame has its latents there, zeros in the reactive half, and a mask of zeros.
+    control: latents ``[B, z, T, h, w]`` of the drawings. reference: ``[B, z, 1, h, w]``. The inactive half is the code
+    of an all-grey picture. The reference frame has its latents there, zeros in the reactive half, and a mask of zeros.
     """
     grey = -codec.mean.to(control).view(1, -1, 1, 1, 1).expand_as(control)
     batch, _, frames, height, width = control.shape
@@ -153,7 +154,7 @@ def vace_conditioning(control: Tensor, reference: Tensor, codec: LinearCodec) ->
 
 
 class FlowLoss(nn.Module):
-    """Weighted mean squared velocity error of a transformer on a batch."""
+    """The weighted mean squared velocity error of a transformer on a batch."""
 
     embeddings: Tensor
     bias: Tensor
@@ -170,7 +171,7 @@ class FlowLoss(nn.Module):
     def forward(
         self, clean: Tensor, conditioning: Tensor, weight: Tensor, prompt: Tensor, time: Tensor, noise: Tensor
     ) -> Tensor:
-        """The parts of a :class:`Batch`, time ``[B]`` in (0, 1) and noise like ``clean`` -> a scalar."""
+        """Return a scalar for the parts of a :class:`Batch`, time ``[B]`` in (0, 1) and noise like ``clean``."""
         self._folded.bias = self.bias[prompt][:, None, None, :]
         velocity = self.transformer(
             hidden_states=torch.lerp(clean, noise, time.view(-1, 1, 1, 1, 1)),
@@ -195,11 +196,11 @@ def train_flow(
     workers: int,
     progress: Progress | None = None,
 ) -> None:
-    """Train a WanVACETransformer3DModel in place; in the end it holds the averaged weights.
+    """Train a WanVACETransformer3DModel in place. In the end it holds the averaged weights.
 
-    ``batches`` must give them on ``device``. Writes ``checkpoint`` every ``checkpoint_every`` steps and starts from it
-    where it exists. workers: threads that each take an equal part of a batch. Two give the same sums in whatever order
-    they finish; on a busy CPU they are faster than two threads that share every matrix product.
+    ``batches`` must be on ``device``. Writes ``checkpoint`` every ``checkpoint_every`` steps and at the end, and starts
+    from it if it exists. workers: threads that each take an equal part of a batch. Two give the same sums in whatever
+    order they finish. On a busy CPU they are faster than two threads that share every matrix product.
     """
     loss_of: Any = FlowLoss(transformer, prompts).to(device).train()
     names, parameters = zip(*transformer.named_parameters(), strict=True)
@@ -207,8 +208,8 @@ def train_flow(
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = _restore(checkpoint, names, parameters, average, optimizer)
     if device != "cpu":
-        # So small a model takes far longer to launch than to compute: its kernels are recorded once and replayed. The
-        # gradients are then the recording's own buffers, so there must be one backward pass for each step.
+        # Such a small model takes far longer to launch than to compute, so its kernels are recorded once and replayed.
+        # The gradients are then the recording's own buffers, so each step must have one backward pass.
         loss_of = torch.cuda.make_graphed_callables(
             loss_of, _inputs(batches(start), config, seed, start), allow_unused_input=True
         )
@@ -252,7 +253,6 @@ def _rate(step: int, config: FlowTrainingConfig) -> float:
 
 
 def _inputs(batch: Batch, config: FlowTrainingConfig, seed: int, step: int) -> tuple[Tensor, ...]:
-    """What :class:`FlowLoss` takes at this step."""
     device = batch.clean.device
     generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
     time = torch.sigmoid(0.3 + 1.2 * torch.randn(config.batch_size, generator=generator, device=device))
@@ -287,7 +287,7 @@ def _restore(
     average: list[Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> int:
-    """The step to go on with; 0 where there is no checkpoint."""
+    """Load the checkpoint and return the step to go on with; 0 if there is no checkpoint."""
     if not path.exists():
         return 0
     tensors = safetensors.torch.load_file(path)

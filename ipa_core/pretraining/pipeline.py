@@ -1,4 +1,4 @@
-"""Assembling the small WanVACEPipeline out of the stock classes; nothing is downloaded."""
+"""Assembles the small WanVACEPipeline out of the stock classes. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from ipa_core.pretraining.codec import PATCH, LinearCodec, build_autoencoder
 from ipa_core.pretraining.config import CodecConfig, FlowModelConfig
 
 SHIFT = 3.0
-"""Of the sampling timesteps; with 12 Euler steps and guidance 1.0 the setting that the reports use."""
+"""Shift of the sampling timesteps. The reports use it with 12 Euler steps and guidance 1.0."""
 
 
 def untrained_pipeline(folder: Path, *, seed: int = 0) -> Path:
-    """Save a WanVACEPipeline with random weights and the trained one's geometry in small: 2 layers, 8 latent channels.
-
-    Fit for tests at 32 x 32 or 64 x 64 (multiples of 8), 5 or 17 frames. Returns ``folder``; 0.6 MB.
-    """
+    """Save a WanVACEPipeline with random weights: the trained one's geometry in small, 2 layers, 8 latent channels. It
+    fits tests at 32 x 32 or 64 x 64 (multiples of 8), 5 or 17 frames. Returns ``folder``; 0.6 MB."""
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(3 * PATCH**2, 3 * PATCH**2, generator=generator)).Q[:, :8]
     codec = LinearCodec(basis.contiguous(), torch.ones(8), torch.zeros(8))
@@ -36,7 +34,7 @@ def untrained_pipeline(folder: Path, *, seed: int = 0) -> Path:
 
 
 def assemble(autoencoder: Any, transformer: Any, text_encoder: UMT5EncoderModel) -> Any:
-    """The WanVACEPipeline, quiet, with ByT5's tokenizer (bytes are its tokens, so that it needs no vocabulary file)."""
+    """Return a quiet WanVACEPipeline. The tokens of ByT5 are bytes, so its tokenizer needs no vocabulary file."""
     pipeline: Any = WanVACEPipeline(
         tokenizer=ByT5Tokenizer(),
         text_encoder=text_encoder,
@@ -49,7 +47,7 @@ def assemble(autoencoder: Any, transformer: Any, text_encoder: UMT5EncoderModel)
 
 
 def save_compact(pipeline: Any, folder: Path) -> None:
-    """Save a pipeline with its large parts in half precision; ``from_pretrained`` makes them float32 again."""
+    """Save a pipeline with its large parts in half precision. ``from_pretrained`` makes them float32 again."""
     large = (pipeline.transformer, pipeline.vae)
     for part in large:
         _cast(part, torch.float16)
@@ -59,13 +57,13 @@ def save_compact(pipeline: Any, folder: Path) -> None:
 
 
 def _cast(module: Any, dtype: torch.dtype) -> None:
-    """Of the weights as they are stored; ``module.to`` warns, rightly, about computing in half precision."""
+    """Cast the weights as they are stored. ``module.to`` would warn, rightly, about computing in half precision."""
     for weight in module.parameters():
         weight.data = weight.data.to(dtype)
 
 
 def build_text_encoder(model: FlowModelConfig, seed: int) -> UMT5EncoderModel:
-    """A one-layer encoder with random weights, never trained: it only has to tell the prompts apart."""
+    """Build a one-layer encoder with random weights, never trained: it only has to tell the prompts apart."""
     config: Any = UMT5Config(vocab_size=384, d_model=model.text_dim, d_kv=16, d_ff=2 * model.text_dim, num_heads=2)
     config.num_layers, config.dropout_rate = 1, 0.0
     with torch.random.fork_rng(devices=[]):
@@ -74,8 +72,8 @@ def build_text_encoder(model: FlowModelConfig, seed: int) -> UMT5EncoderModel:
 
 
 def build_transformer(model: FlowModelConfig, channels: int, seed: int) -> Any:
-    """A WanVACETransformer3DModel with random weights. At the start noise passes straight through: the patch embedding
-    is orthonormal and the output head its transpose (a head of zeros spends the first minutes on learning that)."""
+    """Build a WanVACETransformer3DModel with random weights. At the start noise passes straight through: the patch
+    embedding is orthonormal and the output head its transpose (a head of zeros would first spend minutes on this)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer: Any = WanVACETransformer3DModel(

@@ -1,7 +1,7 @@
-"""The small base model from nothing: rendered clips -> codec -> flow model -> WanVACEPipeline folder.
+"""Makes the small base model from nothing: rendered clips -> codec -> flow model -> WanVACEPipeline folder.
 
-Every part is kept in the work folder under a name made of the config fields that it depends on, so that a killed run
-goes on where it was, and a changed config recomputes what it changes.
+The work folder keeps every part under a name made of the config fields that it depends on. A killed run therefore goes
+on where it was, and a changed config recomputes only the parts that it changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ipa_core.pretraining.pipeline import assemble, build_text_encoder, build_tr
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """pipeline: the WanVACEPipeline folder. clips, flow_steps: what it was trained on. seconds: of this call alone."""
+    """pipeline: the WanVACEPipeline folder. clips, flow_steps: size of the training. seconds: of this call alone."""
 
     pipeline: Path
     clips: int
@@ -46,11 +46,8 @@ def pretrain(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> PretrainReport:
-    """Train the small base model and save it as a diffusers pipeline folder ``output``.
-
-    device: "cpu" or "cuda", which then multiplies in TF32. Raises ``ImportError`` without the extra ``[synthetic]``
-    while clips have to be rendered.
-    """
+    """Train the small base model and save it as a diffusers pipeline folder ``output``. device: "cpu" or "cuda"; "cuda"
+    multiplies in TF32. Raises ``ImportError`` without the extra ``[synthetic]`` when clips have to be rendered."""
     started = time.monotonic()
     torch.backends.cuda.matmul.allow_tf32 = True
     data = config.data
@@ -105,7 +102,7 @@ def _workers(config: PretrainConfig, device: str) -> int:
 
 
 def linear_codec(config: PretrainConfig, workdir: Path, pictures: RenderedSet) -> LinearCodec:
-    """The linear code of these pictures, or that of an earlier call with the same config."""
+    """Return the linear code of these pictures, or that of an earlier call with the same config."""
     path = workdir / f"linear-{_digest(_linear_fields(config))}.safetensors"
     if not path.exists():
         codec = fit_linear_codec(pictures, _sample_controls(pictures), config.codec)
@@ -124,7 +121,7 @@ def autoencoder_of(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Any:
-    """The code as AutoencoderKLWan with a fine-tuned decoder, or that of an earlier call with the same config."""
+    """Return the code as AutoencoderKLWan with fine-tuned decoder, or that of an earlier call with the same config."""
     path = workdir / f"autoencoder-{_digest(_linear_fields(config), config.codec.model_dump())}.safetensors"
     autoencoder = build_autoencoder(codec, config.codec)
     if path.exists():
@@ -137,7 +134,7 @@ def autoencoder_of(
 
 
 def _sample_controls(pictures: RenderedSet) -> np.ndarray:
-    """Some control drawings with all fingers: uint8 ``[N, T, H, W, 3]``."""
+    """Draw some controls with all fingers: uint8 ``[N, T, H, W, 3]``."""
     size = pictures.frames.shape[2]
     return np.stack(
         [
@@ -148,13 +145,13 @@ def _sample_controls(pictures: RenderedSet) -> np.ndarray:
 
 
 def latents_folder(config: PretrainConfig, workdir: Path) -> Path:
-    """Depends on the linear code and on how the controls are drawn."""
+    """Return a path that depends on the linear code and on how the controls are drawn."""
     drawing = config.training.model_dump(include={"palm_share", "none_share", "jitter"})
     return workdir / f"latents-{_digest(_linear_fields(config), drawing)}"
 
 
 def flow_checkpoint(config: PretrainConfig, workdir: Path) -> Path:
-    """Independent of the number of steps: a longer run goes on from a shorter one."""
+    """Return a path that is independent of the number of steps, so a longer run goes on from a shorter one."""
     model = config.model_dump(include={"model", "training"}, exclude={"training": {"steps", "checkpoint_every"}})
     return workdir / f"flow-{_digest(_linear_fields(config), model)}.safetensors"
 

@@ -1,4 +1,4 @@
-"""What people read: the report of a run, charts, sheets of pictures, pages of experiments."""
+"""Results for people: the report of a run, charts, sheets of pictures, pages of experiments."""
 
 from ipa_core.reporting.charts import Curve, RunYield, curve_chart, yield_chart
 from ipa_core.reporting.page import data_uri

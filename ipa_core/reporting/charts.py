@@ -1,4 +1,4 @@
-"""Charts of the report and of ``ipa yield``: SVG files, in colours that show on a light and on a dark page."""
+"""Charts of the report and of ``ipa yield``: SVG files in colours for light and dark pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ipa_core.records import Record, YieldReport
 
 MOST_POINTS: Final = 240
-"""Longer curves are averaged over equal stretches."""
+"""Most points of a curve; longer ones are averaged over equal stretches."""
 _GREY: Final = "#858b94"
 _GOOD: Final = "#16a34a"
 _BAD: Final = "#dc2626"
@@ -47,7 +47,7 @@ class RunYield(Record):
 
 
 def curve_chart(curve: Curve) -> bytes:
-    """A line over the steps, without values that are not finite; its title tells the last value."""
+    """Draw a line over the steps, without values that are not finite. Its title is the last value."""
     finite = np.isfinite(curve.values)
     steps, values = np.array(curve.steps, float)[finite], np.array(curve.values, float)[finite]
     figure, axes = _drawing(f"last: {values[-1]:.3g}" if len(values) else "no values")
@@ -60,7 +60,7 @@ def curve_chart(curve: Curve) -> bytes:
 
 
 def changes_chart(differences: Sequence[float]) -> bytes:
-    """A bar per clip for the change of its hand score, largest gain first; gains and losses differ in colour."""
+    """Draw a bar per clip for the change of its hand score, largest gain first. Gains and losses differ in colour."""
     ordered = sorted(differences, reverse=True)
     figure, axes = _drawing("from the largest gain to the largest loss")
     axes.bar(range(len(ordered)), ordered, color=[_GOOD if value >= 0 else _BAD for value in ordered])
@@ -71,7 +71,7 @@ def changes_chart(differences: Sequence[float]) -> bytes:
 
 
 def yield_chart(runs: Sequence[RunYield]) -> bytes:
-    """A bar per run with the shares of the four cases among its pairs of candidates; a run without pairs has none."""
+    """Draw a bar per run with the shares of the four cases among its pairs of candidates; none without pairs."""
     figure, axes = _drawing("pairs of candidates, run by run", height=3.2)
     bottom = np.zeros(len(runs))
     counts = np.array([[getattr(entry.report, field) for _, _, field in _CASES] for entry in runs], float)
@@ -97,7 +97,7 @@ def _drawing(title: str, height: float = 2.0) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure) -> bytes:
-    """The same bytes for the same chart: without a date, and with names of parts that follow from their content."""
+    """Return the same bytes for the same chart: no date, and names of parts that follow from their content."""
     buffer = io.BytesIO()
     about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ipa"}):

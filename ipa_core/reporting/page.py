@@ -18,7 +18,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """heading: empty for none. Each block is a sentence or more, or a table."""
+    """``heading`` is empty for none. Each block is text or a table."""
 
     heading: str
     blocks: tuple[str | Table, ...]
@@ -30,7 +30,7 @@ class Page:
     sections: tuple[Section, ...]
 
     def markdown(self) -> str:
-        """Lines of text wrapped by nobody: a paragraph is a line."""
+        """Return Markdown without wrapped lines: a paragraph is a line."""
         parts = [f"# {self.title}"]
         for section in self.sections:
             parts += [f"## {section.heading}"] if section.heading else []
@@ -38,7 +38,7 @@ class Page:
         return "\n\n".join(parts) + "\n"
 
     def html(self) -> str:
-        """One file that needs no network and no script; any text is escaped."""
+        """Return one file that needs no network and no script; any text is escaped."""
         return templates().get_template("page.html.j2").render(page=self)
 
 
@@ -47,7 +47,7 @@ def data_uri(picture: bytes, kind: str = "jpeg") -> str:
 
 
 def templates() -> Environment:
-    """Of the HTML pages: text is escaped, and a name that a page lacks is an error."""
+    """Return the templates of the HTML pages: text is escaped, and a name that a page lacks is an error."""
     environment = Environment(
         loader=PackageLoader("ipa_core.reporting", "."),
         autoescape=True,

@@ -1,7 +1,7 @@
-"""The report: one HTML file that carries everything it shows.
+"""The report: one HTML file that holds everything it shows.
 
-It is a function of its data alone (no clock, no host, no path), opens without a network, needs no script, and any text
-from outside is escaped.
+It depends on its data alone (no clock, no host, no path), opens without a network and needs no script. Text from
+outside is escaped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipa_core.reporting.page import templates
 SHEET_LIMIT: Final = 12
 STRIP_LIMIT: Final = 40
 ROW_LIMIT: Final = 2000
-"""Longer tables are cut there and counted by reason."""
+"""Longer tables are cut here, and their reasons are counted."""
 
 ClipSeed = tuple[str, int]
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Sheet(Record):
     """Before and after of one held-out clip and seed."""
 
     clip: str
-    """The name that people know, such as ``waving.mp4, 0:05``."""
+    """The name that people know, such as ``waving.mp4 #002``."""
     caption: str
     reference: bytes
     """JPEG."""
@@ -45,9 +45,9 @@ class CandidateLine(Record):
     decision: Decision
     components: ScoreComponents
     worst: dict[str, float]
-    """As in records.HandScore."""
+    """See records.HandScore."""
     scorable: float
-    """As in records.HandScore."""
+    """See records.HandScore."""
     strip: bytes | None = None
     """JPEG of ``sheets.candidate_strip``."""
 
@@ -58,7 +58,7 @@ class DroppedInput(Record):
     source: str
     """The name that people know."""
     window: str
-    """``0:05 - 0:10``; empty where the whole source was dropped."""
+    """``#002`` or ``5.00 s`` (its start); empty if the whole source was dropped."""
     stage: str
     reason: str
 
@@ -69,16 +69,14 @@ class NamedDigest(Record):
 
 
 class ReportData(Record):
-    """All that a report shows."""
-
     run: str
     config: str
-    """Complete, as YAML."""
+    """The complete config as YAML."""
     comparison: Comparison | None
     no_comparison: str | None
-    """Why there is none."""
+    """The reason if there is none."""
     ruling: Ruling | None
-    """Of the promotion rule; on ``champion``, or on ``comparison`` where there is no champion."""
+    """The promotion rule's; on ``champion``, or on ``comparison`` if there is no champion."""
     champion: Comparison | None
     """The champion (as ``base``) against the aligned model; ``None``: there is no champion."""
     sheets: tuple[Sheet, ...]
@@ -91,7 +89,7 @@ class ReportData(Record):
 
 
 def render_report(report: ReportData) -> str:
-    """HTML, complete. At most 12 sheets and 40 candidate strips are shown, and 2,000 rows per table."""
+    """Return the complete HTML, with at most 12 sheets, 40 candidate strips and 2,000 rows per table."""
     candidates = sorted(report.candidates, key=_best_first)
     kept = [line for line in candidates if line.decision.kept]
     not_kept = [line for line in candidates if not line.decision.kept]
@@ -117,9 +115,9 @@ def render_report(report: ReportData) -> str:
 def sheets_to_show(
     base: Sequence[ClipResult], aligned: Sequence[ClipResult], limit: int = SHEET_LIMIT
 ) -> list[ClipSeed]:
-    """Clips and seeds for the sheets, from the largest gain in hand score to the largest loss, evenly in between.
+    """Return clips and seeds for the sheets, evenly from the largest gain in hand score to the largest loss.
 
-    Not the best ones: a reader is to see what alignment did, good and bad.
+    Not only the best, so that a reader sees good and bad effects of alignment.
     """
     first = {(result.clip_id, result.seed): result.score.score for result in base}
     gains: list[tuple[float, ClipSeed]] = []
@@ -132,7 +130,7 @@ def sheets_to_show(
 
 
 def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> list[ClipSeed]:
-    """Clips and seeds for the candidate strips: half kept, half not kept, each evenly from best to worst score."""
+    """Return clips and seeds for the strips: half kept, half not kept, each evenly from best to worst score."""
     ordered = sorted(decisions, key=lambda decision: (-(decision.score or 0.0), decision.clip_id, decision.seed))
     kept = [decision for decision in ordered if decision.kept]
     not_kept = [decision for decision in ordered if not decision.kept]
@@ -141,7 +139,7 @@ def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> l
 
 
 def count_by_reason(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """Reasons that differ only in their numbers, or in the clip that they name, are one; most frequent first."""
+    """Count the reasons, most frequent first. Reasons that differ only in numbers, or in the clip's name, are one."""
     alike = Counter(re.sub(r"\b[0-9a-f]{16}-\d{3}\b|[-+]?\d+(\.\d+)?", "…", reason) for reason in reasons)
     return sorted(alike.items(), key=lambda item: (-item[1], item[0]))
 

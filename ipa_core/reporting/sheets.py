@@ -1,6 +1,6 @@
-"""Pictures of the report: before and after side by side, each frame with its hands enlarged beside it.
+"""Pictures of the report: before and after side by side, with each frame's hands enlarged beside it.
 
-All are JPEG bytes of a few ten kilobytes: a report carries its pictures inside.
+All are JPEG bytes of a few ten kilobytes, because a report holds its pictures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CROP_SCALE: Final = 1.8
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A video, uint8 RGB ``[T, H, W, 3]``, and what is drawn over its pictures (None: nothing)."""
+    """A video, uint8 RGB ``[T, H, W, 3]``, and the pose to draw over it (None: nothing)."""
 
     video: np.ndarray
     overlay: PoseSequence | None
@@ -36,9 +36,9 @@ class Shot:
 def comparison_sheet(
     driving_video: np.ndarray, driving: PoseSequence, base: Shot, aligned: Shot, columns: int = 3
 ) -> bytes:
-    """Three rows: driving video with its skeleton, base, aligned; ``columns`` frames that show hands.
+    """Return three rows: driving video with its skeleton, base, aligned; ``columns`` frames that show hands.
 
-    Hand crops are cut at the driving hands, without a skeleton, so that the hands themselves can be judged.
+    Hand crops are cut at the driving hands, without a skeleton, so that a reader can judge the hands.
     """
     frames = telling_frames(driving, columns)
     rows = [_row(shot, driving, frames) for shot in (Shot(driving_video, driving), base, aligned)]
@@ -46,21 +46,21 @@ def comparison_sheet(
 
 
 def before_after(clips: Sequence[tuple[PoseSequence, Sequence[np.ndarray]]]) -> bytes:
-    """One frame of each clip with its hands enlarged, side by side. A clip is its driving pose and the videos that the
-    rows show: the driving video, one model, another."""
+    """Return one frame of each clip with its hands enlarged, side by side. A clip is its driving pose and the videos of
+    the rows: the driving video, one model, another."""
     parts = [[_row(Shot(video, None), pose, telling_frames(pose, 1)) for video in videos] for pose, videos in clips]
     return contact_sheet([[picture for clip in row for picture in clip] for row in zip(*parts, strict=True)])
 
 
 def candidate_strip(video: np.ndarray, driving: PoseSequence, columns: int = 2) -> bytes:
-    """A few frames of one candidate with their hands enlarged, in one row."""
+    """Return a few frames of one candidate with their hands enlarged, in one row."""
     return contact_sheet([_row(Shot(video, None), driving, telling_frames(driving, columns))], height=HEIGHT * 3 // 4)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], *, height: int = HEIGHT) -> bytes:
-    """Tile pictures, uint8 RGB of any size, into one JPEG: each is scaled to ``height``, rows are filled with grey.
+    """Tile pictures, uint8 RGB of any size, into one JPEG. Scale each to ``height`` and fill rows with grey.
 
-    Pictures of one column should have one aspect, so that columns line up. Raises ``ValueError`` without a picture.
+    Pictures of one column should have one aspect ratio, to line up. Raises ``ValueError`` when there is no picture.
     """
     if not any(rows):
         raise ValueError("a contact sheet needs at least one picture")
@@ -71,13 +71,13 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], *, height: int = HEIGHT)
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
-    """uint8 RGB ``[H, W, 3]`` -> JPEG; the same picture gives the same bytes."""
+    """Encode uint8 RGB ``[H, W, 3]`` as JPEG; the same picture gives the same bytes."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return data.tobytes()
 
 
 def telling_frames(driving: PoseSequence, count: int) -> list[int]:
-    """``count`` frames spread over those that show most hands, or all of them where too few show any."""
+    """Return ``count`` frames, spread over those with two hands; if these are too few, with one, else over all."""
     hands = np.array([(driving.confidence[:, part] > 0).any(axis=1) for part in HANDS.values()]).sum(axis=0)
     for least in (2, 1, 0):
         frames = np.flatnonzero(hands >= least)
@@ -87,12 +87,12 @@ def telling_frames(driving: PoseSequence, count: int) -> list[int]:
 
 
 def spread(frames: int, count: int) -> list[int]:
-    """``count`` frame numbers, evenly over the clip with its ends; all of them where there are fewer."""
+    """Return ``count`` frame numbers, evenly over the clip with its ends; all of them if there are fewer."""
     return sorted({round(place) for place in np.linspace(0, frames - 1, min(count, frames)).tolist()})
 
 
 def hand_crop(picture: np.ndarray, driving: PoseSequence, frame: int, side: Side) -> np.ndarray:
-    """A square around one driving hand, ``[S, S, 3]``, grey where it leaves the picture; all grey without a hand."""
+    """Return a square around one driving hand, ``[S, S, 3]``: grey outside the picture, all grey without a hand."""
     found = driving.confidence[frame, HANDS[side]] > 0
     points = driving.keypoints[frame, HANDS[side]][found]
     if not len(points):
@@ -108,7 +108,7 @@ def hand_crop(picture: np.ndarray, driving: PoseSequence, frame: int, side: Side
 
 
 def _row(shot: Shot, driving: PoseSequence, frames: Sequence[int]) -> list[np.ndarray]:
-    """Per frame: the picture and both hands; first the person's right hand, which is on the left in most pictures."""
+    """Return the picture and both hands of each frame; the person's right hand, mostly on the left, comes first."""
     row: list[np.ndarray] = []
     for frame in frames:
         picture = shot.video[frame]
@@ -127,7 +127,6 @@ def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
 
 
 def _join(pictures: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """One after the other with a grey gap between."""
     shape = list(pictures[0].shape)
     shape[axis] = GAP
     gap = np.full(shape, GREY, np.uint8)

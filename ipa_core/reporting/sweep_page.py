@@ -1,4 +1,4 @@
-"""What a sweep found, for people: tables of means by section, of differences from the base, of contrasts."""
+"""The results of a sweep for people: tables of means by section, of differences from the base, of contrasts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
 from ipa_core.reporting.page import Section, Table
 
 COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
-"""Metrics whose differences are written out."""
+"""Metrics whose differences are shown."""
 _DIGITS: Final = {"psnr": 2, "psnr_hand": 2}
 _LABELS: Final = {name: BY_NAME[name].label for name in SHOWN} | {"fvd": "FVD", "fid_vid": "FID-VID"}
 

@@ -1,4 +1,4 @@
-"""Candidates -> hand scores -> good samples. torch is loaded for the finger network only."""
+"""Score the hands of candidates and select good samples. Only the finger network loads torch."""
 
 from ipa_core.scoring.motion import pose_distance
 from ipa_core.scoring.quality import QualityModel

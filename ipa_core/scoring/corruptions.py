@@ -1,7 +1,7 @@
-"""The ways in which generated hands fail, done to a real video: what the hand score is fitted and judged on.
+"""Faults of generated hands, put into a faultless video. The hand score is fitted and judged on the spoilt videos.
 
-Each takes a video and the 21 points of one of its hands and spoils that hand in every frame (``transient_blur`` in five
-frames), at a severity of 1 (just visible), 2 or 3 (gross).
+A corruption takes a video and the 21 points of one of its hands. It spoils that hand in every frame (``transient_blur``
+in five frames), at a severity of 1 (just visible), 2 or 3 (gross).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ipa_core.keypoints import FINGERS
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
 COLLAPSE: Final = 5
-"""Frames of a transient fault."""
+"""Number of frames of a transient fault."""
 _FINGER_WIDTH = 0.17
-"""In hand sizes (longer side of the box of an open hand)."""
+"""Width of a finger in hand sizes (longer side of the box of an open hand)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hand:
     """frames: uint8 RGB ``[T, H, W, 3]``; points: ``[T, 21, 2]`` pixels, NaN in frames without the hand;
-    size: of the hand in the clip, pixels; severity: 1 to 3."""
+    size: size of the hand in the clip, pixels; severity: 1 to 3."""
 
     frames: np.ndarray
     points: Points
@@ -36,14 +36,14 @@ class Hand:
     rng: np.random.Generator
 
     def grade(self, *values: float) -> float:
-        """The value of this severity."""
+        """Return the value for this severity."""
         return values[self.severity - 1]
 
 
 def corrupt(kind: str, frames: np.ndarray, points: Points, severity: int, seed: int) -> np.ndarray:
-    """``frames`` with one hand spoilt; a function of its arguments alone.
+    """Return ``frames`` with one hand spoilt; the result follows from the arguments alone.
 
-    Raises ``KeyError`` for a kind that is none of ``CORRUPTIONS``, ``ValueError`` where no frame has all 21 points.
+    Raises ``ValueError`` when ``kind`` is none of ``CORRUPTIONS``, or when no frame has all 21 points.
     """
     known = np.isfinite(points).all(axis=(1, 2))
     if not known.any():
@@ -77,7 +77,7 @@ def _transient_blur(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _warp(hand: Hand) -> Callable[[int], Picture]:
-    """A smooth random field of displacements that wobbles slowly."""
+    """Displace pixels by a smooth random field that changes slowly."""
     strength = hand.size * hand.grade(0.07, 0.11, 0.17)
     knots = hand.rng.normal(0, 1, (2, 2, 5, 5)).astype(np.float32)
 
@@ -110,7 +110,7 @@ def _finger_erased(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _finger_added(hand: Hand) -> Callable[[int], Picture]:
-    """A copy of a finger, turned about its knuckle into the gap beside it or away from the hand."""
+    """Add a copy of a finger, turned about its knuckle into the gap beside it or away from the hand."""
     finger = int(hand.rng.integers(1, 5))
     angle = hand.grade(14, 20, 28) * (1 if hand.rng.random() < 0.5 else -1)
 
@@ -127,7 +127,7 @@ def _finger_added(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _fingers_fused(hand: Hand) -> Callable[[int], Picture]:
-    """The gap between neighbouring fingers is filled with their colour."""
+    """Fill the gap between neighbouring fingers with their colour."""
     count = int(hand.grade(1, 2, 3))
     first = int(hand.rng.integers(1, 5 - count))
 
@@ -148,7 +148,7 @@ def _fingers_fused(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _missing(hand: Hand) -> Callable[[int], Picture]:
-    """Severity is how much of the hand is gone, from the tips."""
+    """Remove the hand from the tips on. Severity is the share that is gone."""
     share = hand.grade(0.5, 0.75, 1.0)
 
     def change(frame: int) -> Picture:
@@ -178,7 +178,7 @@ def _duplicated(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _swapped(hand: Hand) -> Callable[[int], Picture]:
-    """The hand mirrored about its axis, so that the thumb is on the other side; severity widens what is mirrored."""
+    """Mirror the hand about its axis, so that the thumb is on the other side. Severity widens the mirrored region."""
     margin = hand.grade(0.06, 0.1, 0.16)
 
     def change(frame: int) -> Picture:
@@ -194,7 +194,7 @@ def _swapped(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _wrong_gesture(hand: Hand) -> Callable[[int], Picture]:
-    """The hand of another moment, put onto this wrist; the more severe, the more unlike."""
+    """Put the hand of another moment onto this wrist. A higher severity takes a less similar hand."""
     known = np.flatnonzero(np.isfinite(hand.points).all(axis=(1, 2)))
     shapes = np.stack([_upright(hand.points[frame]) for frame in known])
 
@@ -215,7 +215,7 @@ def _wrong_gesture(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _flicker(hand: Hand) -> Callable[[int], Picture]:
-    """The hand jumps and changes its size from frame to frame."""
+    """Move the hand and change its size from frame to frame."""
     count = len(hand.frames)
     amount = hand.grade(0.05, 0.09, 0.15)
     shifts = hand.rng.normal(0, amount * hand.size, (count, 2))
@@ -230,7 +230,7 @@ def _flicker(hand: Hand) -> Callable[[int], Picture]:
 
 
 def _smear(hand: Hand) -> Callable[[int], Picture]:
-    """Smeared in one direction, with its contrast gone."""
+    """Smear the hand in one direction and reduce its contrast."""
     length = max(3, int(hand.size * hand.grade(0.15, 0.25, 0.4)) | 1)
     contrast = hand.grade(0.6, 0.45, 0.3)
     turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), float(hand.rng.uniform(0, 180)), 1.0)
@@ -265,8 +265,8 @@ FINGER_FAULTS: Final = ("finger_erased", "finger_added", "fingers_fused")
 
 
 def nuisance(frames: np.ndarray, seed: int) -> np.ndarray:
-    """What differs between a driving video and a faultless animation of it: a decoder's softness, colours, a slow
-    shift of up to half a percent of the picture, grain. Uint8 ``[T, H, W, 3]``."""
+    """Add the differences between a driving video and a faultless animation of it: a decoder's softness, colours, a
+    slow shift of about half a percent of the picture, grain. Frames are uint8 ``[T, H, W, 3]``."""
     rng = np.random.default_rng([seed, 77])
     count, height, width = frames.shape[:3]
     soft = rng.uniform(0.3, 0.9) * max(1.0, height / 512)
@@ -289,7 +289,7 @@ def _hull(hand: Hand, frame: int, margin: float) -> Picture:
 
 
 def _blend(hand: Hand, frame: int, changed: Picture) -> Picture:
-    """``changed`` over the hand, the picture elsewhere."""
+    """Put ``changed`` over the hand and keep the picture elsewhere."""
     return _mixed(hand.frames[frame], changed, _soft(_hull(hand, frame, 0.1), 0.05 * hand.size))
 
 
@@ -311,7 +311,7 @@ def _stroke(mask: Picture, line: Points, width: float) -> None:
 
 
 def _painted_over(picture: Picture, mask: Picture) -> Picture:
-    """The masked place filled from around it (Telea, "An image inpainting technique", 2004)."""
+    """Fill the masked region from its surroundings (Telea, "An image inpainting technique", 2004)."""
     found = np.argwhere(mask > 0)
     if not len(found):
         return picture
@@ -342,7 +342,7 @@ def _mirror(mask: Picture, places: np.ndarray) -> Picture:
 
 
 def _upright(points: Points) -> Points:
-    """Without place, direction and size."""
+    """Remove position, direction and size from the points."""
     away = points - points[0]
     x, y = away[9]
     return away @ np.array([[x, -y], [y, x]]) / max(float(x * x + y * y), 1e-6)

@@ -1,4 +1,4 @@
-"""Training of the finger network (scoring.fingers) on crops of faultless and of spoilt hands."""
+"""Train the finger network (scoring.fingers) on crops of faultless and spoilt hands."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 BATCH: Final = 96
 LEARNING_RATE: Final = 2e-3
 _LEAST_CHANGED = 0.012
-"""Share of the crop's pixels that a fault must have changed visibly; a folded finger that was erased shows nothing."""
+"""Least share of the crop's pixels that a visible fault changes. An erased finger that was folded shows nothing."""
 _VISIBLE = 22
-"""Grey levels."""
+"""A larger change, in grey levels, is visible."""
 
 
 def shows(whole: np.ndarray, spoilt: np.ndarray) -> bool:
-    """Whether a fault is to be seen: both crops uint8 ``[SIZE, SIZE, 5]``."""
+    """Return whether the fault is visible. Both crops are uint8 ``[SIZE, SIZE, 5]``."""
     change = np.abs(whole[..., :3].astype(np.int16) - spoilt[..., :3]).max(axis=2)
     return bool((change > _VISIBLE).mean() >= _LEAST_CHANGED)
 
 
 def train(crops: np.ndarray, whole: np.ndarray, weights: Path, *, steps: int, seed: int = 0) -> None:
     """Fit the network to crops uint8 ``[N, SIZE, SIZE, 5]`` and labels bool ``[N]``, and write it to ``weights``
-    (safetensors). Both classes are drawn equally often."""
+    (safetensors). Training draws both classes equally often."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = FingerNetwork()
@@ -58,8 +58,8 @@ def train(crops: np.ndarray, whole: np.ndarray, weights: Path, *, steps: int, se
 
 
 def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What renderings lack: colours, texture, softness, noise of real footage. The skeleton stays where the picture has
-    its hand, but for an error as a detector makes it. ``[N, 5, S, S]`` in [0, 1]."""
+    """Add the colours, texture, softness and noise that renderings lack, to ``[N, 5, S, S]`` in [0, 1]. The skeleton
+    follows its hand in the picture, with an error like a detector's."""
     count, _, side, _ = batch.shape
 
     def draw(low: float, high: float, *shape: int) -> torch.Tensor:
@@ -75,7 +75,7 @@ def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     grids = [F.affine_grid(torch.cat([turn, move], 2), shape, align_corners=False) for move in (shift, error)]
     picture = F.grid_sample(batch[:, :3], grids[0], padding_mode="border", align_corners=False)
     drawn = F.grid_sample(batch[:, 3:], grids[1], align_corners=False)
-    # Texture of several coarsenesses over everything, skin as well: renderings have none.
+    # Renderings have no texture: add it in several coarsenesses over everything, also over skin.
     for cells in (5, 13, 40):
         pattern = torch.randn(count, 3, cells, cells, generator=generator)
         pattern = F.interpolate(pattern, (side, side), mode="bicubic", align_corners=False)
@@ -85,7 +85,7 @@ def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     centre = picture.mean((2, 3), keepdim=True)
     picture = centre + draw(0.6, 1.5, count, 1, 1, 1) * (picture - centre)
     picture = picture * draw(0.85, 1.15, count, 3, 1, 1) + draw(-0.08, 0.08, count, 1, 1, 1)
-    # Smaller and back: small hands, soft decoders.
+    # Shrinking and enlarging imitates small hands and soft decoders.
     small = int(draw(28, side, 1).item())
     soft = F.interpolate(F.interpolate(picture, (small, small), mode="area"), (side, side), mode="bilinear")
     keep = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()

@@ -1,10 +1,10 @@
-"""A small network that sees whether a hand has the fingers that the driving hand says it should have.
+"""A small network that sees whether a hand has the fingers of the driving hand.
 
-Keypoint detectors draw five fingers into any hand, so erased, added and fused fingers leave their numbers alone. This
-network looks at the picture: an upright crop of the hand, and beside it a drawing of the driving hand's skeleton, one
-colour channel for the bones and one for the joints, so that it needn't count but compare. It is trained on rendered
-hands and their corruptions only (``ipa lab score train``); what it buys, there and on real footage, is in
-docs/score-validity.md.
+Keypoint detectors draw five fingers into any hand, so erased, added and fused fingers do not change their numbers. This
+network looks at the picture: an upright crop of the hand, and a drawing of the driving hand's skeleton with one channel
+for the bones and one for the finger tips. The network can therefore compare and need not count. It is trained on
+rendered hands and their corruptions only (``ipa lab score train``). docs/score-validity.md says how much it helps
+there and on real footage.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from ipa_core.keypoints import FINGERS, HAND_BONES
 from ipa_core.scoring.quality import FINGER_WEIGHTS
 
 SIZE: Final = 64
-"""Pixels of the crop."""
+"""Side of the crop in pixels."""
 SCALE: Final = 1.6
-"""Its side, in hand sizes."""
+"""Side of the crop in hand sizes."""
 CHANNELS: Final = 5
 _ONE_THREAD: Final = threading.Lock()
 
 
 def crop(picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
-    """uint8 ``[SIZE, SIZE, 5]``: the RGB picture around the driving hand's 21 points, turned so that the hand points
-    up, and its bones and joints drawn. ``size``: of the hand in pixels."""
+    """Return uint8 ``[SIZE, SIZE, 5]``: the RGB picture around the driving hand's 21 points, turned so that the hand
+    points up, and a drawing of its bones and finger tips. ``size``: size of the hand in pixels."""
     low, high = points.min(axis=0), points.max(axis=0)
     x, y = points[9] - points[0]
     length = max(float(np.hypot(x, y)), 1e-6)
@@ -46,7 +46,7 @@ def crop(picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
 
 
 def skeleton(points: np.ndarray) -> np.ndarray:
-    """uint8 ``[SIZE, SIZE, 2]``: bones, each finger with a brightness of its own, and finger tips."""
+    """Draw bones and finger tips, each finger with its own brightness, as uint8 ``[SIZE, SIZE, 2]``."""
     places = np.round((points - 0.5) * 16).astype(np.int32)
     bones, tips = np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
     for number, (start, end) in enumerate(HAND_BONES):
@@ -58,7 +58,7 @@ def skeleton(points: np.ndarray) -> np.ndarray:
 
 
 class FingerNetwork(nn.Module):
-    """Crops float32 ``[N, 5, SIZE, SIZE]`` in [0, 1] -> logits ``[N]``: is the hand whole?"""
+    """Maps crops float32 ``[N, 5, SIZE, SIZE]`` in [0, 1] to logits ``[N]``, high for whole hands."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class FingerNetwork(nn.Module):
         self.head = nn.Linear(2 * inputs, 1)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        # Where in the crop a finger is wrong does not matter, but that it is.
+        # Pool over the crop: a wrong finger counts in every position.
         seen = self.trunk(crops)
         return self.head(torch.cat([seen.amax(dim=(2, 3)), seen.mean(dim=(2, 3))], dim=1))[:, 0]
 
@@ -95,10 +95,10 @@ class FingerInspector:
 
     @torch.inference_mode()
     def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """Crops of :func:`crop` -> how surely each hand is whole, ``[N]`` in logits."""
+        """Return for crops of :func:`crop` how surely each hand is whole, ``[N]`` in logits."""
         if not len(crops):
             return np.zeros(0)
-        # The number is the whole process's: two threads that set it at once would leave it at 1 for the video model.
+        # The number belongs to the process: two threads that set it at once would leave 1 for the animation model.
         with _ONE_THREAD:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
@@ -110,5 +110,5 @@ class FingerInspector:
 
 
 def as_input(crops: np.ndarray) -> torch.Tensor:
-    """uint8 ``[N, SIZE, SIZE, 5]`` -> float32 ``[N, 5, SIZE, SIZE]`` in [0, 1]."""
+    """Convert uint8 ``[N, SIZE, SIZE, 5]`` to float32 ``[N, 5, SIZE, SIZE]`` in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))).float() / 255

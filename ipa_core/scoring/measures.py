@@ -1,8 +1,8 @@
-"""What can be measured on the hands of a generated video, given the hands of the video that drove it.
+"""Measures on the hands of a generated video, given the hands of the driving video.
 
-Points are ``[T, 21, 2]`` in pixels, NaN where a point was not found; a result is NaN where nothing could be measured.
-All distances are over the driving hand's size, so they compare between videos. Candidate and driving hands come from
-the same extractor and share their place in the picture, so plain distances agree; no fit is made before.
+Points are ``[T, 21, 2]`` in pixels, NaN where a point was not found. A result is NaN where nothing could be measured.
+All distances are divided by the driving hand's size, so they compare between videos. Candidate and driving hands come
+from the same extractor and share their position in the picture, so plain distances suffice and no fit comes first.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from ipa_core.records import PoseSequence, Side
 Floats = NDArray[np.float64]
 
 _FLAT = 1.0
-"""Variance of the Laplacian below which a place has no texture to compare (grey levels squared)."""
+"""A region with a lower variance of the Laplacian (grey levels squared) has no texture to compare."""
 
 
 def hand_points(pose: PoseSequence, side: Side) -> Floats:
-    """The 21 points of one hand in every frame, ``[T, 21, 2]`` pixels; NaN where the confidence is 0."""
+    """Return the 21 points of one hand in every frame, ``[T, 21, 2]`` pixels; NaN where the confidence is 0."""
     points = np.asarray(pose.keypoints[:, HANDS[side]], np.float64)
     return np.where(pose.confidence[:, HANDS[side], None] > 0, points, np.nan)
 
 
 def found(points: Floats) -> NDArray[np.bool_]:
-    """Whether there is any point of the hand, ``[T]``."""
+    """Return whether any point of the hand was found, ``[T]``."""
     return np.asarray(np.isfinite(points).any(axis=(1, 2)))
 
 
 def mean_of_found(values: ArrayLike, axis: int | None = None, weights: ArrayLike | None = None) -> Floats:
-    """(Weighted) mean over the numbers that are not NaN; NaN where there is none."""
+    """Return the (weighted) mean of the numbers that are not NaN; NaN where there is none."""
     values = np.asarray(values, np.float64)
     weights = np.broadcast_to(1.0 if weights is None else np.asarray(weights, np.float64), values.shape)
     weights = np.where(np.isfinite(values), weights, 0.0)
@@ -42,10 +42,10 @@ def mean_of_found(values: ArrayLike, axis: int | None = None, weights: ArrayLike
 
 
 def hand_size(points: Floats) -> Floats:
-    """Longer side of the box around the found points, ``[T]`` pixels; NaN in frames without any.
+    """Return the longer side of the box around the found points, ``[T]`` pixels; NaN in frames without any.
 
-    The size that the field's hand benchmarks normalise by (Simon et al., "Hand Keypoint Detection in Single Images
-    using Multiview Bootstrapping", CVPR 2017).
+    The field's hand benchmarks normalise by this size (Simon et al., "Hand Keypoint Detection in Single Images using
+    Multiview Bootstrapping", CVPR 2017).
     """
     highest = np.where(np.isfinite(points), points, -np.inf).max(axis=1)
     lowest = np.where(np.isfinite(points), points, np.inf).min(axis=1)
@@ -54,16 +54,16 @@ def hand_size(points: Floats) -> Floats:
 
 
 def share_inside(points: Floats, width: int, height: int) -> Floats:
-    """Share of the found points that lie in the picture, ``[T]`` in [0, 1]; NaN in frames without any."""
+    """Return the share of the found points that lie in the picture, ``[T]`` in [0, 1]; NaN in frames without any."""
     inside = ((points >= 0) & (points <= (width, height))).all(axis=2)
     return mean_of_found(np.where(np.isfinite(points).all(axis=2), inside, np.nan), axis=1)
 
 
 def pck(points: Floats, driving: Floats, radius: float) -> Floats:
-    """Percentage of correct keypoints as a share: driving points with the candidate's within ``radius`` hand sizes.
+    """Return the share of driving points with the candidate's point within ``radius`` hand sizes, ``[T]`` in [0, 1].
 
-    ``[T]`` in [0, 1]. A point that the candidate lacks is a miss; NaN in frames without a driving hand. Source: Yang
-    and Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts" (PAMI 2013).
+    A point that the candidate lacks is a miss. NaN in frames without a driving hand. Source (percentage of correct
+    keypoints): Yang and Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts" (PAMI 2013).
     """
     distance = np.linalg.norm(points - driving, axis=2)
     hit = distance <= radius * hand_size(driving)[:, None]
@@ -71,21 +71,21 @@ def pck(points: Floats, driving: Floats, radius: float) -> Floats:
 
 
 def normalised_error(points: Floats, driving: Floats) -> Floats:
-    """Mean distance to the driving hand over its size, ``[T]`` >= 0; over the points that both hands have."""
+    """Return the mean distance of the points that both hands have over the driving hand's size, ``[T]`` >= 0."""
     return mean_of_found(np.linalg.norm(points - driving, axis=2), axis=1) / hand_size(driving)
 
 
 def bone_lengths(points: Floats) -> Floats:
-    """Lengths of the 20 finger bones in the picture, ``[T, 20]`` pixels, in the order of ``HAND_BONES``."""
+    """Return the lengths of the 20 finger bones in the picture, ``[T, 20]`` pixels, in the order of ``HAND_BONES``."""
     start, end = np.array(HAND_BONES).T
     return np.linalg.norm(points[:, start] - points[:, end], axis=2)
 
 
 def bone_consistency(points: Floats, driving: Floats) -> Floats:
-    """1 - how far a frame's bone lengths stray from the clip's, relative to a bone; ``[T]`` in [0, 1].
+    """Return 1 - the deviation of a frame's bone lengths from the clip's, relative to a bone; ``[T]`` in [0, 1].
 
-    A bone shortens in the picture as the hand turns, so the driving hand's length is taken off first; a hand that is
-    larger or longer-fingered throughout loses nothing. NaN everywhere with fewer than two frames to compare.
+    A bone shortens in the picture as the hand turns, so the driving hand's length is subtracted first. A hand that is
+    larger or has longer fingers throughout loses nothing. NaN everywhere with fewer than two frames to compare.
     """
     size = hand_size(driving)[:, None]
     typical = mean_of_found(bone_lengths(driving) / size)
@@ -98,10 +98,9 @@ def bone_consistency(points: Floats, driving: Floats) -> Floats:
 
 
 def jitter(points: Floats, driving: Floats) -> Floats:
-    """Mean length of the second difference in time of ``points - driving``, over the hand size; ``[T]`` >= 0.
+    """Return the mean length of the second time difference of ``points - driving`` over the hand size, ``[T]`` >= 0.
 
-    Motion that the driving hand makes as well costs nothing. NaN in the first and last frame, and where one of the
-    three frames lacks a hand.
+    The driving hand's own motion costs nothing. NaN in the first and last frame and where one of three has no hand.
     """
     result = np.full(len(points), np.nan)
     if len(points) >= 3:
@@ -111,16 +110,16 @@ def jitter(points: Floats, driving: Floats) -> Floats:
 
 
 def wrist_distance(points: Floats, driving: Floats) -> Floats:
-    """Distance of the two hands' wrists over the hand size, ``[T]`` >= 0."""
+    """Return the distance of the two hands' wrists over the hand size, ``[T]`` >= 0."""
     return np.linalg.norm(points[:, 0] - driving[:, 0], axis=1) / hand_size(driving)
 
 
 def palm_agreement(points: Floats, driving: Floats) -> Floats:
-    """Whether both palms show the same side, ``[T]`` in [0, 1]; 0 where a right hand took the place of a left one.
+    """Return whether both palms show the same side, ``[T]`` in [0, 1]; 0 where a right hand replaced a left one.
 
-    1 - the difference of the signed areas of the palm's triangle (wrist, knuckles of index and little finger) over
-    the larger of the two: 2 opposite, so cut at 0. A palm seen edge-on has hardly an area and says little: it counts
-    by the area that 0.02 of the squared hand size would have.
+    The value is 1 - the difference of the signed areas of the palm triangles (wrist, knuckles of index and little
+    finger) over the larger area, cut at 0: opposite palms have a difference of 2. A palm seen edge-on has hardly an
+    area and says little, so the larger area is at least 0.02 of the squared hand size.
     """
     ours, theirs = _palm_area(points), _palm_area(driving)
     larger = np.maximum(np.maximum(np.abs(ours), np.abs(theirs)), 0.02 * hand_size(driving) ** 2)
@@ -133,10 +132,10 @@ def _palm_area(points: Floats) -> Floats:
 
 
 def plausibility(points: Floats) -> Floats:
-    """Share of the four long fingers whose two outer joints don't bend against each other, ``[T]`` in [0, 1].
+    """Return the share of the long fingers whose two outer joints don't bend against each other, ``[T]`` in [0, 1].
 
-    Anatomy: both joints are hinges that bend one way, so that a finger is a flat curve without an inflection, and so is
-    its picture from any side. Up to 20 degrees each way are allowed for the detector's error.
+    Both joints are hinges that bend one way. So a finger is a flat curve without an inflection, and so is its picture
+    from any side. Opposite bends count when both exceed 20 degrees, because the detector makes errors.
     """
     bends = []
     for finger in FINGERS[1:]:
@@ -152,10 +151,10 @@ def plausibility(points: Floats) -> Floats:
 
 
 def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Floats) -> Floats:
-    """Variance of the Laplacian around the driving hand, candidate's over driving video's; ``[T]`` >= 0, 1 is equal.
+    """Return the candidate's variance of the Laplacian around the driving hand over the driving video's, ``[T]`` >= 0.
 
-    Both uint8 RGB ``[T, H, W, 3]``. NaN where there is no driving hand in the picture or the driving picture is flat
-    there. Source of the measure: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000).
+    Both videos are uint8 RGB ``[T, H, W, 3]``. 1 is equally sharp; NaN where no driving hand is in the picture, or the
+    driving picture is flat. Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000).
     """
     result = np.full(len(video), np.nan)
     for frame, points in enumerate(driving):
@@ -169,7 +168,7 @@ def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Fl
 
 
 def _region(points: Floats, height: int, width: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the hand's box, a quarter of its size wider on each side, within the picture."""
+    """Return rows and columns of the hand's box in the picture, a quarter of its size wider on each side."""
     known = points[np.isfinite(points).all(axis=1)]
     if not len(known):
         return None

@@ -1,10 +1,10 @@
-"""Components of the hands -> one score: a logistic regression whose weights can't be negative, so that no component
-that gets better makes the score worse.
+"""Make one score of the hands' components by a logistic regression. Its weights can't be negative, so no component that
+gets better makes the score worse.
 
-Every component of a hand becomes a utility in [0, 1] (:data:`UTILITIES`). A candidate enters with two numbers of each:
-the mean over its scorable hands and frames, and the worst of five frames in a row of one hand, because a hand that
-collapses for five frames spoils the clip. Coefficients are fitted by ``ipa lab score fit`` on faultless videos against
-corrupted ones, and lie in ``quality.json`` with the recipe of their data.
+Every component of a hand becomes a utility in [0, 1] (:data:`UTILITIES`). A candidate enters with two numbers of each
+utility: the mean over its scorable hands and frames, and the mean of the worst five frames in a row of one hand,
+because a hand that collapses for five frames spoils the clip. ``ipa lab score fit`` fits the coefficients on faultless
+videos against corrupted ones. They lie in ``quality.json`` with the recipe of their data.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ipa_core.records import HandMeasures
 Floats = NDArray[np.float64]
 PACKAGED: Final = Path(__file__).with_name("quality.json")
 FINGER_WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
-"""Of the network in scoring.fingers; named here because that module loads torch."""
+"""Weights of the network in scoring.fingers. They are named here because that module loads torch."""
 WINDOW: Final = 5
-"""Frames in a row whose mean is the worst of a hand."""
+"""Number of frames in a row over which :func:`worst` takes the mean."""
 
 SOFTNESS: Final = 3.0
-"""Of the score's curve: 1 would be the probability that a video is none of the spoilt ones of the fit, and would
-squeeze what a middling model generates into the lowest percent."""
+"""Softness of the score's curve. With 1 the score would be the probability that a video is none of the spoilt videos of
+the fit, and all videos of a middling model would score in the lowest percent."""
 
 UTILITIES: Final[dict[str, Callable[[float], float]]] = {
     "confidence": lambda value: value,
@@ -40,20 +40,20 @@ UTILITIES: Final[dict[str, Callable[[float], float]]] = {
     "plausibility": lambda value: value,
     "bone_consistency": lambda value: value,
     "jitter": lambda value: float(np.exp(-value / 0.1)),
-    # Noise is no detail.
+    # Noise is no detail, so more sharpness than the driving video's lowers the utility.
     "sharpness": lambda value: min(value, 1 / max(value, 1e-6)),
     "fingers": lambda value: value,
     "reward": lambda value: value,
 }
-"""Of a measure in its own unit (see records.HandMeasures); higher is better, in [0, 1]."""
+"""From a measure in its own unit (see records.HandMeasures) to a utility in [0, 1]; higher is better."""
 _OF_POINTS: Final = frozenset(UTILITIES) - {"confidence", "fingers", "reward"}
 FEATURES: Final = tuple(f"{kind} {name}" for kind in ("mean", "worst") for name in UTILITIES if name != "reward")
-"""Of a candidate. A reward is not fitted: it has a weight in the config."""
+"""Features of a candidate. A reward is not fitted: it has a weight in the config."""
 
 
 def utilities(hand: HandMeasures) -> dict[str, float]:
-    """What was measured on one scorable hand in one frame. A hand that was not found has no points to measure: all
-    that is measured on points is 0 then, not missing."""
+    """Return the utilities measured on one scorable hand in one frame. A hand that was not found has no points: its
+    utilities of points are 0 and not missing."""
     found = {}
     for name, utility in UTILITIES.items():
         value = getattr(hand, name)
@@ -65,7 +65,7 @@ def utilities(hand: HandMeasures) -> dict[str, float]:
 
 
 def means(hands: Sequence[HandMeasures], weights: Sequence[float]) -> dict[str, float]:
-    """Weighted mean of each utility over scorable hands; without those that were measured nowhere."""
+    """Return the weighted mean of each utility over scorable hands, without utilities that were measured nowhere."""
     table = _table(hands)
     weight = np.where(np.isfinite(table), np.asarray(weights)[:, None], 0.0)
     total = weight.sum(axis=0)
@@ -74,8 +74,8 @@ def means(hands: Sequence[HandMeasures], weights: Sequence[float]) -> dict[str, 
 
 
 def worst(hands: Sequence[HandMeasures]) -> dict[str, float]:
-    """The least mean of each utility over WINDOW frames of one hand that follow each other among the scorable ones;
-    over all there are, where they are fewer."""
+    """Return the least mean of each utility over WINDOW frames in a row of one hand. Unscorable frames do not break a
+    row. When a hand has fewer frames, the mean is over all of them."""
     found: dict[str, float] = {}
     for side in sorted({hand.side for hand in hands}):
         table = _table(sorted((hand for hand in hands if hand.side == side), key=lambda hand: hand.frame))
@@ -89,7 +89,7 @@ def worst(hands: Sequence[HandMeasures]) -> dict[str, float]:
 
 
 def features(mean: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float]:
-    """By the names of FEATURES; what was not measured is missing."""
+    """Name the numbers as in FEATURES; numbers that were not measured are missing."""
     both = {f"mean {name}": value for name, value in mean.items()}
     both |= {f"worst {name}": value for name, value in least.items()}
     return {name: both[name] for name in FEATURES if name in both}
@@ -102,15 +102,15 @@ class QualityModel(BaseModel):
 
     bias: float
     weights: dict[str, float]
-    """By the names of FEATURES, all >= 0; those that are 0 may be left out."""
+    """Weights by the names of FEATURES, all >= 0; weights that are 0 may be left out."""
     typical: dict[str, float]
-    """Mean of each feature over faultless videos: stands in for one that could not be measured."""
+    """Mean of each feature over faultless videos, used for a feature that could not be measured."""
     recipe: dict[str, Any]
-    """How it was fitted: data, seeds, digests, versions, date."""
+    """Recipe of the fit: data, seeds, digests, versions, date."""
 
     @classmethod
     def load(cls, path: Path = PACKAGED) -> Self:
-        """Raises ``ValueError`` where the file holds no such model or a negative weight."""
+        """Read a model. Raises ``ValueError`` when the file holds no such model, an unknown or a negative weight."""
         model = cls.model_validate_json(path.read_text())
         unknown = set(model.weights) - set(FEATURES)
         if unknown or min(model.weights.values(), default=0.0) < 0:
@@ -118,7 +118,7 @@ class QualityModel(BaseModel):
         return model
 
     def logit(self, measured: Mapping[str, float]) -> float:
-        """Of :func:`features`; any real number."""
+        """Return the logit of :func:`features`, any real number."""
         return self.bias + sum(
             weight * measured.get(name, self.typical.get(name, 0.0)) for name, weight in self.weights.items()
         )
@@ -128,7 +128,7 @@ class QualityModel(BaseModel):
 
 
 def score_of(logit: float) -> float:
-    """In [0, 1]; 0.5 lies between faultless and spoilt."""
+    """Return the score in [0, 1]; 0.5 lies between faultless and spoilt."""
     return float(1 / (1 + np.exp(-np.clip(logit / SOFTNESS, -30, 30))))
 
 
@@ -140,10 +140,10 @@ def fit(
     names: Sequence[str] = FEATURES,
     decay: float = 1e-2,
 ) -> QualityModel:
-    """Logistic regression of clean against corrupted, both classes of equal weight in all, weights >= 0.
+    """Fit a logistic regression of clean against corrupted, with weights >= 0 and equal total weight of both classes.
 
-    ``decay``: of the squared weights, per class of weight 1. ``names``: the features to use. The same data give the
-    same model. Raises ``ValueError`` where one class is empty.
+    The loss contains ``decay`` / 2 times the mean of the squared weights. ``names``: the features to use. The same data
+    give the same model. Raises ``ValueError`` when one class is empty.
     """
     from scipy.optimize import minimize
 
@@ -179,6 +179,6 @@ def fit(
 
 
 def _table(hands: Sequence[HandMeasures]) -> Floats:
-    """``[hands, UTILITIES]``; NaN where nothing was measured."""
+    """Return ``[hands, UTILITIES]``; NaN where nothing was measured."""
     rows = [utilities(hand) for hand in hands]
     return np.array([[row.get(name, np.nan) for name in UTILITIES] for row in rows], np.float64)

@@ -1,7 +1,7 @@
-"""Can a measure tell candidates of one clip apart? Preference can only teach what varies between them, and a measure
-can only select what it measures twice alike.
+"""Find out whether a measure can tell candidates of one clip apart.
 
-Both questions are about the model, the conditioning and the measure together, so they are asked of a run's candidates.
+Preference can only teach differences between such candidates, and a measure can only select by differences that it
+finds twice. Both depend on model, conditioning and measure together, so they are measured on a run's candidates.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate. whole: over all frames; even, odd: over every second one; choice: what its clip's best is chosen
-    by. ``None``: nothing measured."""
+    """A measure on one candidate. whole: over all frames; even, odd: over every second frame; choice: the number that
+    chooses a clip's best. ``None``: nothing measured."""
 
     clip: str
     whole: float | None
@@ -29,16 +29,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of one measure over the candidates of several clips.
+    """Reliability of one measure over the candidates of several clips. None: too few candidates, or no spread.
 
     within_share: share of the variance that lies between candidates of one clip, in [0, 1] (one-way random effects).
     split_half: correlation of even with odd frames, both as differences from their clip's mean, stepped up to the whole
-    length (Spearman, Brown, 1910), in [-1, 1]. None: too few candidates, or no spread.
+    length (Spearman, Brown, 1910), in [-1, 1]; interval: the interval of split_half.
 
-    In the measure's unit: spread, the standard deviation within clips; gain, what each clip's best candidate by
-    ``choice`` has over the mean of its clip, so what choosing adds for a model that learns to make just such
-    candidates; most, the same of the best by the measure itself, which no choice can exceed. Intervals are 95 %, clips
-    drawn again.
+    In the measure's unit: spread is the standard deviation within clips. gain is the lead of each clip's best candidate
+    by ``choice`` over the mean of its clip: a model that learns to make just such candidates gains as much by choosing.
+    most is the lead of the best candidate by the measure itself, which no choice can exceed. Intervals are 95 %, from
+    clips drawn again.
     """
 
     candidates: int
@@ -54,7 +54,7 @@ class Reliability:
 
 
 def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliability:
-    """Clips with fewer than two candidates tell nothing and are left out."""
+    """Leave out clips with fewer than two candidates: they tell nothing."""
     whole: dict[str, list[float]] = {}
     choosable: dict[str, list[tuple[float, float]]] = {}
     pairs: dict[str, list[tuple[float, float]]] = {}
@@ -83,7 +83,7 @@ def reliability(measured: Sequence[Measured], resamples: int = 2000) -> Reliabil
 
 
 def _lead_of_chosen(candidates: Floats) -> float:
-    """``[K, 2]``: choice, value. Of several that are chosen alike, the mean."""
+    """Take ``[K, 2]``, choice and value. Of several best candidates with an equal choice, the mean counts."""
     choice, value = candidates.T
     return float(value[choice == choice.max()].mean() - value.mean())
 
@@ -97,13 +97,13 @@ def _interval_of_mean(values: Floats, resamples: int) -> tuple[float, float] | N
 
 
 def _within_variance(groups: Sequence[Floats]) -> float:
-    """Of single values in groups of two or more, by the degrees of freedom."""
+    """Return the variance within sets of two or more values, by the degrees of freedom."""
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in groups)
     return squares / sum(len(values) - 1 for values in groups)
 
 
 def _within_share(groups: Sequence[Floats]) -> float | None:
-    """sigma_w^2 / (sigma_w^2 + sigma_b^2), both by the method of moments; a negative sigma_b^2 counts as 0."""
+    """Return sigma_w^2 / (sigma_w^2 + sigma_b^2) by the method of moments; a negative sigma_b^2 counts as 0."""
     count = sum(len(values) for values in groups)
     if len(groups) < 2:
         return None
@@ -128,14 +128,14 @@ def _split_half(centred: Sequence[Floats]) -> float | None:
 
 
 def _stepped_up(correlation: float) -> float:
-    """Spearman-Brown for twice the length; a negative correlation says that nothing is measured, and stays."""
+    """Apply Spearman-Brown for twice the length. A negative correlation stays: it says that nothing is measured."""
     return 2 * correlation / (1 + correlation) if correlation > 0 else correlation
 
 
 def _interval(centred: Sequence[Floats], resamples: int) -> tuple[float, float] | None:
     if len(centred) < 2 or _split_half(centred) is None:
         return None
-    # Sums of squares and products by clip: a resample only adds them.
+    # Keep sums of squares and products by clip, because a resample only adds them.
     sums = np.array([[c[:, 0] @ c[:, 0], c[:, 1] @ c[:, 1], c[:, 0] @ c[:, 1]] for c in centred])
     drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples) @ sums
     usable = drawn[(drawn[:, 0] > 0) & (drawn[:, 1] > 0)]

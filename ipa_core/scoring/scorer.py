@@ -1,13 +1,12 @@
-"""Hands of a candidate -> one score, with every component kept.
+"""Score the hands of a candidate, and keep every component of the score.
 
-The hands are found again in the candidate, by the extractor that found them in the driving video, and compared with
-those (scoring.measures); a small network looks at the fingers (scoring.fingers); a logistic regression makes one score
-of it (scoring.quality). A hand that the driving video shows and the candidate does not is a bad hand, not a missing
-number. Means weight each hand and frame by ``min(1, size / trusted_hand_size)``: landmarks on small hands are known
-less well.
+The extractor that found the hands in the driving video finds them again in the candidate. Measures compare both
+(scoring.measures), a small network looks at the fingers (scoring.fingers), and a logistic regression makes one score
+(scoring.quality). A hand that is in the driving video and not in the candidate is a bad hand, not a missing number.
+Means weight each hand and frame by ``min(1, size / trusted_hand_size)``, because small hands have less sure landmarks.
 
-A score ranks candidates of one clip; how well it tells faultless hands from spoilt ones is measured by
-benchmarks/score_validity.py.
+A score ranks candidates of one clip. benchmarks/score_validity.py measures how well it tells faultless hands from
+spoilt ones.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from ipa_core.scoring import measures, quality
 from ipa_core.scoring.quality import QualityModel
 
 _FEWEST_POINTS = 11
-"""Of 21; a driving hand with fewer is too incomplete to compare with."""
+"""A driving hand with fewer of its 21 points is too incomplete for a comparison."""
 _LEAST_INSIDE = 0.75
-"""Share of the driving hand's points in the picture."""
+"""Least share of the driving hand's points in the picture."""
 _LEAST_CONFIDENCE = 0.1
-"""Below, a hand of the candidate is not found: a hand network puts its points somewhere also where nothing is."""
+"""A hand of the candidate with less is not found: a hand network also places points where there is no hand."""
 
 _AS_WHOLE = 2.0
-"""Logits that a hand just like the driving video's gets in the measure `fingers`: 0.88."""
+"""Logits in the measure `fingers` of a hand just like the driving video's; they make 0.88."""
 
 NOT_FOUND = "not found in the driving video"
 OUT_OF_PICTURE = "out of the picture"
@@ -41,7 +40,7 @@ OUT_OF_PICTURE = "out of the picture"
 
 @dataclass(frozen=True, eq=False)
 class ScoredHands:
-    """``pose`` holds the hands that were found in the candidate; all other confidences are 0."""
+    """A score, and in ``pose`` the hands that were found in the candidate; all other confidences are 0."""
 
     score: HandScore
     pose: PoseSequence
@@ -51,26 +50,25 @@ class HandExtractor(Protocol):
     """The part of a pose extractor that scoring needs (see ``ipa_core.pose.PoseExtractor``)."""
 
     def extract_hands(self, frames: np.ndarray, guide: PoseSequence) -> PoseSequence:
-        """Hands of ``frames [T, H, W, 3]``, looked for where ``guide`` has the wrists."""
+        """Find the hands in ``frames [T, H, W, 3]`` near the wrists of ``guide``."""
 
 
 class HandScorer(Protocol):
     """Says how good the hands of a candidate are."""
 
     def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
-        """Both videos uint8 RGB ``[T, H, W, 3]`` of one size; ``driving`` is the driving video's pose."""
+        """Score a video by the driving video and its pose. Both videos are uint8 RGB ``[T, H, W, 3]`` of one size."""
 
 
 class Reward(Protocol):
     """A second opinion on the hands of a candidate."""
 
     def __call__(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> dict[Side, np.ndarray]:
-        """Both videos uint8 RGB ``[T, H, W, 3]``. By side, ``[T]`` in [0, 1], higher is better, NaN where it can't
-        tell."""
+        """Return ``[T]`` in [0, 1] by side, for videos uint8 RGB ``[T, H, W, 3]``. Higher is better, NaN is unknown."""
 
 
 class ConfidenceReward:
-    """A :class:`Reward`: how surely another pose backend finds the hand's points, mean over the 21."""
+    """A :class:`Reward`: another pose backend's confidence of the hand's points, mean over the 21."""
 
     def __init__(self, extractor: HandExtractor) -> None:
         self._extractor = extractor
@@ -90,7 +88,7 @@ class FingerJudge(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Opinions:
-    """What a score is made with besides keypoints; the optional ones are components where they are present."""
+    """The parts that make a score besides keypoints. An optional part adds a component when it is present."""
 
     model: QualityModel
     fingers: FingerJudge | None = None
@@ -98,7 +96,7 @@ class Opinions:
 
 
 class KeypointHandScorer:
-    """The default :class:`HandScorer`: finds the hands of the candidate again and compares."""
+    """The default :class:`HandScorer`, which compares hands found again in the candidate with the driving hands."""
 
     def __init__(self, extractor: HandExtractor, config: ScoresConfig, opinions: Opinions) -> None:
         self._extractor = extractor
@@ -106,7 +104,7 @@ class KeypointHandScorer:
         self._opinions = opinions
 
     def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
-        """See :class:`HandScorer`. Raises ``ValueError`` where the three don't fit together."""
+        """See :class:`HandScorer`. Raises ``ValueError`` when the arguments don't have one size and length."""
         if video.shape != driving_video.shape or len(video) != len(driving):
             raise ValueError(
                 f"candidate, driving video and pose must have one size and length, "
@@ -127,7 +125,7 @@ class KeypointHandScorer:
     ) -> list[HandMeasures]:
         if self._opinions.fingers is None:
             return hands
-        # Of the clip, not of the frame: fingers that close don't make the hand smaller.
+        # The size of the clip, not of the frame: fingers that close don't make the hand smaller.
         frames = [hand.frame for hand in hands if hand.unscorable is None and np.isfinite(driving[hand.frame]).all()]
         if not frames:
             return hands
@@ -137,13 +135,13 @@ class KeypointHandScorer:
             judge([judge.crop(pictures[frame], driving[frame], size) for frame in frames])
             for pictures in (video, driving_video)
         )
-        # The driving hand is whole, whatever the network thinks of footage unlike its own: it is the yardstick.
+        # The driving hand is the yardstick: it is whole, even if the network misjudges footage unlike its own.
         values = 1 / (1 + np.exp(np.clip(theirs - ours - _AS_WHOLE, -30, 30)))
         return _with(hands, "fingers", dict(zip(frames, values, strict=True)))
 
 
 def _with(hands: list[HandMeasures], name: str, values: Mapping[int, float]) -> list[HandMeasures]:
-    """The scorable hands' measure ``name`` filled in, by frame."""
+    """Fill in the measure ``name`` of the scorable hands by frame."""
     return [
         hand.model_copy(update={name: _number(values[hand.frame])})
         if hand.unscorable is None and hand.frame in values
@@ -160,7 +158,7 @@ def measure_hand(
     driving: PoseSequence,
     config: ScoresConfig,
 ) -> list[HandMeasures]:
-    """All measures of one hand, one record per frame; numbers rounded to five digits."""
+    """Measure one hand: one record per frame, with numbers rounded to five digits."""
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
     reasons = _unscorable(guide, size, driving, config)
@@ -173,7 +171,7 @@ def measure_hand(
         "error": measures.normalised_error(points, guide),
         "bone_consistency": measures.bone_consistency(points, guide),
         "jitter": measures.jitter(points, guide),
-        # Where no hand was found there is none to be sharp.
+        # A hand that was not found has no sharpness.
         "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
         "wrist_distance": measures.wrist_distance(points, guide),
         "palm_agreement": measures.palm_agreement(points, guide),
@@ -193,13 +191,13 @@ def measure_hand(
 
 
 def hand_score(hand: HandMeasures, config: ScoresConfig, model: QualityModel) -> float:
-    """Score of one scorable hand in one frame, in [0, 1]: that of a clip that is like this throughout."""
+    """Return the score in [0, 1] of one scorable hand in one frame, as if the whole clip looked like this frame."""
     seen = quality.utilities(hand)
     return quality.score_of(model.logit(quality.features(seen, seen)) + _second_opinion(seen.get("reward"), config))
 
 
 def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityModel) -> HandScore:
-    """One candidate's hands -> its score. Components are means weighted by hand size."""
+    """Make the score of one candidate from its hands. Components are means weighted by hand size."""
     scored = [hand for hand in hands if hand.unscorable is None]
     if not scored:
         return HandScore(
@@ -223,7 +221,7 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
         score=round(quality.score_of(logit), 5),
         unscorable=None,
         components=ScoreComponents(**components),
-        # In the order in which a record comes back from the store: tables of records are told by their bytes.
+        # In the order in which the store returns a record, because tables of records are compared by their bytes.
         worst={name: round(worst[name], 5) for name in sorted(worst)},
         scorable=round(len(scored) / len(hands), 5),
         good_frames=sum(score >= config.good_hand for score in scores) / len(scores),
@@ -232,14 +230,14 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
 
 
 def _second_opinion(reward: float | None, config: ScoresConfig) -> float:
-    """In logits; one half is no opinion."""
+    """Convert a reward to logits; one half is no opinion."""
     return 0.0 if reward is None else config.reward_weight * (reward - 0.5)
 
 
 def _unscorable(
     guide: measures.Floats, size: measures.Floats, driving: PoseSequence, config: ScoresConfig
 ) -> list[str | None]:
-    """Per frame: why the driving hand can't be a yardstick, or None where it can."""
+    """Return for each frame the reason why the driving hand can't be a yardstick, or None when it can."""
     points_found = np.isfinite(guide).all(axis=2).sum(axis=1)
     inside = measures.share_inside(guide, driving.width, driving.height)
     reasons: list[str | None] = []
@@ -256,7 +254,7 @@ def _unscorable(
 
 
 def _why_none(hands: list[HandMeasures]) -> str:
-    """``no hand can be scored: of 18, 12 not found in the driving video, 6 smaller than 16 pixels``."""
+    """Return, say, ``no hand can be scored: of 18, 12 not found in the driving video, 6 smaller than 16 pixels``."""
     counts = Counter(hand.unscorable for hand in hands)
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
     return f"no hand can be scored: of {len(hands)}, {listed}"

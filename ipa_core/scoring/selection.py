@@ -1,4 +1,4 @@
-"""Which candidates are good samples, why the others are not, and what DPO could have used of them.
+"""Select good samples with a reason for each decision, and count the pairs that DPO could have used.
 
 The four cases are those of the IPA paper (section on preference data): both videos of a pair good, both bad, mixed
 within a video, and the strict pair of one wholly good and one wholly bad video.
@@ -27,13 +27,13 @@ def select(
 ) -> Selection:
     """Decide about every candidate; decisions come ordered by clip and seed, whatever the order of ``scored``.
 
-    ``verdicts``: what people decided, by the candidate's video; it stands, whatever score and limits say, and what is
-    accepted counts towards the limits of the others. ``driving``: pose sequence of each clip, by its id; wanted with
-    ``min_pose_distance`` only. It is the driving motion that is compared, of different clips: candidates of one clip
-    share it (``per_clip`` limits those), and what a generated video shows beside it is the generator's error.
+    ``verdicts``: people's reviews by the candidate's video. They come before score and limits, and accepted candidates
+    count towards the limits of the others. ``driving``: pose sequence of each clip by its id, needed with
+    ``min_pose_distance`` only. It compares driving motions of different clips: candidates of one clip share theirs
+    (``per_clip`` limits them), and other motion in a generated video is an error.
 
-    Keeping nothing is a result, not an error: ``best_score`` tells how far the best one was. Raises ``ValueError``
-    where two candidates share clip and seed.
+    Keeping nothing is a result, not an error: ``best_score`` tells how near the best candidate came. Raises
+    ``ValueError`` when two candidates share clip and seed.
     """
     ordered = sorted(scored, key=_clip_seed)
     clips = [list(group) for _, group in groupby(ordered, key=lambda item: item.candidate.clip_id)]
@@ -49,10 +49,10 @@ def select(
 
 
 def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldReport:
-    """The paper's four cases over all pairs within a clip.
+    """Count the paper's four cases over all pairs within a clip.
 
-    A candidate is good when every scored hand of it is (``good_frames`` 1), bad when none is (0), else mixed;
-    unscorable candidates are in no pair.
+    A candidate is good when every scored hand of it is good (``good_frames`` 1), bad when none is (0), else mixed.
+    Unscorable candidates are in no pair.
     """
     counts = {"good": 0, "bad": 0, "unscorable": 0, "both_good": 0, "both_bad": 0, "mixed": 0, "strict": 0}
     clips_with_strict_pair = 0
@@ -84,8 +84,8 @@ def count_yield(clips: Sequence[Sequence[ScoredCandidate]], kept: int) -> YieldR
 
 
 class _Selector:
-    """Decides in the order of ``config.pick``, so that a limit is filled by the best (or whoever is asked for); equal
-    values go by clip and seed."""
+    """Decides in the order of ``config.pick``, so that the best (worst, random) candidates fill a limit. Clip and seed
+    order candidates with equal values."""
 
     def __init__(
         self,
@@ -107,8 +107,8 @@ class _Selector:
         self._motions = Motions()
 
     def decisions(self) -> tuple[Decision, ...]:
-        """Ordered by clip and seed."""
-        # What people accepted takes its place before anything else is measured against it.
+        """Return the decisions ordered by clip and seed."""
+        # Accepted candidates count towards the limits before the limits apply to others.
         for item in self._in_turn:
             if self._verdict(item) == "accept":
                 self._take(item)
@@ -130,7 +130,7 @@ class _Selector:
         return Decision(clip_id=candidate.clip_id, seed=candidate.seed, score=score, kept=kept, reason=reason)
 
     def _objection(self, rank: int, item: ScoredCandidate) -> str | None:
-        """Why not to keep a candidate; ``rank`` counts from 0."""
+        """Return the reason not to keep a candidate, or None; ``rank`` counts from 0."""
         config, clip, score = self._config, item.candidate.clip_id, item.score.score
         if score is None:
             return _score_text(item)
@@ -184,7 +184,7 @@ def _score_text(item: ScoredCandidate) -> str:
 
 
 def _source(clip_id: str) -> str:
-    """The source video that a clip was cut from, by its digest's beginning (see records.Clip)."""
+    """Return the first digits of the digest of the clip's source video (see records.Clip)."""
     return clip_id.rpartition("-")[0] or clip_id
 
 
@@ -204,7 +204,7 @@ def _rank_value(item: ScoredCandidate, measure: str) -> float | None:
 
 
 def _in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[ScoredCandidate]:
-    """Who is judged first; the unscorable last, whatever the order."""
+    """Sort candidates by the order of ``config.pick``; candidates without a value come last in every order."""
 
     def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
         clip, seed = _clip_seed(item)

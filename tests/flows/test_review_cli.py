@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_one_sentence(home: Path, monkeypatch: pytest.Mo
 def test_an_empty_name_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     queue_of(home)
     code, _, err = call(monkeypatch, capsys, "review", "--by", " ")
-    assert (code, err) == (1, "ipa: --by is empty: name who decides, it is kept with each decision\n")
+    assert (code, err) == (1, "ipa: --by is empty: name the reviewer, who is kept with each review\n")
 
 
 def test_export_and_import(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""Wan-VACE: its kind; beside it the model, its LoRAs, their card, the cost. Names that need torch load lazily."""
+"""Wan-VACE: the kind; other files hold model, LoRAs, card and cost. Names that need torch load on first use."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DOWNLOADS: Final = {
     "Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB",
     "Wan-AI/Wan2.1-VACE-14B-diffusers": "about 75 GB",
 }
-"""With the text encoder (11 GB)."""
+"""Sizes with the text encoder (11 GB)."""
 
 
 @dataclass(frozen=True)
 class WanVACE:
-    """A :class:`~ipa_core.models.animation.ModelKind`: Wan 2.1 VACE, and small models of the same classes."""
+    """The :class:`~ipa_core.models.animation.ModelKind` of Wan 2.1 VACE and of small models of the same classes."""
 
     pipeline: str = "WanVACEPipeline"
 
@@ -35,7 +35,7 @@ class WanVACE:
         return _DOWNLOADS
 
     def check_index(self, index: Mapping[str, Any], folder: Path) -> None:
-        """Refuses Wan 2.2, whose two transformers share the steps: alone, the first gives something else."""
+        """Refuse Wan 2.2: its two transformers share the steps, so the first one alone gives another result."""
         if (index.get("transformer_2") or [None])[0] is not None:
             raise UnknownModel(
                 f"{folder} holds a Wan 2.2 model, which has a second transformer (transformer_2): only models with one "
@@ -44,7 +44,7 @@ class WanVACE:
             )
 
     def check(self, config: RunConfig) -> None:
-        """Nothing: what the Wan codec can't take (frames, width, height), ``ClipsConfig`` refuses already."""
+        """Accept all: ``ClipsConfig`` already refuses frames, width and height that the Wan codec can't take."""
 
     def load(
         self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True

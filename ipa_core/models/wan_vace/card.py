@@ -1,4 +1,4 @@
-"""The model card that lies beside a trained LoRA."""
+"""The model card of a trained LoRA."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ pipeline.load_lora_weights("path/to/this/folder", weight_name="pytorch_lora_weig
 
 
 def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
-    """Markdown with the head that the Hugging Face hub reads. ``base_model`` is a hub id or a name, not a path."""
+    """Return Markdown with the head that the Hugging Face hub reads. ``base_model``: a hub id or a name, not a path."""
     return _CARD.format(
         base_model=base_model,
         samples=samples,

@@ -1,4 +1,4 @@
-"""LoRAs of Wan-VACE: which layers get one, and the files for diffusers and ComfyUI."""
+"""LoRAs of Wan-VACE: the layers that get one, and the files for diffusers and ComfyUI."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _COMFYUI_ATTENTION: Final = {"attn1": "self_attn", "attn2": "cross_attn"}
 
 
 def target_modules(config: AlignmentConfig) -> str:
-    """The adapted layers: q, k and v of self-attention (attn1), with ``self_cross`` of cross-attention (attn2) too, in
-    the main blocks and on request in the control branch."""
+    """Return the pattern of the adapted layers: q, k and v of self-attention (attn1), with ``self_cross`` also of
+    cross-attention (attn2), in the main blocks and, with ``vace_blocks``, in the control branch."""
     blocks = "(vace_)?blocks" if config.vace_blocks else "blocks"
     attention = "attn1" if config.targets == "self" else "attn[12]"
     return rf"{blocks}\.\d+\.{attention}\.to_[qkv]"
 
 
 def lora_files(state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
-    """See :class:`~ipa_core.models.AnimationModel`: one file for diffusers, one for ComfyUI."""
+    """Return one file for diffusers and one for ComfyUI; see :class:`~ipa_core.models.AnimationModel`."""
     return {LORA_FILE: diffusers_lora(state, adapter), COMFYUI_FILE: comfyui_lora(state, adapter)}
 
 
 def diffusers_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
-    """``pytorch_lora_weights.safetensors`` as ``WanVACEPipeline.save_lora_weights`` writes it.
+    """Write ``pytorch_lora_weights.safetensors`` like ``WanVACEPipeline.save_lora_weights``, in deterministic bytes.
 
-    With the adapter's metadata, without which loading takes alpha for the rank. Deterministic bytes.
+    The file holds the adapter's metadata. Without them loading takes alpha for the rank.
     """
     tensors = {f"transformer.{name}": tensor for name, tensor in state.items()}
     prefixed = {f"transformer.{name}": value for name, value in adapter.to_dict().items()}
@@ -45,7 +45,7 @@ def diffusers_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
 
 
 def comfyui_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
-    """The same LoRA under the names that ComfyUI reads, those of the original Wan code; alpha as a tensor per layer."""
+    """Write the LoRA with ComfyUI's names, those of the original Wan code, and alpha as a tensor per layer."""
     alpha = float(adapter.lora_alpha)
     tensors = {}
     for name, tensor in state.items():
@@ -56,7 +56,7 @@ def comfyui_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
 
 
 def comfyui_name(name: str) -> tuple[str, str]:
-    """``blocks.3.attn2.to_k.lora_A.weight`` -> ``diffusion_model.blocks.3.cross_attn.k``, ``lora_A``."""
+    """Turn ``blocks.3.attn2.to_k.lora_A.weight`` into ``diffusion_model.blocks.3.cross_attn.k`` and ``lora_A``."""
     found = re.fullmatch(r"((?:vace_)?blocks\.\d+)\.(attn[12])\.to_([qkv])\.(lora_[AB])\.weight", name)
     if found is None:
         raise ValueError(f"'{name}' is no LoRA weight of an attention q, k or v projection")
@@ -65,7 +65,7 @@ def comfyui_name(name: str) -> tuple[str, str]:
 
 
 def _ordered(data: bytes) -> bytes:
-    """The same safetensors file with its metadata in the order of the names; it is written in that of a hash map."""
+    """Sort the metadata of a safetensors file by name. safetensors writes them in the order of a hash map."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -1,4 +1,4 @@
-"""Wan-VACE through diffusers: the computations of ``WanVACEPipeline``, apart, to be shared and trained.
+"""Wan-VACE through diffusers: the computations of ``WanVACEPipeline`` one by one, so they can be shared and trained.
 
 Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025); diffusers 0.42.
 """
@@ -26,15 +26,15 @@ from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
 
 REFERENCE_FRAMES: Final = 1
-"""R: latent frames in front of the video's that hold the reference image."""
+"""R: number of latent frames with the reference image, in front of the video's."""
 
 _PROMPT_TOKENS: Final = 512
 _FRAMES_PER_CHUNK: Final = 4
-"""The VAE encodes the first frame, then chunks of four; frames that fill no chunk would be lost."""
+"""The VAE encodes the first frame, then chunks of four. It would lose frames that fill no chunk."""
 
 
 class WanVACEModel:
-    """An :class:`~ipa_core.models.AnimationModel`: a Wan-VACE pipeline folder, all gradients off.
+    """The :class:`~ipa_core.models.AnimationModel` of a Wan-VACE pipeline folder, with all gradients off.
 
     Streams: ``control [B, C_control, R + T', h, w]`` (inactive, reactive, folded mask) and ``prompt_embeds [B, L, D]``,
     as the transformer takes them.
@@ -68,10 +68,7 @@ class WanVACEModel:
     ) -> Self:
         """Load a pipeline folder: transformer and text encoder in ``dtype``, the VAE in float32.
 
-        ``lora``: a folder with ``pytorch_lora_weights.safetensors``, such a file, or its bytes. ``text_encoder`` False
-        leaves the text encoder out (11 GB for Wan 2.1): training needs none, its prompts are encoded already.
-
-        Raises ``ValueError`` where the LoRA is none for this model.
+        The text encoder of Wan 2.1 takes 11 GB. See :meth:`ipa_core.models.ModelKind.load` for arguments and errors.
         """
         without = {} if text_encoder else {"text_encoder": None, "tokenizer": None}
         dtypes = {"vae": torch.float32, "default": getattr(torch, dtype)}
@@ -83,7 +80,7 @@ class WanVACEModel:
         return model
 
     def _load_lora(self, lora: Path | bytes) -> None:
-        if isinstance(lora, bytes):  # as a file: the scaling (alpha) is in its metadata, which a dict of tensors loses
+        if isinstance(lora, bytes):  # The file's metadata hold the scaling (alpha); a dict of tensors loses it.
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / LORA_FILE).write_bytes(lora)
                 self._load_lora(Path(folder))
@@ -92,7 +89,7 @@ class WanVACEModel:
         self.pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
         )
-        # diffusers only logs it when nothing fits, and the base model would pass for the aligned one.
+        # When nothing fits, diffusers only logs a message. The base model would then pass for the aligned model.
         if not self.pipeline.get_list_adapters():
             raise ValueError(f"{file.name} holds no LoRA for this model's transformer")
         self.transformer.requires_grad_(False)
@@ -101,10 +98,7 @@ class WanVACEModel:
     def encode_conditioning(
         self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
     ) -> Conditioning:
-        """See :class:`~ipa_core.models.AnimationModel`. The reference is scaled into the picture, the rest is white.
-
-        Raises ``ValueError`` where the video's size does not fit the model.
-        """
+        """See :class:`~ipa_core.models.AnimationModel`. The reference is scaled into the picture, the rest is white."""
         frames, height, width = self._checked_size(control_video)
         video, mask, references = self.pipeline.preprocess_conditions(
             [Image.fromarray(picture) for picture in control_video],
@@ -136,25 +130,21 @@ class WanVACEModel:
 
     @torch.no_grad()
     def encode_video(self, video: np.ndarray) -> Tensor:
-        """uint8 ``[T, H, W, 3]`` -> normalised latents ``[1, C, T', h, w]`` float32, without reference frames."""
         self._checked_size(video)
         pixels = self.pipeline.video_processor.preprocess_video([Image.fromarray(picture) for picture in video])
         latents: Tensor = self.pipeline.vae.encode(pixels.to(self.device)).latent_dist.mode()
         return (latents - self._mean) * self._inverse_std
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
-        """``(C, R + T', h, w)`` of one sample's latents."""
         _, _, frames, height, width = conditioning.streams()["control"].shape
         return self._mean.shape[1], frames, height, width
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
-        """Predicted ``noise - clean`` in the model's dtype, with gradients where they are on.
-
-        In float64, a ``t`` that is a scheduler's timestep / 1000 gives back that very timestep.
-        """
+        """See :class:`~ipa_core.models.AnimationModel`. The prediction has the model's dtype."""
         scale = torch.ones(self._control_layers, dtype=self.dtype, device=self.device)
         prediction: Tensor = self.transformer(
             hidden_states=latents.to(self.dtype),
+            # float64 gives a scheduler's timestep back exactly when t is that timestep / 1000.
             timestep=(t.double() * 1000).float(),
             encoder_hidden_states=streams["prompt_embeds"].to(self.dtype),
             control_hidden_states=streams["control"].to(self.dtype),
@@ -165,24 +155,21 @@ class WanVACEModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Latents ``[B, C, R + T', h, w]`` -> uint8 ``[B, T, H, W, 3]``; the reference frames are dropped."""
         latents = latents[:, :, REFERENCE_FRAMES:].to(self.device, torch.float32)
         latents = latents / self._inverse_std + self._mean
-        # One by one: the decoder's memory grows with the batch, its speed does not.
+        # One by one: a batch needs more memory in the decoder and is not faster.
         videos = [self.pipeline.vae.decode(sample, return_dict=False)[0] for sample in latents.split(1)]
         pixels = ((torch.cat(videos) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 4, 1).cpu().numpy()
 
     def scheduler(self, config: CandidatesConfig) -> Scheduler:
-        """One of the two that Wan folders come with."""
+        """Return one of the two schedulers that Wan folders come with."""
         return wan_scheduler(config)
 
     def lora_targets(self, config: AlignmentConfig) -> str:
-        """See :func:`~ipa_core.models.wan_vace.lora.target_modules`."""
         return target_modules(config)
 
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
-        """See :func:`~ipa_core.models.wan_vace.lora.lora_files`."""
         return lora_files(state, adapter)
 
     def _per_channel(self, values: list[float]) -> Tensor:
@@ -200,7 +187,7 @@ class WanVACEModel:
 
 
 def wan_scheduler(config: CandidatesConfig) -> Scheduler:
-    """What is not given here is the classes' default in the Wan folders too."""
+    """Return a new scheduler. For all other options the Wan folders have the defaults of the classes, too."""
     scheduler: Any
     if config.scheduler == "euler":
         scheduler = FlowMatchEulerDiscreteScheduler(shift=config.shift)
@@ -213,7 +200,7 @@ def wan_scheduler(config: CandidatesConfig) -> Scheduler:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Both libraries draw a bar on stderr for every loading, which would break into the run's own progress."""
+    """Stop both libraries from drawing a bar on stderr at every load: it would disturb the run's own progress."""
     loggings: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
     shown = [logging for logging in loggings if logging.is_progress_bar_enabled()]
     for logging in shown:
