@@ -139,7 +139,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from ipa_core.alignment import ReferenceTable, TrainingSample, epochs_of_run, prepare, reference_errors, train
+    from ipa_core.alignment.data import TrainingSample, prepare
+    from ipa_core.alignment.reference import ReferenceTable, reference_errors
+    from ipa_core.alignment.trainer import train
+    from ipa_core.alignment.visits import epochs_of_run
     from ipa_core.models.wan_vace.model import WanVACEModel
     from ipa_core.records import PoseSequence
 

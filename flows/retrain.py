@@ -24,7 +24,7 @@ from flows.outcomes.report import write_report
 from flows.outcomes.retention import drop_unkept
 from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
-from ipa_core.reporting import ReportData
+from ipa_core.reporting.report import ReportData
 
 StageName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STAGE_NAMES)})]
 

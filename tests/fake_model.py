@@ -11,8 +11,8 @@ from peft import LoraConfig
 from torch import Tensor
 
 from ipa_core.config import AlignmentConfig, CandidatesConfig
-from ipa_core.models import Conditioning
 from ipa_core.models.animation import Scheduler
+from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
 from ipa_core.models.wan_vace.model import wan_scheduler
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flows.engine.components import Components
 from ipa_core import keypoints
-from ipa_core.clips import split_of
+from ipa_core.clips.split import split_of
 from ipa_core.config import AlignmentConfig, Execution, ModelConfig, PosesConfig, RunConfig
 from ipa_core.pose import PersonBox
 from ipa_core.records import Box, ConfidenceSource, PoseSequence, Split

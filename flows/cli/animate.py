@@ -9,7 +9,7 @@ import numpy as np
 
 from flows.engine.components import Components
 from flows.training.job import LORA
-from ipa_core.clips import CutClip, cut_video
+from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import RunConfig
 from ipa_core.drawing import draw_sequence
 from ipa_core.records import Box, Rejected
@@ -28,7 +28,7 @@ def animate_clip(
     seed: int,
 ) -> None:
     """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
-    from ipa_core.generation import animate
+    from ipa_core.generation.candidates import animate
 
     components = Components()
     extractor = components.pose_extractor(config.poses)

@@ -16,7 +16,7 @@ from flows.cli.tables import text_table
 from ipa_core.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ipa_core.reporting import RunYield
+    from ipa_core.reporting.charts import RunYield
 
 
 def animate(

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.engine.components import Components
-from ipa_core.clips import Video, VideoMetadata, find_videos, is_url, local_file, read_metadata, version_of
+from ipa_core.clips.sources import Video, VideoMetadata, find_videos, is_url, local_file, read_metadata, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
 from storage import Store

@@ -36,7 +36,9 @@ from flows.engine.run_folder import RunSummary, StageTable
 from flows.engine.stage import RunStopped, Stage
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
-from ipa_core.reporting import ReportData, curve_chart, data_uri
+from ipa_core.reporting.charts import curve_chart
+from ipa_core.reporting.page import data_uri
+from ipa_core.reporting.report import ReportData
 
 log = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("flows")

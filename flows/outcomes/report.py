@@ -22,21 +22,18 @@ from flows.stages.selection import Selected, Selection, decisions
 from flows.stages.shards import Shards
 from flows.training.job import LORA
 from ipa_core.records import PoseSequence
-from ipa_core.reporting import (
+from ipa_core.reporting.charts import Curve
+from ipa_core.reporting.report import (
     CandidateLine,
-    Curve,
     DroppedInput,
     NamedDigest,
     ReportData,
     Sheet,
-    Shot,
-    candidate_strip,
-    comparison_sheet,
-    contact_sheet,
     render_report,
     sheets_to_show,
     strips_to_show,
 )
+from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet
 from ipa_core.video import decode_png, decode_video
 from storage import ActionResult
 from storage.digest import digest_config

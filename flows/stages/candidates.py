@@ -67,8 +67,8 @@ class Candidates(Stage[SeedGroup]):
                 )
 
     def compute(self, item: Item, worker: Worker) -> Output:
-        from ipa_core.generation import generate
-        from ipa_core.models import latents_to_bytes
+        from ipa_core.generation.candidates import generate
+        from ipa_core.models.latents import latents_to_bytes
 
         config = worker.config.candidates
         model = worker.model(item.action.inputs.get("lora"))
@@ -117,7 +117,7 @@ def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[s
 
 def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
     """Return the seeds of the videos that an action generates."""
-    from ipa_core.generation import candidate_seed
+    from ipa_core.generation.seeds import candidate_seed
 
     first = action.config.get("first", 0)
     return tuple(
@@ -128,7 +128,7 @@ def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
 
 def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
-    from ipa_core.generation import encode_clip
+    from ipa_core.generation.candidates import encode_clip
 
     config = worker.config.candidates
     objects = worker.store.objects

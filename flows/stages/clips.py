@@ -15,7 +15,9 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from ipa_core.clips import CutClip, Video, cut_video, local_file, split_of
+from ipa_core.clips.cut import CutClip, cut_video
+from ipa_core.clips.sources import Video, local_file
+from ipa_core.clips.split import split_of
 from ipa_core.records import Box, Clip, Record
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult

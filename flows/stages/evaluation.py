@@ -171,7 +171,7 @@ def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], 
 
 def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.evaluation.drift import velocity_drift
-    from ipa_core.generation import generate
+    from ipa_core.generation.candidates import generate
 
     inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
     model = worker.model(inputs.get("lora"))

@@ -24,7 +24,7 @@ from ipa_core.records import Digest, Record, ReferenceErrors
 from storage import Action, Store
 
 if TYPE_CHECKING:
-    from ipa_core.alignment import ReferenceTable
+    from ipa_core.alignment.reference import ReferenceTable
 
 
 class Training(Record):
@@ -95,7 +95,7 @@ class Finetune(Stage[Training]):
 
 
 def _references(item: Item, store: Store) -> ReferenceTable:
-    from ipa_core.alignment import ReferenceTable
+    from ipa_core.alignment.reference import ReferenceTable
 
     samples: dict[Digest, tuple[ReferenceErrors, ...]] = {}
     for result in store.actions.lookup(References.name, item.parents).values():

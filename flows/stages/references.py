@@ -57,8 +57,10 @@ class References(Stage[ReferenceErrors]):
                 )
 
     def compute(self, item: Item, worker: Worker) -> Output:
-        from ipa_core.alignment import TrainingSample, prepare, reference_errors
-        from ipa_core.models import Conditioning, latents_from_bytes
+        from ipa_core.alignment.data import TrainingSample, prepare
+        from ipa_core.alignment.reference import reference_errors
+        from ipa_core.models.conditioning import Conditioning
+        from ipa_core.models.latents import latents_from_bytes
 
         inputs, objects, config = item.action.inputs, worker.store.objects, worker.config.alignment
         sample = TrainingSample(

@@ -19,7 +19,8 @@ from flows.training.job import RECORD, Job
 from storage import Store
 
 if TYPE_CHECKING:
-    from ipa_core.alignment import StepLog, TrainedLoRA
+    from ipa_core.alignment.log import StepLog
+    from ipa_core.alignment.trainer import TrainedLoRA
 
 log = logging.getLogger("flows.training")
 
@@ -42,7 +43,11 @@ def _main(job_file: str) -> None:
 
 def _train(job: Job) -> None:
     from flows.engine.components import device
-    from ipa_core.alignment import ReferenceTable, ShardSamples, TensorBoardLog, launched, train
+    from ipa_core.alignment.data import ShardSamples
+    from ipa_core.alignment.log import TensorBoardLog
+    from ipa_core.alignment.processes import launched
+    from ipa_core.alignment.reference import ReferenceTable
+    from ipa_core.alignment.trainer import train
 
     config, execution = job.config, job.config.execution
     kind = device(execution).partition(":")[0]

@@ -22,7 +22,9 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expan
 from ipa_core.alignment.batch import Example
 from ipa_core.config import AlignmentConfig
 from ipa_core.masks import hand_mask, latent_mask
-from ipa_core.models import AnimationModel, Conditioning, latents_from_bytes
+from ipa_core.models import AnimationModel
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.latents import latents_from_bytes
 from ipa_core.records import Digest, PoseSequence, PreferenceSample
 from ipa_core.video import decode_video
 

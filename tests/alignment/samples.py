@@ -12,7 +12,8 @@ from webdataset import TarWriter
 
 from ipa_core.alignment.data import TrainingSample
 from ipa_core.keypoints import HANDS, WRISTS
-from ipa_core.models import Conditioning, latents_to_bytes
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.latents import latents_to_bytes
 from ipa_core.records import PoseSequence, PreferenceSample
 from ipa_core.video import encode_video
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH

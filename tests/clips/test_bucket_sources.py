@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ipa_core.clips import VideoEntry, find_videos, local_file, read_metadata, version_of
+from ipa_core.clips.sources import VideoEntry, find_videos, local_file, read_metadata, version_of
 from ipa_core.config import ConfigError
 
 

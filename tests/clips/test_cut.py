@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipa_core.clips import CutClip, DroppedWindow, cut_video
-from ipa_core.clips.cut import reference_index
+from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video, reference_index
 from ipa_core.config import ClipsConfig
 from ipa_core.records import Box, Rejected
 from tests.clips.bad_videos import write_bad_videos

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ipa_core.clips import VideoEntry, find_videos, read_metadata
+from ipa_core.clips.sources import VideoEntry, find_videos, read_metadata
 from ipa_core.config import ConfigError
 
 

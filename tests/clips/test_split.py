@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipa_core.clips import split_of
+from ipa_core.clips.split import split_of
 
 GROUPS = ("anna", "ben", "chloe", "dmitri", "姚明", "", "0123456789abcdef", "eve", "finn")
 

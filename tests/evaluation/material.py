@@ -9,8 +9,8 @@ from ipa_core.evaluation import ClipResult, VideoMetrics, compare
 from ipa_core.evaluation.comparison import Model
 from ipa_core.keypoints import COUNT, HANDS
 from ipa_core.records import Decision, HandScore, PoseSequence, ScoreComponents, YieldReport
-from ipa_core.reporting import CandidateLine, DroppedInput, NamedDigest, ReportData
 from ipa_core.reporting.charts import Curve
+from ipa_core.reporting.report import CandidateLine, DroppedInput, NamedDigest, ReportData
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 4
 

@@ -10,7 +10,7 @@ import torch
 from ipa_core.alignment.lora import lora, lora_parameters
 from ipa_core.config import AlignmentConfig
 from ipa_core.evaluation.drift import velocity_drift
-from ipa_core.models import Conditioning
+from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH, write_tiny_pipeline
 

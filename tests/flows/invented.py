@@ -16,7 +16,7 @@ from flows.engine.stage import Item, ItemResult
 from flows.engine.view import View
 from flows.engine.walk import looked_up
 from flows.stages import STAGES
-from ipa_core.clips import Video
+from ipa_core.clips.sources import Video
 from ipa_core.config import RunConfig
 from ipa_core.evaluation import ClipResult, VideoMetrics
 from ipa_core.records import Decision, HandScore, ReferenceErrors, ScoreComponents, Verdict, YieldReport

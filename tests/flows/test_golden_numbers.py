@@ -23,7 +23,7 @@ from flows.stages.finetune import Finetune
 from flows.stages.references import References
 from ipa_core.config import PosesConfig
 from ipa_core.evaluation import ClipResult, VideoMetrics
-from ipa_core.models import latents_to_bytes
+from ipa_core.models.latents import latents_to_bytes
 from ipa_core.records import HandScore, PreferenceSample, ScoreComponents
 from ipa_core.video import encode_png
 from storage import Action, ShardWriter, Store

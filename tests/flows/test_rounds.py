@@ -17,7 +17,7 @@ from flows.outcomes.promotion import promote
 from flows.stages import evaluation, shards
 from flows.stages.clips import named_clips
 from flows.stages.finetune import LORA
-from ipa_core.clips import split_of
+from ipa_core.clips.split import split_of
 from ipa_core.config import ScoresConfig
 from ipa_core.pose import PoseExtractor
 from ipa_core.records import HandScore, PoseSequence, ScoreComponents

@@ -20,7 +20,10 @@ import pytest
 from flows.engine.components import animation_model
 from flows.training.job import LORA, RECORD, Job, function_name
 from flows.training.launch import TrainingError, train_apart
-from ipa_core.alignment import ReferenceTable, StepLog, TrainedLoRA, prepare, reference_errors, train
+from ipa_core.alignment.data import prepare
+from ipa_core.alignment.log import StepLog
+from ipa_core.alignment.reference import ReferenceTable, reference_errors
+from ipa_core.alignment.trainer import TrainedLoRA, train
 from ipa_core.alignment.visits import visits
 from ipa_core.config import RunConfig
 from ipa_core.models.wan_vace.model import WanVACEModel

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipa_core.models import Conditioning, WanVACEModel
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH, write_tiny_pipeline
 
 

@@ -11,8 +11,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, 
 from PIL import Image
 
 from ipa_core.config import CandidatesConfig, ModelConfig
-from ipa_core.generation import animate, sample
-from ipa_core.models import Conditioning, WanVACEModel
+from ipa_core.generation.candidates import animate
+from ipa_core.generation.sampler import sample
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH
 
 RunPipeline = Callable[..., Any]

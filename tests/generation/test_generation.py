@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig, ModelConfig
-from ipa_core.generation import candidate_seed, generate, sample
-from ipa_core.models import Conditioning, WanVACEModel
+from ipa_core.generation.candidates import generate
+from ipa_core.generation.sampler import sample
+from ipa_core.generation.seeds import candidate_seed
 from ipa_core.models.animation import Scheduler
-from ipa_core.models.wan_vace.model import wan_scheduler
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.wan_vace.model import WanVACEModel, wan_scheduler
 
 CONFIG = CandidatesConfig(
     model=ModelConfig(path="unused", dtype="float32"), steps=2, scheduler="euler", shift=5.0, guidance_scale=1.0

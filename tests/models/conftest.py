@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ipa_core.models import WanVACEModel
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.tiny_model import write_tiny_pipeline
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from blake3 import blake3
 
-from ipa_core.models import Conditioning, latents_to_bytes
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.latents import latents_to_bytes
 
 
 def conditioning(dtype: torch.dtype = torch.float32) -> Conditioning:

@@ -8,9 +8,10 @@ from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ipa_core.models import LORA_FILE, WanVACEModel
+from ipa_core.models import LORA_FILE
 from ipa_core.models.adapter import adapter_off
 from ipa_core.models.wan_vace.lora import COMFYUI_FILE, lora_files
+from ipa_core.models.wan_vace.model import WanVACEModel
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 ADAPTER = MODELS / "demo-ipa"

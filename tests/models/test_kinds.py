@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from ipa_core.config import ModelConfig, load_config
-from ipa_core.models import KINDS, UnknownModel, WanVACEModel, kind_of, known_network, resolve_model
+from ipa_core.models import KINDS, UnknownModel, kind_of, known_network, resolve_model
 from ipa_core.models.wan_vace import WAN_VACE
 from ipa_core.models.wan_vace.card import model_card
 from ipa_core.models.wan_vace.cost import candidate_flops, forward_flops, training_flops
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.test_architecture import ROOMS, offenders
 
 ROOT = Path(__file__).resolve().parents[2]

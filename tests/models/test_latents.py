@@ -3,7 +3,7 @@ import safetensors.torch
 import torch
 from blake3 import blake3
 
-from ipa_core.models import latents_from_bytes, latents_to_bytes
+from ipa_core.models.latents import latents_from_bytes, latents_to_bytes
 
 LATENTS = torch.arange(24, dtype=torch.float32).reshape(2, 3, 2, 2)
 

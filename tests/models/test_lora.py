@@ -11,7 +11,8 @@ from diffusers import WanVACEPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from ipa_core.models import LORA_FILE, WanVACEModel
+from ipa_core.models import LORA_FILE
+from ipa_core.models.wan_vace.model import WanVACEModel
 
 
 def load(folder: Path, lora: Path | bytes | None = None) -> WanVACEModel:

@@ -18,11 +18,14 @@ from diffusers.loaders.peft import PeftAdapterMixin
 from peft import LoraConfig, set_peft_model_state_dict
 from torch import Tensor
 
-from ipa_core.alignment import TrainingSample, train
+from ipa_core.alignment.data import TrainingSample
+from ipa_core.alignment.trainer import train
 from ipa_core.config import AlignmentConfig, CandidatesConfig, ModelConfig, RunConfig
 from ipa_core.evaluation.drift import velocity_drift
-from ipa_core.generation import encode_clip, generate
-from ipa_core.models import LORA_FILE, Conditioning, ModelKind, kind_of, kinds, known_network, latents_to_bytes
+from ipa_core.generation.candidates import encode_clip, generate
+from ipa_core.models import LORA_FILE, ModelKind, kind_of, kinds, known_network
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.latents import latents_to_bytes
 from ipa_core.video import encode_video
 from tests.alignment.samples import Samples, make_pose
 from tests.alignment.test_training import Slot

@@ -9,7 +9,8 @@ import torch
 from diffusers import WanVACEPipeline
 from PIL import Image
 
-from ipa_core.models import Conditioning, WanVACEModel
+from ipa_core.models.conditioning import Conditioning
+from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH
 
 PROMPT = "a  dancer &amp; her shadow"

@@ -7,8 +7,19 @@ import pytest
 
 from ipa_core.evaluation import compare
 from ipa_core.records import Decision, Ruling
-from ipa_core.reporting import Curve, DroppedInput, Sheet, encode_jpeg, render_report, sheets_to_show, strips_to_show
-from ipa_core.reporting.report import ROW_LIMIT, SHEET_LIMIT, STRIP_LIMIT, count_by_reason
+from ipa_core.reporting.charts import Curve
+from ipa_core.reporting.report import (
+    ROW_LIMIT,
+    SHEET_LIMIT,
+    STRIP_LIMIT,
+    DroppedInput,
+    Sheet,
+    count_by_reason,
+    render_report,
+    sheets_to_show,
+    strips_to_show,
+)
+from ipa_core.reporting.sheets import encode_jpeg
 from tests.evaluation.material import candidate_line, paired, report_data, result
 
 VOID = {"meta", "img", "br", "line", "polyline", "rect", "link", "input", "hr"}

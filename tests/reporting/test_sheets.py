@@ -4,8 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from ipa_core.reporting import Shot, candidate_strip, comparison_sheet, contact_sheet
-from ipa_core.reporting.sheets import GAP, GREY, HEIGHT, hand_crop, spread, telling_frames
+from ipa_core.reporting.sheets import (
+    GAP,
+    GREY,
+    HEIGHT,
+    Shot,
+    candidate_strip,
+    comparison_sheet,
+    contact_sheet,
+    hand_crop,
+    spread,
+    telling_frames,
+)
 from tests.evaluation.material import FRAMES, pose_with_right_hand, smooth_video
 
 VIDEO = smooth_video()

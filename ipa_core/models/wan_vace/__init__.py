@@ -1,4 +1,4 @@
-"""Wan-VACE: the kind; other files hold model, LoRAs, card and cost. Names that need torch load on first use."""
+"""Wan-VACE: the kind. The other files hold the model, its LoRAs, their card and the cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from ipa_core.models.wan_vace.cost import Network, network_of
 
 if TYPE_CHECKING:
     from ipa_core.models.wan_vace.model import WanVACEModel
-
-__all__ = ["WAN_VACE", "WanVACE", "WanVACEModel"]
 
 _DOWNLOADS: Final = {
     "Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB",
@@ -61,11 +59,3 @@ class WanVACE:
 
 
 WAN_VACE: Final[ModelKind] = WanVACE()
-
-
-def __getattr__(name: str) -> object:
-    if name != "WanVACEModel":
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    from ipa_core.models.wan_vace.model import WanVACEModel
-
-    return WanVACEModel
