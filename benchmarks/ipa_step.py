@@ -28,8 +28,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from ipa_core.config import AlignmentConfig, ClipsConfig  # noqa: E402
-from ipa_core.models.wan_vace.cost import NETWORKS, forward_flops, sample_flops  # noqa: E402
+from ipa_core.config import AlignmentConfig, ClipsConfig, load_config  # noqa: E402
+from ipa_core.models.wan_vace.cost import NETWORKS  # noqa: E402
 
 VARIANTS = ("sft", "ipa online", "ipa table")
 WARM_UP = 2
@@ -92,9 +92,13 @@ def rate(options: argparse.Namespace, variant: str, checkpointing: bool, seconds
         return "-"
     network = NETWORKS[options.geometry]
     clips = ClipsConfig(sources=["noise"], frames=options.frames, height=options.height, width=options.width)
-    flops = sample_flops(network, clips, AlignmentConfig(gradient_checkpointing=checkpointing))
+    alignment = AlignmentConfig(gradient_checkpointing=checkpointing)
+    config = load_config(ROOT / "configs" / "wan-vace-1.3b.yaml").model_copy(
+        update={"clips": clips, "alignment": alignment}
+    )
+    flops = network.sample_flops(config)
     if variant == "ipa online":
-        flops += forward_flops(network, clips)
+        flops += network.forward_flops(config)
     return f"{options.batch_size * flops / seconds / 1e12:.0f}"
 
 

@@ -13,17 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ipa_core.alignment.lora import lora
 from ipa_core.config import AlignmentConfig, RunConfig, load_config
+from ipa_core.models.cost import gpu_hours
 from ipa_core.models.wan_vace import cost
-from ipa_core.models.wan_vace.cost import (
-    NETWORKS,
-    Network,
-    candidate_flops,
-    forward_flops,
-    gpu_hours,
-    latent_tokens,
-    network_of,
-    training_flops,
-)
+from ipa_core.models.wan_vace.cost import NETWORKS, Network, latent_tokens, network_of
 from ipa_core.models.wan_vace.lora import target_modules
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -64,7 +56,7 @@ def counted(transformer: WanVACETransformer3DModel, backward: bool) -> int:
 
 
 def test_a_forward_pass_is_what_torch_counts(transformer: WanVACETransformer3DModel) -> None:
-    main, control = cost._passes(SMALL, TOKENS, PROMPT)
+    main, control = SMALL._passes(TOKENS, PROMPT)
     with torch.no_grad():
         assert main.forward + control.forward == pytest.approx(counted(transformer, backward=False), rel=0.03)
 
@@ -82,7 +74,7 @@ def test_a_training_step_is_what_torch_counts(
     with lora(model, config):  # type: ignore[arg-type]
         expected = counted(transformer, backward=True)
     transformer.disable_gradient_checkpointing()
-    assert cost._sample_flops(*cost._passes(SMALL, TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
+    assert cost._sample_flops(*SMALL._passes(TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
 
 
 def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:
@@ -92,18 +84,23 @@ def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:
     return network, config
 
 
+def candidate_flops(size: str) -> float:
+    network, config = wan(size)
+    return network.candidate_flops(config)
+
+
 def test_one_clip_of_the_14b_is_220_petaflop() -> None:
     assert latent_tokens(wan("14b")[1].clips) == 22 * 30 * 52
-    assert candidate_flops(*wan("14b")) == pytest.approx(220e15, rel=0.02)
+    assert candidate_flops("14b") == pytest.approx(220e15, rel=0.02)
 
 
 def test_the_papers_6000_candidates_take_about_1046_gpu_hours() -> None:
-    assert gpu_hours(6000 * candidate_flops(*wan("14b"))) == pytest.approx(1046, rel=0.02)
+    assert gpu_hours(6000 * candidate_flops("14b")) == pytest.approx(1046, rel=0.02)
 
 
 def test_a_training_step_of_the_14b_is_8_35_petaflop_with_the_control_branch() -> None:
     network, config = wan("14b", vace_blocks=True)
-    assert training_flops(network, config) / (1000 * 8) == pytest.approx(8.35e15, rel=0.02)
+    assert network.training_flops(config) / (1000 * 8) == pytest.approx(8.35e15, rel=0.02)
 
 
 def test_the_papers_training_takes_about_66_gpu_hours() -> None:
@@ -111,18 +108,18 @@ def test_the_papers_training_takes_about_66_gpu_hours() -> None:
     for changes, tolerance in ({"vace_blocks": True}, 0.02), ({}, 0.1):
         network, config = wan("14b", **changes)
         draws = config.alignment.steps * config.alignment.batch_size
-        flops = draws * forward_flops(network, config.clips) + training_flops(network, config)
+        flops = draws * network.forward_flops(config) + network.training_flops(config)
         assert gpu_hours(flops) == pytest.approx(66, rel=tolerance)
 
 
 def test_the_1_3b_costs_a_fifth() -> None:
-    assert candidate_flops(*wan("1.3b")) / candidate_flops(*wan("14b")) == pytest.approx(0.2, abs=0.02)
+    assert candidate_flops("1.3b") / candidate_flops("14b") == pytest.approx(0.2, abs=0.02)
 
 
 def test_guidance_doubles_the_passes() -> None:
     network, config = wan("14b")
     unguided = config.model_copy(update={"candidates": config.candidates.model_copy(update={"guidance_scale": 1.0})})
-    assert candidate_flops(network, unguided) == candidate_flops(network, config) / 2
+    assert network.candidate_flops(unguided) == network.candidate_flops(config) / 2
 
 
 def test_a_model_is_known_by_its_hub_id_or_by_a_folder_of_that_name() -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.options import AsJson
 from ipa_core.config import ConfigError
 
 lab_app = typer.Typer(no_args_is_help=True, help="Make the parts that come with the project: clips, models, scores.")
@@ -67,7 +68,7 @@ def fit(
     output: Output = None,
     people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 40,
     processes: Processes = CORES,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Fit the coefficients of the hand score on rendered people, faultless and spoilt."""
     _prepare()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import AsJson
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 
@@ -46,7 +47,7 @@ class ModelRow:
 @models_app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: AsJson = False,
 ) -> None:
     """List the adapters, newest first; win rate and differences are against the champion of their time."""
     if context.invoked_subcommand is not None:

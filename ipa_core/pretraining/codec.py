@@ -62,7 +62,7 @@ def fit_linear_codec(pictures: RenderedSet, controls: np.ndarray, config: CodecC
     for start in range(0, len(pictures), 100):
         part = slice(start, start + 100)
         blocks = patchify(to_video(pictures.frames[part]), PATCH)
-        weight = 1 + config.hand_weight * _block_share(pictures.hand_mask[part])
+        weight = 1 + config.hand_weight * torch.from_numpy(hand_share(pictures.hand_mask[part]))[:, None]
         moment += torch.einsum("bpthw,bqthw->pq", blocks * weight, blocks).double()
         total += float(weight.sum())
     drawn = patchify(to_video(controls), PATCH)
@@ -188,11 +188,11 @@ def _crops(pictures: RenderedSet, config: CodecConfig, rng: np.random.Generator)
     return np.stack(frames), np.stack(masks)
 
 
-def _block_share(mask: np.ndarray) -> Tensor:
-    """Return the share of set pixels in each 8 x 8 block of bool ``[B, T, H, W]``: float32 ``[B, 1, T, H/8, W/8]``."""
-    batch, frames, height, width = mask.shape
-    blocks = mask.reshape(batch, frames, height // PATCH, PATCH, width // PATCH, PATCH)
-    return torch.from_numpy(blocks.mean(axis=(3, 5), dtype=np.float32))[:, None]
+def hand_share(mask: np.ndarray) -> np.ndarray:
+    """Return the share of hand pixels per latent of bool ``[..., H, W]``: float32 ``[..., H/8, W/8]``."""
+    *rest, height, width = mask.shape
+    blocks = mask.reshape(*rest, height // PATCH, PATCH, width // PATCH, PATCH)
+    return blocks.mean(axis=(-3, -1), dtype=np.float32)
 
 
 def _zero(layer: Any) -> None:

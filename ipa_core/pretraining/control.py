@@ -9,7 +9,6 @@ import numpy as np
 from ipa_core import keypoints as kp
 from ipa_core.config import DrawingConfig
 from ipa_core.drawing import draw_pose
-from ipa_core.records import PoseSequence
 
 HandDetail = Literal["full", "palm", "none"]
 
@@ -66,9 +65,3 @@ def as_detected(
     moved[:, kp.BODY] += (spread * noise).astype(np.float32)
     sure[:, [kp.LEFT_ELBOW, kp.RIGHT_ELBOW]] = 1.0
     return moved, sure
-
-
-def pose_sequence(keypoints: np.ndarray, confidence: np.ndarray, size: int) -> PoseSequence:
-    """Return the exact pose of a rendered clip as the record that the stages read."""
-    seen = np.where(confidence[..., None] > 0, keypoints, 0.0)
-    return PoseSequence(seen.astype(np.float32), confidence, size, size, "model", "rendered")

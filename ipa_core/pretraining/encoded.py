@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ipa_core.people.dataset import Progress, RenderedSet, load_shards
-from ipa_core.pretraining.codec import PATCH, LinearCodec, to_video
+from ipa_core.pretraining.codec import LinearCodec, hand_share, to_video
 from ipa_core.pretraining.config import FlowTrainingConfig
 from ipa_core.pretraining.control import HandDetail, as_detected, draw_control
 
@@ -61,13 +61,6 @@ def encode_shards(
                     progress(f"encoded {number} of {len(paths)} shards", number / len(paths))
     parts = [safetensors.torch.load_file(path) for path in paths]
     return EncodedSet(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-
-
-def hand_share(mask: np.ndarray) -> np.ndarray:
-    """Return the share of hand pixels per latent of bool ``[..., H, W]``: float32 ``[..., H/8, W/8]``."""
-    *rest, height, width = mask.shape
-    blocks = mask.reshape(*rest, height // PATCH, PATCH, width // PATCH, PATCH)
-    return blocks.mean(axis=(-3, -1), dtype=np.float32)
 
 
 def _write_encoded(shard: Path, path: Path, codec: LinearCodec, config: FlowTrainingConfig, seed: list[int]) -> None:

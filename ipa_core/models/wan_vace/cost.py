@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ipa_core.config import AlignmentConfig, ClipsConfig, RunConfig
-from ipa_core.models.cost import ASSUMED_FLOPS as ASSUMED_FLOPS
-from ipa_core.models.cost import gpu_hours as gpu_hours
 
 ATTENTION_BACKWARD: Final = 2.5
 """Backward over forward work of fused attention, which computes its scores again: five matrix products over two."""
@@ -36,13 +34,55 @@ class Network:
     ffn_dim: int
 
     def candidate_flops(self, config: RunConfig) -> float:
-        return candidate_flops(self, config)
+        """Return the operations to generate one video: one forward pass a step, two with classifier-free guidance."""
+        passes = config.candidates.steps * (2 if config.candidates.guidance_scale > 1 else 1)
+        return passes * self.forward_flops(config)
 
     def forward_flops(self, config: RunConfig) -> float:
-        return forward_flops(self, config.clips)
+        """Return the operations of one forward pass for one sample, which are also those of one reference error."""
+        main, control = self._passes(latent_tokens(config.clips))
+        return main.forward + control.forward
 
     def training_flops(self, config: RunConfig) -> float:
-        return training_flops(self, config)
+        """Return the operations of the whole training, without those of the reference errors."""
+        return config.alignment.steps * config.alignment.batch_size * self.sample_flops(config)
+
+    def sample_flops(self, config: RunConfig) -> float:
+        """Return the operations to learn once from one sample, without those of its reference error."""
+        return _sample_flops(*self._passes(latent_tokens(config.clips)), config.alignment)
+
+    def _passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[_Pass, _Pass]:
+        """Return the passes of the main blocks and of the control branch."""
+        dim, n, m = self.dim, tokens, prompt_tokens
+        products = n * (12 * dim**2 + 4 * dim * self.ffn_dim) + 4 * m * dim**2
+        attention = 4 * n**2 * dim + 4 * n * m * dim
+        # One more product leads into the branch, and one leads from each of its blocks to a main block.
+        joints = (self.control_layers + 1) * 2 * n * dim**2
+        return (
+            _Pass(self.layers * products, self.layers * attention),
+            _Pass(self.control_layers * products + joints, self.control_layers * attention),
+        )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Operations of one forward pass through some blocks."""
+
+    products: float
+    attention: float
+
+    @property
+    def forward(self) -> float:
+        return self.products + self.attention
+
+
+def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> float:
+    # The control branch does not see the main blocks: unless it has a LoRA, no gradient runs through it.
+    parts = (main, control) if alignment.vace_blocks else (main,)
+    recomputed = sum(part.forward for part in parts) if alignment.gradient_checkpointing else 0.0
+    # The weights are frozen, so a product with them needs only the gradient of its input.
+    backward = sum(part.products + ATTENTION_BACKWARD * part.attention for part in parts)
+    return main.forward + control.forward + recomputed + backward
 
 
 NETWORKS: Final = {
@@ -61,61 +101,3 @@ def latent_tokens(clips: ClipsConfig) -> int:
     """Count a sample's tokens: 4 frames of 16 x 16 pixels make one, and the reference image is a frame of its own."""
     frames = (clips.frames - 1) // 4 + 1 + _REFERENCE_FRAMES
     return frames * (clips.height // 16) * (clips.width // 16)
-
-
-def candidate_flops(network: Network, config: RunConfig) -> float:
-    """Return the operations to generate one video: one forward pass a step, two with classifier-free guidance."""
-    passes = config.candidates.steps * (2 if config.candidates.guidance_scale > 1 else 1)
-    return passes * forward_flops(network, config.clips)
-
-
-def forward_flops(network: Network, clips: ClipsConfig) -> float:
-    """Return the operations of one forward pass for one sample, which are also those of one reference error."""
-    main, control = _passes(network, latent_tokens(clips), _PROMPT_TOKENS)
-    return main.forward + control.forward
-
-
-def training_flops(network: Network, config: RunConfig) -> float:
-    """Return the operations of the whole training, all samples of all steps, without those of the reference errors."""
-    learn_once = sample_flops(network, config.clips, config.alignment)
-    return config.alignment.steps * config.alignment.batch_size * learn_once
-
-
-def sample_flops(network: Network, clips: ClipsConfig, alignment: AlignmentConfig) -> float:
-    """Return the operations to learn once from one sample, without those of its reference error."""
-    return _sample_flops(*_passes(network, latent_tokens(clips), _PROMPT_TOKENS), alignment)
-
-
-def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> float:
-    forward = main.forward + control.forward
-    # The control branch does not see the main blocks: unless it has a LoRA, no gradient runs through it.
-    parts = (main, control) if alignment.vace_blocks else (main,)
-    recomputed = sum(part.forward for part in parts) if alignment.gradient_checkpointing else 0.0
-    # The weights are frozen, so a product with them needs only the gradient of its input.
-    backward = sum(part.products + ATTENTION_BACKWARD * part.attention for part in parts)
-    return forward + recomputed + backward
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Operations of one forward pass through some blocks."""
-
-    products: float
-    attention: float
-
-    @property
-    def forward(self) -> float:
-        return self.products + self.attention
-
-
-def _passes(network: Network, tokens: int, prompt_tokens: int) -> tuple[_Pass, _Pass]:
-    """Return the passes of the main blocks and of the control branch."""
-    dim, n, m = network.dim, tokens, prompt_tokens
-    products = n * (12 * dim**2 + 4 * dim * network.ffn_dim) + 4 * m * dim**2
-    attention = 4 * n**2 * dim + 4 * n * m * dim
-    # One more product leads into the branch, and one leads from each of its blocks to a main block.
-    joints = (network.control_layers + 1) * 2 * n * dim**2
-    return (
-        _Pass(network.layers * products, network.layers * attention),
-        _Pass(network.control_layers * products + joints, network.control_layers * attention),
-    )
