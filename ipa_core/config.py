@@ -375,27 +375,14 @@ Kind = TypeVar("Kind", bound=Config)
 
 def read_config(path: Path, kind: type[Kind]) -> Kind:
     """Read a YAML file as a config. Raises :class:`ConfigError`, which names the wrong fields."""
-    try:
-        return kind.model_validate(yaml.safe_load(path.read_text()) or {})
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+    return _validated(path, _tree(path) or {}, kind)
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read the YAML config of a run and apply ``a.b=VALUE`` overrides (VALUE is YAML). Relative paths in the file start
     from the file's folder, relative paths in overrides from the working directory. Raises :class:`ConfigError` when the
     result can't be used."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+    tree = _tree(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no mapping of stages; see configs/demo.yaml for a complete one")
     _resolve_paths(tree, path.resolve().parent)
@@ -407,8 +394,21 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         _put(changed, name.split("."), yaml.safe_load(text), override)
         _resolve_paths(changed, Path.cwd())
         tree = _merge(tree, changed)
+    return _validated(path, tree, RunConfig)
+
+
+def _tree(path: Path) -> Any:
     try:
-        return RunConfig.model_validate(tree)
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+
+
+def _validated(path: Path, tree: Any, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate(tree)
     except ValidationError as error:
         lines = [
             # An error between two stages has no location, and its input would be the whole file.

@@ -27,11 +27,7 @@ def hand_mask(pose: PoseSequence, *, margin: float = 0.25, threshold: float = 0.
 
 
 def latent_mask(
-    mask: np.ndarray,
-    latent_frames: int,
-    latent_height: int,
-    latent_width: int,
-    how: Literal["max", "mean", "nearest"],
+    mask: np.ndarray, latent_frames: int, latent_height: int, latent_width: int, how: Literal["max", "mean", "nearest"]
 ) -> np.ndarray:
     """Bring a mask of pictures ``[T, H, W]`` onto the grid of their latents: float32 ``[T', h, w]`` in [0, 1].
 

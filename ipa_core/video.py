@@ -126,12 +126,7 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
         with av.open(str(path), "w", format="mp4", options=options) as container:
             # Without cpu-independent, x264 takes other algorithms on other processors. Some of them, for AVX-512, read
             # uninitialised memory (mbtree with B-frames), so the same pictures sometimes give other bytes.
-            settings = {
-                "preset": "medium",
-                "crf": str(crf),
-                "flags": "+bitexact",
-                "x264-params": "cpu-independent=1",
-            }
+            settings = {"preset": "medium", "crf": str(crf), "flags": "+bitexact", "x264-params": "cpu-independent=1"}
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=settings)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             coder = stream.codec_context

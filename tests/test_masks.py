@@ -108,10 +108,7 @@ def test_later_latent_frames_are_groups():
 
 
 @settings(deadline=None)
-@given(
-    arrays.arrays(bool, st.tuples(st.just(5), st.just(4), st.just(6))),
-    st.sampled_from(["max", "mean", "nearest"]),
-)
+@given(arrays.arrays(bool, st.tuples(st.just(5), st.just(4), st.just(6))), st.sampled_from(["max", "mean", "nearest"]))
 def test_a_codec_of_single_pictures_keeps_time_and_full_cells_keep_all(mask, how):
     assert np.array_equal(latent_mask(mask, 5, 4, 6, how), mask)
 

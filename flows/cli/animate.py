@@ -18,14 +18,7 @@ from storage.digest import FileDigests
 
 
 def animate_clip(
-    config: RunConfig,
-    reference: Path,
-    driving: Path,
-    output: Path,
-    *,
-    lora: Path | None,
-    prompt: str | None,
-    seed: int,
+    config: RunConfig, reference: Path, driving: Path, output: Path, *, lora: Path | None, prompt: str | None, seed: int
 ) -> None:
     """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
     from ipa_core.generation.candidates import animate

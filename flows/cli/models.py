@@ -45,10 +45,7 @@ class ModelRow:
 
 
 @models_app.callback(invoke_without_command=True)
-def models(
-    context: typer.Context,
-    json_: AsJson = False,
-) -> None:
+def models(context: typer.Context, json_: AsJson = False) -> None:
     """List the adapters, newest first; win rate and differences are against the champion of their time."""
     if context.invoked_subcommand is not None:
         return
@@ -108,21 +105,19 @@ def model_rows(state: State) -> list[ModelRow]:
     """Return the newest first."""
     last: Mapping[str, Decided] = {event.adapter: event for event in state.decisions}
     rulings = {event.adapter: event.ruling for event in state.decisions if event.ruling is not None}
-    rows = []
-    for adapter, entry in state.adapters.items():
-        rows.append(
-            ModelRow(
-                adapter=adapter,
-                role=state.role(adapter),
-                run=entry.run,
-                registered=entry.at,
-                decided=last.get(adapter),
-                ruling=rulings.get(adapter),
-                generator=entry.lineage.generator,
-                model=entry.lineage.model,
-            )
+    return [
+        ModelRow(
+            adapter=adapter,
+            role=state.role(adapter),
+            run=entry.run,
+            registered=entry.at,
+            decided=last.get(adapter),
+            ruling=rulings.get(adapter),
+            generator=entry.lineage.generator,
+            model=entry.lineage.model,
         )
-    return rows[::-1]
+        for adapter, entry in reversed(state.adapters.items())
+    ]
 
 
 def _as_json(row: ModelRow) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.cli.tables import text_table
 from flows.engine.plan import Plan, StagePlan
+from flows.engine.progress import span
 from ipa_core.config import Execution
 from ipa_core.models.cost import ASSUMED_FLOPS
 
@@ -33,7 +34,7 @@ def _stage_row(row: StagePlan) -> tuple[str, ...]:
         reasons.append(f"about {row.uncounted} follow from stages before")
     compute, estimate = row.compute + row.uncounted, row.estimate
     mark = " ~" if estimate.basis == "formula" else ""
-    time = "" if not compute else "?" if estimate.seconds is None else _duration(estimate.seconds) + mark
+    time = "" if not compute else "?" if estimate.seconds is None else span(estimate.seconds) + mark
     hours = "" if estimate.gpu_hours is None else f"{estimate.gpu_hours:.1f}{mark}"
     disk = "" if not compute else "?" if estimate.bytes is None else _size(estimate.bytes)
     return row.name, str(row.items), str(row.cached), str(compute), time, hours, disk, "; ".join(reasons)
@@ -47,17 +48,11 @@ def _total_row(plan: Plan) -> tuple[str, ...]:
     unknown = min(len(times), len(sizes)) < len(waiting)
     return (
         *("total", "", "", ""),
-        _duration(sum(times)) if times else "",
+        span(sum(times)) if times else "",
         f"{sum(hours):.1f}" if hours else "",
         _size(sum(sizes)) if sizes else "",
         "and what is not known yet (?)" if unknown else "",
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _size(size: float) -> str:

@@ -21,16 +21,10 @@ if TYPE_CHECKING:
     from flows.engine.run_folder import RunSummary, StageTable
 
 
-def _known_stage(name: str | None) -> str | None:
-    if name is not None and name not in STAGE_NAMES:
+def _stage(name: str) -> str:
+    if name not in STAGE_NAMES:
         raise typer.BadParameter(f"{name}: the stages are {', '.join(STAGE_NAMES)}")
     return name
-
-
-def _known_stages(names: list[str] | None) -> list[str] | None:
-    for name in names or []:
-        _known_stage(name)
-    return names
 
 
 def demo(
@@ -47,28 +41,12 @@ def demo(
 def run(
     config: Config,
     from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help=f"First stage to run, of {', '.join(STAGE_NAMES)}; those before it must be complete in the store.",
-            callback=_known_stage,
-            show_default=False,
-        ),
+        str | None, typer.Option("--from", help="First stage to run; those before must be in the store.", parser=_stage)
     ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Last stage to run.", callback=_known_stage, show_default=False)
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="--from and --to in one.", callback=_known_stage, show_default=False)
-    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Last stage to run.", parser=_stage)] = None,
+    only: Annotated[str | None, typer.Option("--only", help="--from and --to in one.", parser=_stage)] = None,
     refresh: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--refresh",
-            help="Compute a stage again although it is cached.",
-            callback=_known_stages,
-            show_default=False,
-        ),
+        list[str] | None, typer.Option("--refresh", help="Compute a stage again although it is cached.", parser=_stage)
     ] = None,
     set_: Overrides = None,
     json_: AsJson = False,

@@ -76,13 +76,7 @@ class _Cut:
     """The waiting items, and the size of the next batch."""
 
     def __init__(
-        self,
-        stage: Stage[Any],
-        items: list[Item],
-        refresh: bool,
-        slots: int,
-        limit: int | None,
-        batch_seconds: float,
+        self, stage: Stage[Any], items: list[Item], refresh: bool, slots: int, limit: int | None, batch_seconds: float
     ) -> None:
         self.waiting = items
         self._stage = stage

@@ -175,12 +175,7 @@ def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[st
     )
     return Swept(
         table=sweep_table(
-            sweep.name,
-            tally.base,
-            arms,
-            sweep.contrasts,
-            sweep.equal_drift.arms,
-            sweep.equal_drift.series,
+            sweep.name, tally.base, arms, sweep.contrasts, sweep.equal_drift.arms, sweep.equal_drift.series
         ),
         arms=arms,
         computed=tally.computed,

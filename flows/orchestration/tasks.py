@@ -43,11 +43,7 @@ LEASE = 60.0
 
 # JSON for each result that Prefect keeps: its default would pickle.
 @task(
-    name="batch",
-    task_run_name="{batch.label}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    result_serializer="json",
+    name="batch", task_run_name="{batch.label}", cache_policy=NO_CACHE, persist_result=False, result_serializer="json"
 )
 def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
     """Compute one batch. Prefect shows it, the store keeps its results. ``gpus``: number of GPUs it takes."""

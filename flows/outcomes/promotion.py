@@ -17,7 +17,6 @@ from flows.stages.people import people_of
 from flows.stages.selection import Selection
 from flows.stages.shards import Shards, samples_of
 from flows.training.job import LORA
-from ipa_core.config import RunConfig
 from ipa_core.evaluation import promotion_rule
 from ipa_core.records import Ruling
 from storage.registry import SHORT, Decided, Lineage, Registered, Registry, State
@@ -32,7 +31,11 @@ def promote(run: Run) -> None:
     compared = _compared(run.view)
     if compared is None:
         return
-    registry, entry, ruling = Registry(run.store.address), _entry(run), _ruling(compared, run.config)
+    registry, entry, ruling = (
+        Registry(run.store.address),
+        _entry(run),
+        promotion_rule(compared.comparison, run.config.rounds),
+    )
     registry.append(lambda state: None if state.knows(entry) else entry)
     event = registry.append(lambda state: _decide(state, entry, compared, ruling))
     if isinstance(event, Decided):
@@ -46,16 +49,12 @@ def promote(run: Run) -> None:
 def ruling_of(view: View) -> Ruling | None:
     """Return the ruling on this run's adapter, whatever the registry says; None without a comparison."""
     compared = _compared(view)
-    return None if compared is None else _ruling(compared, view.config)
+    return None if compared is None else promotion_rule(compared.comparison, view.config.rounds)
 
 
 def _compared(view: View) -> Compared | None:
     """Return the comparison to rule on: with the champion, or with the base model if there is none."""
     return next(reversed(comparisons(view)), None)
-
-
-def _ruling(compared: Compared, config: RunConfig) -> Ruling:
-    return promotion_rule(compared.comparison, config.rounds)
 
 
 def _decide(state: State, entry: Registered, compared: Compared, ruling: Ruling) -> Decided | None:

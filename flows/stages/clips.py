@@ -15,7 +15,7 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from ipa_core.clips.cut import CutClip, cut_video
+from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
 from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import split_of
 from ipa_core.records import Box, Clip, Record
@@ -31,12 +31,6 @@ class Window(Record):
     start: float
     crop: Box
     reference_index: int
-
-
-class DroppedWindow(Record):
-    index: int
-    start: float
-    reason: str
 
 
 class CutVideo(Record):
@@ -102,13 +96,13 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
     for part in cut_video(video, item.action.inputs["video"], config, people):
-        start = round(part.start, 4)
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
             objects[f"{part.index:03d}.png"] = encode_png(part.frames[part.reference_index])
-            clips.append(Window(index=part.index, start=start, crop=part.crop, reference_index=part.reference_index))
+            start, crop = round(part.start, 4), part.crop
+            clips.append(Window(index=part.index, start=start, crop=crop, reference_index=part.reference_index))
         else:
-            dropped.append(DroppedWindow(index=part.index, start=start, reason=part.reason))
+            dropped.append(part)
     # cut_video raises Rejected when no clip comes out.
     return Output(CutVideo(clips=tuple(clips), dropped=tuple(dropped)), objects)
 

@@ -14,7 +14,8 @@ from flows.engine.view import View
 from flows.engine.worker import Worker
 from flows.stages.selection import Selection, kept_samples
 from ipa_core.records import PreferenceSample, Record
-from storage import Action, ShardWriter, Store
+from storage import Action, Store
+from storage.shards import ShardWriter
 
 _SAMPLES = TypeAdapter(tuple[PreferenceSample, ...])
 _PARTS = {

@@ -15,7 +15,7 @@ from ipa_core.clips.crop import crop_around, cut_out, main_person
 from ipa_core.clips.shots import shots
 from ipa_core.clips.windows import Leftover, Window, windows
 from ipa_core.config import ClipsConfig
-from ipa_core.records import Box, Digest, Rejected
+from ipa_core.records import Box, Digest, Record, Rejected
 from ipa_core.video import VideoInfo, frames, probe
 
 FindPeople = Callable[[np.ndarray], Sequence[Box]]
@@ -44,9 +44,8 @@ class CutClip:
     reference_index: int
 
 
-@dataclass(frozen=True)
-class DroppedWindow:
-    """A part of the source that became no clip, with the reason."""
+class DroppedWindow(Record):
+    """A part of the source that became no clip, with the reason. start: seconds."""
 
     index: int
     start: float
@@ -74,7 +73,7 @@ def cut_video(
     for index, window in enumerate(found):
         if isinstance(window, Leftover):
             leftovers.append(window)
-            yield DroppedWindow(index, window.start, _reason(window, config))
+            yield DroppedWindow(index=index, start=round(window.start, 4), reason=_reason(window, config))
             continue
         yield _clip(index, window, source, info, config, find_people)
         window.pictures.clear()  # Frees the memory before the next window is filled.

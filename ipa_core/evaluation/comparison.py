@@ -127,12 +127,7 @@ METRICS: Final = (
 
 
 def compare(
-    base: Sequence[ClipResult],
-    aligned: Sequence[ClipResult],
-    *,
-    bootstrap: int,
-    seed: int = 0,
-    against: str = "base",
+    base: Sequence[ClipResult], aligned: Sequence[ClipResult], *, bootstrap: int, seed: int = 0, against: str = "base"
 ) -> Comparison:
     """Pair the results by (clip, seed) and compare every metric. The sentence calls ``base`` by the name ``against``.
 

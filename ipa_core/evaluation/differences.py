@@ -16,16 +16,7 @@ from numpy.typing import NDArray
 from ipa_core.evaluation.comparison import METRICS, ClipResult, Interval, Metric
 from ipa_core.records import Record
 
-SHOWN: Final = (
-    "ssim",
-    "psnr",
-    "ssim_hand",
-    "psnr_hand",
-    "hand_score",
-    "confidence",
-    "hands_found",
-    "fingers",
-)
+SHOWN: Final = ("ssim", "psnr", "ssim_hand", "psnr_hand", "hand_score", "confidence", "hands_found", "fingers")
 """Metrics that are compared, in the order of tables."""
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
 Gains = dict[tuple[str, int], float]
@@ -58,9 +49,7 @@ def differences(
 
 
 def difference(
-    metric: Metric,
-    pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]],
-    bootstrap: int,
+    metric: Metric, pairs: Sequence[tuple[Sequence[ClipResult], Sequence[ClipResult]]], bootstrap: int
 ) -> Difference | None:
     """Return second minus first of each pair (one per training seed), in the metric's better direction. Return ``None``
     if no video of the two can be compared."""

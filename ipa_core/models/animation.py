@@ -56,11 +56,7 @@ class AnimationModel(Protocol):
         """Class names of the transformer's repeated blocks, which hold nearly all weights. FSDP splits each block."""
 
     def encode_conditioning(
-        self,
-        control_video: np.ndarray,
-        reference: np.ndarray,
-        prompt: str,
-        negative_prompt: str | None,
+        self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
     ) -> Conditioning:
         """Encode ``control_video`` uint8 ``[T, H, W, 3]`` and ``reference`` uint8 ``[H, W, 3]`` on the model's device.
 

@@ -7,30 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    FlowMatchEulerDiscreteScheduler,
-    WanVACEPipeline,
-    WanVACETransformer3DModel,
-)
+from diffusers import FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
-from ipa_core.pretraining.codec import PATCH, LinearCodec, build_autoencoder
-from ipa_core.pretraining.config import CodecConfig, FlowModelConfig
+from ipa_core.pretraining.codec import PATCH
+from ipa_core.pretraining.config import FlowModelConfig
 
 SHIFT = 3.0
 """Shift of the sampling timesteps. The reports use it with 12 Euler steps and guidance 1.0."""
-
-
-def untrained_pipeline(folder: Path, *, seed: int = 0) -> Path:
-    """Save a WanVACEPipeline with random weights: the trained one's geometry in small, 2 layers, 8 latent channels. It
-    fits tests at 32 x 32 or 64 x 64 (multiples of 8), 5 or 17 frames. Returns ``folder``; 0.6 MB."""
-    generator = torch.Generator().manual_seed(seed)
-    basis = torch.linalg.qr(torch.randn(3 * PATCH**2, 3 * PATCH**2, generator=generator)).Q[:, :8]
-    codec = LinearCodec(basis.contiguous(), torch.ones(8), torch.zeros(8))
-    autoencoder = build_autoencoder(codec, CodecConfig(channels=8, encoder_dim=24, decoder_dim=24))
-    model = FlowModelConfig(heads=2, head_dim=24, layers=2, vace_layers=(0,), ffn_dim=96, text_dim=16)
-    assemble(autoencoder, build_transformer(model, 8, seed), build_text_encoder(model, seed)).save_pretrained(folder)
-    return folder
 
 
 def assemble(autoencoder: Any, transformer: Any, text_encoder: UMT5EncoderModel) -> Any:

@@ -39,12 +39,7 @@ class PretrainReport:
 
 
 def pretrain(
-    config: PretrainConfig,
-    workdir: Path,
-    output: Path,
-    *,
-    device: str = "cpu",
-    progress: Progress | None = None,
+    config: PretrainConfig, workdir: Path, output: Path, *, device: str = "cpu", progress: Progress | None = None
 ) -> PretrainReport:
     """Train the small base model and save it as a diffusers pipeline folder ``output``. device: "cpu" or "cuda"; "cuda"
     multiplies in TF32. Raises ``ImportError`` without the extra ``[synthetic]`` when clips have to be rendered."""

@@ -54,10 +54,7 @@ def _contrast_section(table: SweepTable) -> Section:
     rows = tuple((f"{one.better} − {one.worse}", *_compared(one.differences)) for one in table.contrasts)
     return Section(
         "One arm against another",
-        (
-            "First minus second, paired by clip, noise and training seed.",
-            Table(("arms", *_columns()), rows),
-        ),
+        ("First minus second, paired by clip, noise and training seed.", Table(("arms", *_columns()), rows)),
     )
 
 

@@ -187,7 +187,8 @@ def _swapped(hand: Hand) -> Callable[[int], Picture]:
         axis = axis / max(float(np.hypot(*axis)), 1e-6)
         grid = _grid(hand.frames[frame]) - points[0]
         mirrored = 2 * (grid @ axis)[..., None] * axis - grid + points[0]
-        both = np.maximum(_hull(hand, frame, margin), _mirror(_hull(hand, frame, margin), mirrored))
+        hull = _hull(hand, frame, margin)
+        both = np.maximum(hull, _resample(hull, mirrored, cv2.BORDER_CONSTANT))
         return _mixed(hand.frames[frame], _resample(hand.frames[frame], mirrored), _soft(both, 0.03 * hand.size))
 
     return change
@@ -241,7 +242,8 @@ def _smear(hand: Hand) -> Callable[[int], Picture]:
 
     def change(frame: int) -> Picture:
         drawn = cv2.filter2D(hand.frames[frame], -1, kernel).astype(np.float64)
-        mean = drawn[_hull(hand, frame, 0) > 0].mean(axis=0) if _hull(hand, frame, 0).any() else drawn.mean((0, 1))
+        inside = _hull(hand, frame, 0) > 0
+        mean = drawn[inside].mean(axis=0) if inside.any() else drawn.mean((0, 1))
         return _blend(hand, frame, (mean + contrast * (drawn - mean)).astype(np.uint8))
 
     return change
@@ -329,16 +331,9 @@ def _grid(picture: Picture) -> np.ndarray:
     return np.stack([columns, rows], axis=-1)
 
 
-def _resample(picture: Picture, places: np.ndarray) -> Picture:
-    places = places.astype(np.float32)
-    return np.asarray(
-        cv2.remap(picture, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
-
-
-def _mirror(mask: Picture, places: np.ndarray) -> Picture:
-    places = places.astype(np.float32)
-    return np.asarray(cv2.remap(mask, places[..., 0], places[..., 1], cv2.INTER_LINEAR), np.uint8)
+def _resample(picture: Picture, positions: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> Picture:
+    x, y = np.moveaxis(positions.astype(np.float32), -1, 0)
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
 def _upright(points: Points) -> Points:

@@ -183,10 +183,6 @@ def test_comfyui_file_loads_through_diffusers_converter(model, tiny_folder, tmp_
     give_values(model.transformer)
     (tmp_path / "comfyui.safetensors").write_bytes(lora_files(model)[COMFYUI_FILE])
     loaded = WanVACEModel.load(
-        tiny_folder,
-        dtype="float32",
-        device="cpu",
-        text_encoder=False,
-        lora=tmp_path / "comfyui.safetensors",
+        tiny_folder, dtype="float32", device="cpu", text_encoder=False, lora=tmp_path / "comfyui.safetensors"
     )
     torch.testing.assert_close(predict(loaded), predict(model))

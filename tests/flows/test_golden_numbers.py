@@ -26,7 +26,8 @@ from ipa_core.evaluation import ClipResult, VideoMetrics
 from ipa_core.models.latents import latents_to_bytes
 from ipa_core.records import HandScore, PreferenceSample, ScoreComponents
 from ipa_core.video import encode_png
-from storage import Action, ShardWriter, Store
+from storage import Action, Store
+from storage.shards import ShardWriter
 from tests.fake_model import CHANNELS, FakeModel
 from tests.fakes import FAKES, FRAMES, SIZE, FakeExtractor, fake_config
 from tests.flows.test_old_store import ARCHIVE

@@ -57,12 +57,7 @@ OTHER = {
         "gradient_checkpointing": True,
         "seed": 3,
     },
-    "evaluation": {
-        "per_clip": 3,
-        "max_clips": 2,
-        "bootstrap": 100,
-        "fvd": {"path": "i3d.pt", "sha256": "AB" * 32},
-    },
+    "evaluation": {"per_clip": 3, "max_clips": 2, "bootstrap": 100, "fvd": {"path": "i3d.pt", "sha256": "AB" * 32}},
     "rounds": {"on_policy": True},
     "execution": {"workers": 1, "gpus": 4, "batch_minutes": 1.0, "retention": "kept"},
 }

@@ -25,12 +25,7 @@ from ipa_core.scoring.scorer import ScoredHands
 from storage import Store
 from storage.digest import digest_file
 from storage.registry import Registered, Registry, State
-from tests.fakes import (
-    FAKES,
-    fake_config,
-    write_parted_videos,
-    write_video,
-)
+from tests.fakes import FAKES, fake_config, write_parted_videos, write_video
 from tests.flows.conftest import Done, run_fake
 
 AT = "2026-01-01T00:00:00+00:00"

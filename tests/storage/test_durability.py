@@ -56,7 +56,7 @@ _KILLED_AMONG_SHARDS = """
 import os, signal, sys
 from pathlib import Path
 from tests.storage.test_shards import SAMPLES
-from storage import ShardWriter
+from storage.shards import ShardWriter
 with ShardWriter(Path(sys.argv[1]), 2) as writer:
     for sample in SAMPLES[:3]:
         writer.write(*sample)

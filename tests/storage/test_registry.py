@@ -188,10 +188,7 @@ def test_an_ambiguous_beginning_is_said() -> None:
 
 
 def test_people_are_known_with_the_run_that_held_them_out_first() -> None:
-    events = (
-        registered("a", run="one", held_out=("anna",)),
-        registered("b", run="two", held_out=("anna", "ben")),
-    )
+    events = (registered("a", run="one", held_out=("anna",)), registered("b", run="two", held_out=("anna", "ben")))
     assert State(events).held_out() == {"anna": "one", "ben": "two"}
 
 

@@ -4,10 +4,9 @@ import warnings
 
 import pytest
 
-from storage import ShardWriter
 from storage.digest import digest_file
 from storage.manifests import table_rows
-from storage.shards import ShardFile
+from storage.shards import ShardFile, ShardWriter
 
 SAMPLES = [
     (f"clip-{number}", {"mp4": b"video %d" % number, "latents.safetensors": bytes(number)}, {"score": number / 4})

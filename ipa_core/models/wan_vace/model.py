@@ -58,13 +58,7 @@ class WanVACEModel:
 
     @classmethod
     def load(
-        cls,
-        folder: Path,
-        *,
-        dtype: DType,
-        device: str,
-        lora: Path | bytes | None = None,
-        text_encoder: bool = True,
+        cls, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
     ) -> Self:
         """Load a pipeline folder: transformer and text encoder in ``dtype``, the VAE in float32.
 
