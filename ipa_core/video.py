@@ -38,18 +38,12 @@ class VideoInfo:
     width, height: of the upright picture with square pixels.
     fps: pictures per second on average.
     duration: seconds; None if the header has none.
-    rotation: degrees counter-clockwise that turn the stored pictures upright: 0, 90, 180 or 270.
-    codec: of the video stream, as ffmpeg calls it.
-    frames_estimate: number of pictures; None if the header has neither number nor duration.
     """
 
     width: int
     height: int
     fps: float
     duration: float | None
-    rotation: int
-    codec: str
-    frames_estimate: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +75,7 @@ def probe(path: Path) -> VideoInfo:
             if first is None:
                 raise Rejected("no picture can be decoded")
             height, width = _upright(first, stream).shape[:2]
-        duration = _duration(container, stream)
-        frames_estimate = stream.frames or (None if duration is None else round(duration * rate))
-        codec = stream.codec_context.name
-        return VideoInfo(width, height, float(rate), duration, _rotation(first, stream), codec, frames_estimate)
+        return VideoInfo(width, height, float(rate), _duration(container, stream))
 
 
 def frames(path: Path) -> Iterator[TimedFrame]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,6 +39,8 @@ class Worker:
         self.components = components
         self.progress: Callable[[int, int], None] = lambda done, total: None
         """Called with (done, total) parts of the item under way."""
+        self.scratch = Path()
+        """A folder for outputs too big for memory; each item has its own, which goes with the item."""
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
 
@@ -82,15 +83,8 @@ class Worker:
             self._features[config.sha256] = FeatureExtractor(config)
         return self._features[config.sha256]
 
-    @cached_property
-    def scratch(self) -> Path:
-        """Folder for outputs too big for memory; :meth:`close` removes it."""
-        return Path(tempfile.mkdtemp(prefix="ipa-"))
-
     def close(self) -> None:
         self.make_room()
-        if "scratch" in self.__dict__:
-            shutil.rmtree(self.scratch)
         if "extractor" in self.__dict__:
             self.extractor.close()
 
@@ -101,24 +95,28 @@ class Worker:
         """
         outcomes = []
         for item in batch.items:
-            started, key = time.perf_counter(), item.action.key
-            self.progress = lambda done, total, key=key: listener.part(key, done / total)  # type: ignore[misc]
             if batch.refresh:
-                self.store.checkpoints.clear(key)
-            try:
-                try:
-                    output = batch.stage.compute(item, self)
-                except Rejected as finding:
-                    output = Output(record={}, rejected=str(finding))
-                result = self._commit(item, output, time.perf_counter() - started, batch.refresh)
-                outcomes.append(Outcome(key, result=result))
-            except (MissingObject, CorruptObject) as trouble:
-                outcomes.append(Outcome(key, lost=trouble.digest))
-            except Exception as error:
-                log.debug("%s: %s failed", batch.stage.name, item.name, exc_info=True)
-                outcomes.append(Outcome(key, error=_sentence(error)))
+                self.store.checkpoints.clear(item.action.key)
+            with tempfile.TemporaryDirectory(prefix="ipa-") as scratch:
+                self.scratch = Path(scratch)
+                outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
+
+    def _outcome(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
+        started, key = time.perf_counter(), item.action.key
+        self.progress = lambda done, total: listener.part(key, done / total)
+        try:
+            try:
+                output = batch.stage.compute(item, self)
+            except Rejected as finding:
+                output = Output(record={}, rejected=str(finding))
+            return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch.refresh))
+        except (MissingObject, CorruptObject) as trouble:
+            return Outcome(key, lost=trouble.digest)
+        except Exception as error:
+            log.debug("%s: %s failed", batch.stage.name, item.name, exc_info=True)
+            return Outcome(key, error=_sentence(error))
 
     def _commit(self, item: Item, output: Output, seconds: float, refresh: bool) -> ActionResult:
         outputs: dict[str, Blob] = {}

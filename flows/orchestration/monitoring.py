@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 from uuid import UUID
 
@@ -100,16 +100,7 @@ class Monitor(Watch):
         """Show the table of the stages, the end of the run, and the addresses of its outputs."""
         with _shown("the table of the stages"):
             table = [
-                {
-                    "stage": row.name,
-                    "items": row.items,
-                    "cached": row.cached,
-                    "computed": row.computed,
-                    "rejected": row.rejected,
-                    "failed": row.failed,
-                    "seconds": row.seconds,
-                }
-                for row in summary.stages
+                {"stage": row.name} | {k: v for k, v in asdict(row).items() if k != "name"} for row in summary.stages
             ]
             create_table_artifact(table, "stages", f"Run {summary.run_id}: {summary.status}")
         with _shown("the outcome"):

@@ -126,9 +126,6 @@ class ModelKind(Protocol):
     def check_index(self, index: Mapping[str, Any], folder: Path) -> None:
         """Raise :class:`UnknownModel` when a ``model_index.json`` of this class names a model that can't be run."""
 
-    def check(self, config: RunConfig) -> None:
-        """Raise ``ConfigError`` for fields that the config itself accepts and this kind can't take."""
-
     def load(
         self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
     ) -> AnimationModel:

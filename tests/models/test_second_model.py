@@ -118,8 +118,6 @@ class ToyKind:
 
     def check_index(self, index: Mapping[str, Any], folder: Path) -> None: ...
 
-    def check(self, config: RunConfig) -> None: ...
-
     def load(self, folder: Path, *, lora: Path | bytes | None = None, **_: Any) -> ToyModel:
         model = ToyModel()
         if isinstance(lora, bytes):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ipa_core.config import AlignmentConfig, DType, RunConfig
+from ipa_core.config import AlignmentConfig, DType
 from ipa_core.models.animation import ModelKind, UnknownModel
 from ipa_core.models.wan_vace.card import model_card
 from ipa_core.models.wan_vace.cost import Network, network_of
@@ -40,9 +40,6 @@ class WanVACE:
                 "can be used; set candidates.model.path to a Wan 2.1 VACE model, such as "
                 "Wan-AI/Wan2.1-VACE-14B-diffusers"
             )
-
-    def check(self, config: RunConfig) -> None:
-        """Accept all: ``ClipsConfig`` already refuses frames, width and height that the Wan codec can't take."""
 
     def load(
         self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
