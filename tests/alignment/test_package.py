@@ -12,5 +12,5 @@ def test_public_names_exist(name):
 
 
 def test_importing_the_package_loads_no_torch():
-    check = "import sys, ipa_core.alignment as a; a.StepLog; sys.exit('torch' in sys.modules)"
+    check = "import sys, ipa_core.alignment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

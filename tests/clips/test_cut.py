@@ -59,10 +59,10 @@ def test_no_window_crosses_a_cut(tmp_path: Path) -> None:
     assert [numbers(part) if isinstance(part, CutClip) else part for part in parts] == [
         list(range(17)),
         list(range(17, 34)),
-        DroppedWindow(2, 34 / 16, "0.375 s left over, a clip needs 1.06 s"),
+        DroppedWindow(index=2, start=34 / 16, reason="0.375 s left over, a clip needs 1.06 s"),
         list(range(40, 57)),
         list(range(57, 74)),
-        DroppedWindow(5, 74 / 16, "1 s left over, a clip needs 1.06 s"),
+        DroppedWindow(index=5, start=74 / 16, reason="1 s left over, a clip needs 1.06 s"),
     ]
 
 
