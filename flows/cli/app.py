@@ -18,6 +18,7 @@ from flows.cli.run import demo, plan, run, serve
 from flows.cli.store import store_app
 from flows.cli.use import animate, report, status, yield_
 from flows.engine.stage import RunStopped
+from flows.engine.stop import end_stopped, stop_on_signals, stop_signal
 from ipa_core.config import ConfigError
 from ipa_core.records import Rejected
 
@@ -54,5 +55,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)  # Lower levels are for the log of the Prefect run.
-    with _one_sentence():
-        app(standalone_mode=True)
+    stop_on_signals()
+    try:
+        with _one_sentence():
+            app(standalone_mode=True)
+    except BaseException as error:
+        number = stop_signal(error)
+        if number is None:
+            raise
+        end_stopped(number)

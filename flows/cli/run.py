@@ -75,10 +75,10 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
 def _check_weights(config: RunConfig, scope: Any) -> None:
     """Raise for missing weights before any work starts."""
-    from flows.engine.components import Components
+    from flows.engine.components import components
 
     if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
-        Components().model_folder(config.candidates.model)
+        components().model_folder(config.candidates.model)
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
@@ -184,12 +184,12 @@ def plan(
 ) -> None:
     """Show what a run would compute, why, and what it costs. Computes nothing, and needs no weights."""
     from flows.cli.plan_text import plan_text
-    from flows.engine.components import Components
+    from flows.engine.components import components
     from flows.engine.plan import plan_run
     from flows.engine.store import open_store
 
     settings = load_config(config, set_)
-    found = plan_run(open_store(settings.execution), settings, STAGES, Components(), clips)
+    found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
 
 

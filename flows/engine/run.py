@@ -23,6 +23,7 @@ from flows.engine.run_folder import (
     stage_table,
 )
 from flows.engine.stage import Item, ItemResult, RunStopped, Stage
+from flows.engine.stop import stop_sentence, stop_signal
 from flows.engine.store import open_store
 from flows.engine.view import View
 from flows.engine.walk import Scope, Stages, looked_up
@@ -125,9 +126,12 @@ class Run:
         if isinstance(error, RunStopped | ConfigError):
             self._stopped = error
         expected = self._stopped is not None
+        signal = None if error is None else stop_signal(error)
         try:
             if error is None:
                 self._end("completed" if self.computed else "nothing_new", None)
+            elif signal is not None:
+                self._end("stopped", stop_sentence(signal))
             else:
                 self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
         finally:
@@ -175,9 +179,9 @@ class Run:
             spent = time.perf_counter() - started
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
             self._crew.end_stage()
-            self._progress.finish(stage.name, self._table(stage.name).sentence())
             self._listen(None)
             self.folder.write_items(self.view.results)
+        self._progress.finish(stage.name, self._table(stage.name).sentence())
         self._check(stage)
         return self._table(stage.name)
 
@@ -193,14 +197,29 @@ class Run:
         self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
-        for _ in range(REPAIRS):
-            self.restore(lost)
-            found = self._batches.compute(stage, waiting, refresh, self._progress) if waiting else []
-            outcomes |= {outcome.key: outcome for outcome in found}
-            lost = {outcome.lost for outcome in found if outcome.lost}
-            waiting = [item for item in waiting if outcomes[item.action.key].lost]
+        try:
+            for _ in range(REPAIRS):
+                self.restore(lost)
+                found = self._batches.compute(stage, waiting, refresh, self._progress) if waiting else []
+                outcomes |= {outcome.key: outcome for outcome in found}
+                lost = {outcome.lost for outcome in found if outcome.lost}
+                waiting = [item for item in waiting if outcomes[item.action.key].lost]
+        except BaseException:
+            self.view.add(stage.name, self._committed(stage, items, known, fresh))
+            raise
         self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
         return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
+
+    def _committed(
+        self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult], fresh: set[str]
+    ) -> list[ItemResult]:
+        """Return the items of a stage that breaks off which are in the store, for the record of the run."""
+        now = self.store.actions.lookup(stage.name, [item.action.key for item in items])
+        return [
+            ItemResult(item, "cached" if key in fresh else "computed", now[key])
+            for item in items
+            if (key := item.action.key) in fresh or (key in now and now[key] != known.get(key))
+        ]
 
     def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:
         if outcome is None:

@@ -26,7 +26,7 @@ from storage.manifests import table_bytes, table_rows
 Value = TypeVar("Value")
 LAST: Final = "last"
 """Names the newest run that is no experiment."""
-RunStatus = Literal["completed", "nothing_new", "failed"]
+RunStatus = Literal["completed", "nothing_new", "failed", "stopped"]
 
 
 @dataclass(frozen=True)

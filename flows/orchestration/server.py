@@ -38,7 +38,9 @@ def prefect_server() -> Iterator[int | None]:
         return
     print("starting a Prefect server for this run (PREFECT_API_URL is not set)", file=sys.stderr)
     port = _free_port()
-    child = subprocess.Popen([sys.executable, "-m", "flows.orchestration.server", str(port)], stdin=subprocess.PIPE)
+    command = [sys.executable, "-m", "flows.orchestration.server", str(port)]
+    # In a session of its own, because the run still has to tell it about a Ctrl-C. The pipe ends it.
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         address = f"http://127.0.0.1:{port}/api"
         _wait_for(address, child)
@@ -48,7 +50,7 @@ def prefect_server() -> Iterator[int | None]:
             finally:
                 _send_what_waits()
     finally:
-        child.terminate()
+        child.kill()
         child.communicate()
 
 

@@ -76,7 +76,7 @@ def ray_cluster() -> Iterator[str]:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as head:
         try:
-            wait_for(clients)
+            wait_for(clients, head)
             wait_until_ready(f"ray://127.0.0.1:{clients}")
             yield f"ray://127.0.0.1:{clients}"
         finally:
@@ -89,8 +89,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int) -> None:
-    for _ in range(600):
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(1800):  # On a busy machine Ray has needed more than a minute.
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with {server.returncode}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

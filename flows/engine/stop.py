@@ -1,0 +1,96 @@
+"""Ends a command that is told to: by Ctrl-C, by SIGTERM, or because its terminal closes.
+
+The first signal raises :class:`Stopped` in the main thread, says one line and starts the time of grace. Committed items
+stay; the item in flight is given up. A second signal, or the end of that time, ends the process wherever it is: a
+server that does not answer must not hold it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from typing import Any, Final
+
+GRACE: Final = 4.0
+"""Seconds that a command may take to write its record after the first signal."""
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_saying = threading.Lock()
+_said = False
+
+
+class Stopped(BaseException):
+    """The command was told to stop. It is no ``Exception``, so that no code on the way takes it for a failed item.
+
+    Prefect's ``TerminationSignal`` has an attribute ``signal`` too, and says the same.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+def stop_on_signals(grace: float = GRACE) -> None:
+    """Let signals stop this process. A signal that is ignored, as under ``nohup``, stays ignored."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    # By the descriptor, not in the handler: Prefect replaces handlers while a flow runs.
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(heard, grace), daemon=True).start()
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def stop_signal(error: BaseException) -> int | None:
+    """Return the number of the signal that raised the error; None when no signal did."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    number = getattr(error, "signal", None)
+    return number if isinstance(number, int) and not isinstance(error, Exception) else None
+
+
+def stop_sentence(number: int) -> str:
+    return "stopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+
+
+def end_stopped(number: int) -> None:
+    """End this process with the exit code of the signal, and with it those that it started. It waits for no thread: one
+    may wait for a server that is gone."""
+    _say(number)
+    sys.stdout.flush()
+    os._exit(128 + number)
+
+
+def _stop(number: int, frame: Any) -> None:
+    for each in _SIGNALS:
+        if signal.getsignal(each) == _stop:
+            signal.signal(each, lambda *_: None)  # The next one is for the watch.
+    raise Stopped(number)
+
+
+def _watch(heard: int, grace: float) -> None:
+    number = _next_signal(heard)
+    _say(number)
+    logging.disable(logging.CRITICAL)  # The rest of the log would be the noise of parts that end.
+    again = select.select([heard], [], [], grace)[0]
+    end_stopped(_next_signal(heard) if again else number)
+
+
+def _say(number: int) -> None:
+    """Print the line once; a second caller waits until it is out."""
+    global _said
+    with _saying:
+        if not _said:
+            print(f"\nipa: {stop_sentence(number)}", file=sys.stderr, flush=True)
+        _said = True
+
+
+def _next_signal(heard: int) -> int:
+    while True:
+        number = os.read(heard, 1)[0]
+        if number in _SIGNALS:
+            return number
