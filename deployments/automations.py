@@ -43,7 +43,7 @@ def retry_once(retrain: UUID, again: UUID) -> Automation:
         name="ipa: run a failed retrain again, once",
         description="What was computed is in the store; the second attempt goes on from there.",
         trigger=ends_of(retrain, BROKEN),
-        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"run": "last"})],
+        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"repeat": "{{ flow_run.id }}"})],
     )
 
 

@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterTypeError
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import WithJsonSchema
 
 from flows.engine.components import components
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped
 from flows.engine.walk import Scope
-from flows.orchestration.monitoring import Monitor
-from flows.orchestration.parameters import ConfigFile, chosen_config, run_name
+from flows.orchestration.monitoring import Monitor, failed
+from flows.orchestration.parameters import ConfigFile, chosen_config, parameters_of, run_name
 from flows.orchestration.tasks import PrefectCrew
 from flows.outcomes.exports import export
 from flows.outcomes.promotion import promote
@@ -49,10 +50,11 @@ def retrain(
     first: StageName = STAGE_NAMES[0],
     last: StageName = STAGE_NAMES[-1],
     refresh: list[StageName] | None = None,
+    repeat: str | None = None,
 ) -> State[Any]:
     """From driving videos to an aligned LoRA with a report. Results in the store are not computed again.
 
-    The state's data is the `RunSummary`; a run that could not go on ends as Failed with the reason as the message.
+    The state's data is the `RunSummary`. A run that could not go on ends as Failed with the reason as the message.
 
     Args:
         config: A config file, or the whole config typed out. Leave it empty to use that of an earlier run.
@@ -60,17 +62,21 @@ def retrain(
         first: First stage to run; those before it must be in the store.
         last: Last stage to run.
         refresh: Stages to compute again although they are in the store.
+        repeat: Id of a flow run that failed. Its parameters are used again, instead of the others.
     """
     try:
+        if repeat is not None:
+            state: State[Any] = retrain.fn(**retrain.validate_parameters(parameters_of(repeat)))
+            return state
         settings = chosen_config(config, run)
         scope = Scope(first, last, frozenset(refresh or ()))
         scope.walked(STAGES)
-    except (ConfigError, RunStopped) as error:
-        return Failed(message=str(error))
+    except (ConfigError, RunStopped, ParameterTypeError) as error:
+        return failed(str(error))
     watch = Monitor(settings.name)
     with Run(settings, STAGES, components(), scope, PrefectCrew, watch) as this:
         this.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
         finish(this, watch.show)
     if this.summary.error is not None:
-        return Failed(message=this.summary.error, data=this.summary)
+        return failed(this.summary.error, this.summary)
     return Completed(message=this.summary.status, data=this.summary)

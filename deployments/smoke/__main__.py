@@ -133,6 +133,20 @@ def refused_once(site: Site) -> str:
     return f"{refused['adapter'][:12]}: {refused['decided']['reason']}"
 
 
+def broken_config_is_told(site: Site) -> str:
+    """A config that is not there: the run fails, so does the second attempt with the same config, the web hook is told."""
+    told, attempts = len(site.told), len(runs_of(AGAIN))
+    expect(
+        "the run", finished(start(RETRAIN, parameters={"config": {"path": "nowhere.yaml"}})).state.type.value, "FAILED"
+    )
+    wait("the automation's run", lambda: len(runs_of(AGAIN)) > attempts)
+    again = finished(runs_of(AGAIN)[0].id)
+    expected = ("retrain nowhere, again", "FAILED", "there is no config file nowhere.yaml")
+    expect("the second attempt", (again.name, again.state.type.value, again.state.message), expected)
+    wait("the web hook", lambda: len(site.told) > told)
+    return f"'{again.name}': {again.state.message}; told: {site.told[-1][:50]}..."
+
+
 def stage_deployment(site: Site) -> str:
     """The deployment of a stage finds its inputs in the last run: a run of `scores` with refresh redoes the scores."""
     before = site.runs()[0]["run_id"]
@@ -187,6 +201,7 @@ STEPS: list[Callable[[Site], str]] = [
     promoted_once,
     failed_stage_is_retried,
     refused_once,
+    broken_config_is_told,
     stage_deployment,
     killed_worker,
     restarted_server,

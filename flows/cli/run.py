@@ -124,6 +124,7 @@ def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
 
 def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.run_folder import RunSummary
+    from flows.orchestration.monitoring import RunFailed
     from flows.orchestration.server import prefect_server
     from flows.retrain import retrain
 
@@ -135,7 +136,8 @@ def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
             refresh=sorted(scope.refresh),
             return_state=True,
         )
-    summary = state.result(raise_on_failure=False)
+    found = state.result(raise_on_failure=False)
+    summary = found.summary if isinstance(found, RunFailed) else found
     if not isinstance(summary, RunSummary):
         raise RunStopped(str(state.message))
     return summary

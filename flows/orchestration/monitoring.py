@@ -46,6 +46,28 @@ SHEETS = 4
 """Number of contact sheets shown; the report has them all."""
 
 
+class RunFailed(Exception):  # noqa: N818 - the name is clear without Error
+    """A run could not go on, for the reason in the message. ``summary`` is None when it had not begun."""
+
+    def __init__(self, message: str, summary: RunSummary | None = None) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+def failed(message: str, summary: RunSummary | None = None) -> State[Any]:
+    """Return the state of a flow that ends with a reason. Prefect raises its data, so they are an exception."""
+    return Failed(message=message, data=RunFailed(message, summary))
+
+
+def _is_no_reason(record: logging.LogRecord) -> bool:
+    """Keep Prefect's traceback of a :class:`RunFailed` out of the log: the reason stands there as the last line."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], RunFailed)
+
+
+for _name in ("prefect.engine", "prefect.flow_runs"):
+    logging.getLogger(_name).addFilter(_is_no_reason)
+
+
 class Monitor(Watch):
     """Shows a run in its flow run. The run's threads may call it."""
 
@@ -141,7 +163,7 @@ def stage_flow() -> State[Any]:
         return Completed(name="Outdated", message=str(change))
     except (RunStopped, ConfigError) as stop:
         under_way.error = stop
-        return Failed(message=str(stop))
+        return failed(str(stop))
     except BaseException as error:
         under_way.error = error
         raise

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 
 from flows.engine.run_folder import named_run
 from ipa_core.config import Config, ConfigError, RunConfig, load_config
@@ -31,8 +35,22 @@ def chosen_config(config: RunConfig | ConfigFile | None, run: str | None) -> Run
     return named_run(run).config()
 
 
+def parameters_of(flow_run: str) -> dict[str, Any]:
+    """Return the parameters of a flow run on the server. Raises `ConfigError` when there is no such run."""
+    try:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(UUID(flow_run)).parameters
+    except (ValueError, ObjectNotFound):
+        raise ConfigError(f"repeat: the Prefect server has no flow run {flow_run}") from None
+
+
 def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
     """Return a run's name in the UI: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
+    if parameters.get("repeat"):
+        try:
+            return run_name(parameters_of(parameters["repeat"]), stages) + ", again"
+        except ConfigError:
+            return "again"
     config = parameters.get("config") or {}
     config = config.model_dump() if isinstance(config, Config) else config
     about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"

@@ -15,10 +15,11 @@ import httpx
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.states import Crashed
+from prefect.states import Crashed, Failed
 from prefect.task_runners import TaskRunner
 
 from flows.engine.components import Components
@@ -45,8 +46,11 @@ LEASE = 60.0
 @task(
     name="batch", task_run_name="{batch.label}", cache_policy=NO_CACHE, persist_result=False, result_serializer="json"
 )
-def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
-    """Compute one batch. Prefect shows it, the store keeps its results. ``gpus``: number of GPUs it takes."""
+def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome] | State[list[Outcome]]:
+    """Compute one batch. Prefect shows it, the store keeps its results. ``gpus``: number of GPUs it takes.
+
+    A batch in which items failed is a failed task, with the outcomes as the state's data.
+    """
     with gpu_slots(gpus):
         started = time.perf_counter()
         outcomes = work(batch)
@@ -60,6 +64,18 @@ def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome]:
             logger.warning("%s failed: %s", names[outcome.key], outcome.error)
         elif outcome.result is not None and outcome.result.outcome == "rejected":
             logger.info("%s rejected: %s", names[outcome.key], outcome.result.reason)
+    errors = [f"{names[outcome.key]}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    if errors:
+        return Failed(message=f"{len(errors)} of {len(outcomes)} items failed; the first, {errors[0]}", data=outcomes)
+    return outcomes
+
+
+def _outcomes(state: Any) -> list[Outcome]:
+    """Return the outcomes of a batch from the state of its task, or from the task's future."""
+    found = state.result(raise_on_failure=False)
+    if isinstance(found, BaseException):
+        raise found
+    outcomes: list[Outcome] = found
     return outcomes
 
 
@@ -135,7 +151,8 @@ class PrefectCrew:
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         place = batch.stage.place
         if not self._is_handed_over(place) and not self._is_sent_out(place):
-            return compute_batch(batch, partial(self._local.work(place), listener=listener), self._gpus(place))
+            work = partial(self._local.work(place), listener=listener)
+            return _outcomes(compute_batch(batch, work, self._gpus(place), return_state=True))
         outcomes = self._hand_over(batch) if self._is_handed_over(place) else self._send_out(batch)
         for outcome in outcomes:
             listener.done(outcome)
@@ -168,7 +185,7 @@ class PrefectCrew:
         with self._cluster.about(place, runner):
             future = runner.submit(compute_batch, parameters=parameters)
         try:
-            outcomes: list[Outcome] = future.result()
+            outcomes = _outcomes(future)
         except Exception as death:
             if not self._cluster.is_death(death):
                 raise

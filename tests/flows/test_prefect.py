@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.engine.run_folder import RunSummary
+from ipa_core.config import PosesConfig
+from ipa_core.records import PoseSequence
+from ipa_core.video import encode_video
 from storage.registry import Registry
-from tests.fakes import fake_config, write_videos
+from tests.fakes import FAKES, FakeExtractor, fake_config, write_videos
 from tests.flows.conftest import VIDEOS
 from tests.flows.servers import prefect_server
 
@@ -35,7 +41,8 @@ def run(folder: Path, last: str = "evaluation", **changes: object) -> tuple[str,
     from flows.retrain import retrain
 
     state = retrain(fake_config(folder, **changes), last=last, return_state=True)
-    summary = state.result(raise_on_failure=False)
+    found = state.result(raise_on_failure=False)
+    summary = getattr(found, "summary", found)  # A failed run's data is an exception with the summary.
     assert isinstance(summary, RunSummary)
     return state.type.value, summary
 
@@ -133,6 +140,64 @@ def test_a_config_that_cannot_be_read_fails_the_run_with_its_sentence(tmp_path: 
 
     state = retrain(ConfigFile(path=str(tmp_path / "nowhere.yaml")), return_state=True)
     assert (state.name, state.message) == ("Failed", f"there is no config file {tmp_path / 'nowhere.yaml'}")
+
+
+def test_a_run_is_repeated_with_the_parameters_of_the_one_that_failed(tmp_path: Path) -> None:
+    from flows.orchestration.parameters import ConfigFile
+    from flows.retrain import retrain
+
+    first = retrain(ConfigFile(path=str(tmp_path / "nowhere.yaml")), return_state=True)
+    again = retrain(repeat=str(first.state_details.flow_run_id), return_state=True)
+    assert (again.name, again.message) == ("Failed", first.message)
+    assert flow_runs()["retrain nowhere, again"] == "Failed"
+
+
+def test_a_flow_run_that_is_not_there_cannot_be_repeated() -> None:
+    from flows.retrain import retrain
+
+    state = retrain(repeat="somewhere", return_state=True)
+    assert state.message == "repeat: the Prefect server has no flow run somewhere"
+
+
+class Failing(FakeExtractor):
+    """Fails at the video that is all black."""
+
+    def extract(self, frames: np.ndarray) -> PoseSequence:
+        if frames.mean() < 1:
+            raise OSError("the disk is gone")
+        return super().extract(frames)
+
+
+def failing(config: PosesConfig) -> FakeExtractor:
+    return Failing(config)
+
+
+FAILING = replace(FAKES, pose_extractor=failing)  # type: ignore[arg-type]
+
+
+def test_a_batch_with_a_failed_item_is_a_failed_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.orchestration import get_client
+
+    monkeypatch.setenv("IPA_COMPONENTS", f"{__name__}:FAILING")
+    write_videos(tmp_path / "videos", 3)
+    (tmp_path / "videos" / "dark.mp4").write_bytes(encode_video(np.zeros((5, 32, 32, 3), np.uint8), 8))
+    run(tmp_path, last="poses", execution__max_failed=0.5)
+    with get_client(sync_client=True) as client:
+        messages = {
+            task.state.message for task in client.read_task_runs() if task.state and task.state.name == "Failed"
+        }
+    [said] = [message for message in messages if message and "dark.mp4" in message]
+    assert re.fullmatch(r"1 of \d items failed; the first, dark.mp4 #000: OSError: the disk is gone", said)
+
+
+def test_prefects_traceback_is_for_bugs() -> None:
+    from flows.orchestration.monitoring import RunFailed
+
+    def kept(error: Exception) -> bool:
+        logger = logging.getLogger("prefect.flow_runs")
+        return bool(logger.filter(logger.makeRecord("", logging.ERROR, "", 0, "", (), (type(error), error, None))))
+
+    assert (kept(ValueError("a bug")), kept(RunFailed("a reason"))) == (True, False)
 
 
 def test_the_last_run_can_be_run_again_from_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
