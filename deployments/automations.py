@@ -39,11 +39,13 @@ def main() -> None:
 
 
 def retry_once(retrain: UUID, again: UUID) -> Automation:
+    # Text, by its kind: Prefect would turn a plain template into JSON, which has no ids.
+    failed = {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}
     return Automation(
         name="ipa: run a failed retrain again, once",
         description="What was computed is in the store; the second attempt goes on from there.",
         trigger=ends_of(retrain, BROKEN),
-        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"repeat": "{{ flow_run.id }}"})],
+        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"repeat": failed})],
     )
 
 

@@ -134,7 +134,7 @@ def refused_once(site: Site) -> str:
 
 
 def broken_config_is_told(site: Site) -> str:
-    """A config that is not there: the run fails, so does the second attempt with the same config, the web hook is told."""
+    """A config that is not there: the run fails, the second attempt with the same config too, the web hook is told."""
     told, attempts = len(site.told), len(runs_of(AGAIN))
     expect(
         "the run", finished(start(RETRAIN, parameters={"config": {"path": "nowhere.yaml"}})).state.type.value, "FAILED"
@@ -144,6 +144,7 @@ def broken_config_is_told(site: Site) -> str:
     expected = ("retrain nowhere, again", "FAILED", "there is no config file nowhere.yaml")
     expect("the second attempt", (again.name, again.state.type.value, again.state.message), expected)
     wait("the web hook", lambda: len(site.told) > told)
+    expect("tracebacks in the workers' logs", site.said("exited with unexpected exception"), False)
     return f"'{again.name}': {again.state.message}; told: {site.told[-1][:50]}..."
 
 

@@ -87,6 +87,10 @@ class Site:
         log = (self.folder / f"{name}.log").open("ab")
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
+    def said(self, text: str) -> bool:
+        """Whether a process wrote the text into its log."""
+        return any(text in log.read_text(errors="replace") for log in self.folder.glob("*.log"))
+
     def command(self, *command: str) -> str:
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
