@@ -28,7 +28,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from ipa_core.config import AlignmentConfig, ClipsConfig, load_config  # noqa: E402
+from ipa_core.config import AlignmentConfig, ClipsConfig  # noqa: E402
+from ipa_core.config_file import load_config  # noqa: E402
 from ipa_core.models.wan_vace.cost import NETWORKS  # noqa: E402
 
 VARIANTS = ("sft", "ipa online", "ipa table")

@@ -7,12 +7,9 @@ A field that can change the results of a stage enters the keys of that stage. Th
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -37,6 +34,20 @@ class ConfigError(Exception):
 
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, tree: Any) -> Any:
+        """Take one value as a list where a list is wanted: ``sources: /data/dance``."""
+        if not isinstance(tree, dict):
+            return tree
+        return {name: [value] if cls._wants_a_list(name, value) else value for name, value in tree.items()}
+
+    @classmethod
+    def _wants_a_list(cls, name: str, value: Any) -> bool:
+        kind = cls.model_fields[name].annotation if name in cls.model_fields else None
+        # ``tuple[str, ...]``; a tuple of a certain length needs all of its values.
+        return isinstance(value, str | int | float) and get_origin(kind) is tuple and get_args(kind)[-1] is ...
 
 
 class ClipsConfig(Config):
@@ -368,111 +379,3 @@ class RunConfig(Config):
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")
         return self
-
-
-Kind = TypeVar("Kind", bound=Config)
-
-
-def read_config(path: Path, kind: type[Kind]) -> Kind:
-    """Read a YAML file as a config. Raises :class:`ConfigError`, which names the wrong fields."""
-    return _validated(path, _tree(path) or {}, kind)
-
-
-def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
-    """Read the YAML config of a run and apply ``a.b=VALUE`` overrides (VALUE is YAML). Relative paths in the file start
-    from the file's folder, relative paths in overrides from the working directory. Raises :class:`ConfigError` when the
-    result can't be used."""
-    tree = _tree(path)
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no mapping of stages; see configs/demo.yaml for a complete one")
-    _resolve_paths(tree, path.resolve().parent)
-    for override in overrides or []:
-        name, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(f"--set wants FIELD=VALUE, got '{override}'")
-        changed: dict[str, Any] = {}
-        _put(changed, name.split("."), yaml.safe_load(text), override)
-        _resolve_paths(changed, Path.cwd())
-        tree = _merge(tree, changed)
-    return _validated(path, tree, RunConfig)
-
-
-def _tree(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-
-
-def _validated(path: Path, tree: Any, kind: type[Kind]) -> Kind:
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        lines = [
-            # An error between two stages has no location, and its input would be the whole file.
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
-            if problem["loc"]
-            else problem["msg"]
-            for problem in error.errors()
-        ]
-        raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
-
-
-_PATHS = (
-    ("clips", "sources"),
-    ("clips", "metadata"),
-    ("poses", "model"),
-    ("candidates", "model", "path"),
-    ("scores", "model"),
-    ("scores", "reward_model"),
-    ("evaluation", "fvd", "path"),
-    ("evaluation", "fid_vid", "path"),
-    ("execution", "store"),
-)
-
-
-def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
-    for *parents, last in _PATHS:
-        node: Any = tree
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get(last) is not None:
-            value = node[last]
-            if "model" in parents and _is_hub_id(value, base):
-                continue
-            node[last] = [_from(base, item) for item in value] if isinstance(value, list) else _from(base, value)
-
-
-def _is_hub_id(value: Any, base: Path) -> bool:
-    """Tell whether the value is ``owner/name`` and no folder here has this path."""
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value) is not None
-        and not (base / value).exists()
-    )
-
-
-def _from(base: Path, value: Any) -> Any:
-    """Make a relative path absolute. A URL stays as it is."""
-    if not isinstance(value, str) or "://" in value:
-        return value
-    return os.path.normpath(base / Path(value).expanduser())
-
-
-def _put(tree: dict[str, Any], names: list[str], value: Any, override: str) -> None:
-    *parents, last = names
-    if not all(names):
-        raise ConfigError(f"--set wants FIELD=VALUE with dots between names, got '{override}'")
-    for name in parents:
-        tree = tree.setdefault(name, {})
-    tree[last] = value
-
-
-def _merge(base: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in changed.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merge(merged[name], value) if both else value
-    return merged

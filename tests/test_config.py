@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ipa_core.config import ConfigError, load_config
+from ipa_core.config import ConfigError
+from ipa_core.config_file import load_config
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
 

@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ipa_core.alignment.lora import lora
-from ipa_core.config import AlignmentConfig, RunConfig, load_config
+from ipa_core.config import AlignmentConfig, RunConfig
+from ipa_core.config_file import load_config
 from ipa_core.models.cost import gpu_hours
 from ipa_core.models.wan_vace import cost
 from ipa_core.models.wan_vace.cost import NETWORKS, Network, latent_tokens, network_of

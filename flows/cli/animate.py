@@ -10,7 +10,7 @@ import numpy as np
 from flows.engine.components import Components
 from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
-from ipa_core.config import RunConfig
+from ipa_core.config import ConfigError, RunConfig
 from ipa_core.drawing import draw_sequence
 from ipa_core.records import Box, Rejected
 from ipa_core.video import decode_png, encode_video
@@ -23,7 +23,9 @@ def animate_clip(
     """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
     from ipa_core.generation.candidates import animate
 
+    weights = None if lora is None else lora_bytes(lora)
     components = Components()
+    components.model_folder(config.candidates.model)  # Before any work: its sentence says where to get the weights.
     extractor = components.pose_extractor(config.poses)
     try:
 
@@ -38,7 +40,6 @@ def animate_clip(
         pose = extractor.extract(clip.frames)
     finally:
         extractor.close()
-    weights = None if lora is None else (lora / LORA if lora.is_dir() else lora).read_bytes()
     model = components.animation_model(config.candidates.model, config.execution, weights, True)
     picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
     control = draw_sequence(pose, config.candidates.drawing)
@@ -46,6 +47,14 @@ def animate_clip(
     video = animate(model, control, picture, words, config.candidates, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(encode_video(video, config.clips.fps))
+
+
+def lora_bytes(lora: Path) -> bytes:
+    """Read the LoRA's file or its folder. Raises ``ConfigError`` when the folder has no such file."""
+    path = lora / LORA if lora.is_dir() else lora
+    if not path.is_file():
+        raise ConfigError(f"--lora {lora}: there is no {path.name}; name a LoRA folder, such as a run's `lora`")
+    return path.read_bytes()
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -12,7 +12,8 @@ import typer
 
 from flows.cli.options import CONFIGS, AsJson, Overrides
 from flows.cli.tables import text_table
-from ipa_core.config import ConfigError, load_config
+from ipa_core.config import ConfigError
+from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
     from flows.experiments.hand_bench import BenchReport
@@ -38,18 +39,13 @@ def bench(
     json_: AsJson = False,
 ) -> None:
     """Measure a model on the hand bench: 100 rendered clips whose hands are exactly known, by difficulty."""
+    from flows.cli.animate import lora_bytes
     from flows.engine.components import components
     from flows.experiments.hand_bench import run_bench
-    from flows.training.job import LORA
 
     path = Path(model).resolve() if model and Path(model).exists() else model
     settings = load_config(config, [*(set_ or []), *([f"candidates.model.path={path}"] if path else [])])
-    weights = None
-    if lora is not None:
-        file = lora / LORA if lora.is_dir() else lora
-        if not file.is_file():
-            raise ConfigError(f"--lora: there is no {file}")
-        weights = file.read_bytes()
+    weights = lora_bytes(lora) if lora is not None else None
     if picture is not None and weights is None:
         raise ConfigError("--picture shows what an adapter changes: name one with --lora")
     report, shown = run_bench(settings, components(), weights)

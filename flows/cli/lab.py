@@ -37,6 +37,7 @@ def synth(
     fps: float = 16.0,
 ) -> None:
     """Render driving videos of people with articulated hands."""
+    _prepare()
     from flows.engine.progress import Progress
     from ipa_core.people.dataset import render_clips
 
@@ -54,11 +55,14 @@ def pretrain(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Train the small base model from scratch on rendered clips; resumes where it was."""
-    from flows.engine.progress import Progress
     from ipa_core.pretraining.config import load_pretrain_config
+
+    settings = load_pretrain_config(config)
+    _prepare()
+    from flows.engine.progress import Progress
     from ipa_core.pretraining.pretrain import pretrain as train
 
-    found = train(load_pretrain_config(config), workdir, output, device=device, progress=Progress().share)
+    found = train(settings, workdir, output, device=device, progress=Progress().share)
     print(json.dumps(asdict(found), default=str))
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from ipa_core.config import RunConfig
+from ipa_core.config_file import load_config
+
 CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs"
 DEMO: Final = CONFIGS / "demo.yaml"
 
+
+def run_config(config: Path, videos: list[str] | None, overrides: list[str] | None) -> RunConfig:
+    """Read a run config with changes. Raises ``ConfigError``."""
+    sources = [f"clips.sources={json.dumps(videos)}"] if videos else []
+    return load_config(config, [*(overrides or []), *sources])
+
+
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]
+Videos = Annotated[
+    list[str] | None,
+    typer.Argument(help="Videos, folders or URLs instead of the config's clips.sources.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Overrides = Annotated[
     list[str] | None,

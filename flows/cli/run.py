@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Config, Overrides
+from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config
 from flows.cli.tables import text_table
 from flows.engine.stage import RunStopped
 from flows.stages import STAGE_NAMES, STAGES
-from ipa_core.config import ConfigError, RunConfig, load_config
+from ipa_core.config import ConfigError, RunConfig
+from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
     from flows.engine.run_folder import RunSummary, StageTable
@@ -40,6 +41,7 @@ def demo(
 
 def run(
     config: Config,
+    videos: Videos = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="First stage to run; those before must be in the store.", parser=_stage)
     ] = None,
@@ -54,7 +56,7 @@ def run(
     """Videos in, an aligned LoRA and a report out. Results in the store are not computed again."""
     if only is not None and (from_ or to):
         raise typer.BadParameter("--only can't be combined with --from or --to")
-    _run(load_config(config, set_), only or from_, only or to, refresh or [], json_)
+    _run(run_config(config, videos, set_), only or from_, only or to, refresh or [], json_)
 
 
 def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[str], json_: bool) -> None:
@@ -177,6 +179,7 @@ def print_outputs(outputs: dict[str, str]) -> None:
 
 def plan(
     config: Config,
+    videos: Videos = None,
     clips: Annotated[
         int | None,
         typer.Option(min=1, help="Plan for so many new clips, without looking at videos.", show_default=False),
@@ -190,7 +193,7 @@ def plan(
     from flows.engine.plan import plan_run
     from flows.engine.store import open_store
 
-    settings = load_config(config, set_)
+    settings = run_config(config, videos, set_)
     found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
 

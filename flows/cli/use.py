@@ -13,17 +13,18 @@ import typer
 from flows.cli.options import DEMO, AsJson, Overrides
 from flows.cli.run import print_outputs, print_stages
 from flows.cli.tables import text_table
-from ipa_core.config import ConfigError, load_config
+from ipa_core.config import ConfigError
+from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
     from ipa_core.reporting.charts import RunYield
 
 
 def animate(
-    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.")],
-    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.")],
-    output: Annotated[Path, typer.Option(help="The mp4 to write.")],
-    lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).")] = None,
+    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.", exists=True, dir_okay=False)],
+    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False)],
+    output: Annotated[Path, typer.Option(help="The mp4 to write.", dir_okay=False)],
+    lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).", exists=True)] = None,
     model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
     config: Annotated[Path, typer.Option(help="Run config that says how to generate.")] = DEMO,
     prompt: Annotated[str | None, typer.Option(help="Default: the config's clips.prompt.")] = None,
@@ -33,6 +34,8 @@ def animate(
     """Animate a reference picture with the motion of a driving video."""
     from flows.cli.animate import animate_clip
 
+    if output.suffix.lower() != ".mp4":
+        raise typer.BadParameter(f"--output {output}: only mp4 can be written; end its name in .mp4")
     overrides = [
         *(set_ or []),
         *([f"candidates.model.path={Path(model).resolve() if Path(model).exists() else model}"] if model else []),
@@ -78,7 +81,7 @@ def status(
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        print("no run yet", file=sys.stderr)
+        print(f"the store at {open_store().address} has no run yet", file=sys.stderr)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if run_id or state.progress is not None:

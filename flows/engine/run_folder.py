@@ -18,7 +18,8 @@ from flows.engine.progress import StageProgress
 from flows.engine.stage import Drop, Stage
 from flows.engine.store import open_store
 from flows.engine.view import Results, View
-from ipa_core.config import ConfigError, RunConfig, load_config
+from ipa_core.config import ConfigError, RunConfig
+from ipa_core.config_file import load_config
 from storage import Store
 from storage.folders import LocalFolder, cache_folder, write_whole
 from storage.manifests import table_bytes, table_rows

@@ -13,6 +13,8 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 GRACE: Final = 4.0
@@ -33,16 +35,25 @@ class Stopped(BaseException):
         self.signal = signal
 
 
-def stop_on_signals(grace: float = GRACE) -> None:
-    """Let signals stop this process. A signal that is ignored, as under ``nohup``, stays ignored."""
+@contextmanager
+def stop_on_signals(grace: float = GRACE) -> Iterator[None]:
+    """Let signals stop this process within the block. One that is ignored, as under ``nohup``, stays ignored."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     # By the descriptor, not in the handler: Prefect replaces handlers while a flow runs.
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(heard, grace), daemon=True).start()
-    for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
             signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        os.close(told)
 
 
 def stop_signal(error: BaseException) -> int | None:
@@ -74,10 +85,12 @@ def _stop(number: int, frame: Any) -> None:
 
 def _watch(heard: int, grace: float) -> None:
     number = _next_signal(heard)
+    if number is None:
+        return
     _say(number)
     logging.disable(logging.CRITICAL)  # The rest of the log would be the noise of parts that end.
     again = select.select([heard], [], [], grace)[0]
-    end_stopped(_next_signal(heard) if again else number)
+    end_stopped((again and _next_signal(heard)) or number)
 
 
 def _say(number: int) -> None:
@@ -89,8 +102,10 @@ def _say(number: int) -> None:
         _said = True
 
 
-def _next_signal(heard: int) -> int:
-    while True:
-        number = os.read(heard, 1)[0]
-        if number in _SIGNALS:
-            return number
+def _next_signal(heard: int) -> int | None:
+    """Wait for a signal; None when the other end is closed."""
+    while data := os.read(heard, 1):
+        if data[0] in _SIGNALS:
+            return data[0]
+    os.close(heard)
+    return None

@@ -11,7 +11,7 @@ from flows.engine.components import Components
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped, blob
 from flows.engine.walk import Scope
-from flows.experiments.sweep import computed_here
+from flows.experiments.sweep import check_here
 from flows.stages import STAGES
 from flows.stages.evaluation import Evaluated, Evaluation, clip_item
 from flows.stages.poses import Poses, posed_clips
@@ -71,7 +71,7 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     ``config`` names the bench's videos and the settings to generate with. Raises :class:`ConfigError` when the videos
     are not the bench's or are cut another way, :class:`RunStopped` when an item fails.
     """
-    computed_here(config.execution)
+    check_here(config, components)
     truths = _truths(config)
     with Run(config, STAGES, components, Scope(last=Poses.name), experiment=True) as run:
         run.walk()

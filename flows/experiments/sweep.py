@@ -29,7 +29,8 @@ from flows.stages import STAGES
 from flows.stages.evaluation import Evaluation, clip_results
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.finetune import Training as TrainingRecord
-from ipa_core.config import Config, ConfigError, Execution, PositiveInt, RunConfig, load_config, read_config
+from ipa_core.config import Config, ConfigError, PositiveInt, RunConfig
+from ipa_core.config_file import load_config, read_config
 from ipa_core.evaluation.comparison import ClipResult
 from ipa_core.evaluation.sweep import Arm, SweepTable, sweep_table
 from ipa_core.evaluation.sweep import Run as Training
@@ -144,7 +145,7 @@ def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[st
         for seed in sweep.seeds[: arm.seeds]
     ]
     for _, _, config in trainings:
-        computed_here(config.execution)
+        check_here(config, components)
     tally = _Tally(components)
     runs: dict[str, list[Training]] = {arm.name: [] for arm in sweep.arms}
     troubles: dict[str, str] = {}
@@ -194,9 +195,11 @@ def _generator(arm: ArmConfig, seed: int, runs: Mapping[str, Sequence[Training]]
     return found[0]
 
 
-def computed_here(execution: Execution) -> None:
-    """Raises :class:`ConfigError` when the config sends work elsewhere, which only a run through Prefect does."""
-    if execution.cluster or execution.hand_over:
+def check_here(config: RunConfig, components: Components) -> None:
+    """Check before any work. Raises ``MissingModel`` without the weights, :class:`ConfigError` when the config sends
+    work elsewhere, which only a run through Prefect does."""
+    components.model_folder(config.candidates.model)
+    if config.execution.cluster or config.execution.hand_over:
         raise ConfigError(
             "this command computes on this machine: leave execution.cluster and execution.hand_over out; results that "
             "runs through Prefect have put into the store are used"

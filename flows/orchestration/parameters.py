@@ -11,7 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from flows.engine.run_folder import named_run
-from ipa_core.config import Config, ConfigError, RunConfig, load_config
+from ipa_core.config import Config, ConfigError, RunConfig
+from ipa_core.config_file import load_config
 
 
 class ConfigFile(Config):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ipa_core.config import Config, Fraction, Positive, PositiveInt, read_config
+from ipa_core.config import Config, Fraction, Positive, PositiveInt
+from ipa_core.config_file import read_config
 
 
 class TrainingSetConfig(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from flows.cli import main
-from ipa_core.config import ConfigError, load_config
+from ipa_core.config import ConfigError
+from ipa_core.config_file import load_config
 from tests.fakes import fake_config, write_videos
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
@@ -39,9 +41,14 @@ def test_overrides_are_yaml_and_their_paths_mean_the_working_directory(
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("alignment.beta=-1", "alignment.beta: Input should be greater than 0 (got -1)"),
-        ("alignment.betta=1", "alignment.betta: Extra inputs are not permitted"),
+        ("alignment.beta=-1", "alignment.beta: must be greater than 0 (got -1)"),
+        ("alignment.betta=1", "alignment.betta: unknown; did you mean alignment.beta?"),
+        ("clips.beta=1", "clips.beta: unknown; did you mean alignment.beta?"),
+        ("betta=1", "can't be used: betta: unknown"),
+        ("clips.prompt=[1, 2]", "clips.prompt: must be a valid string"),
+        ("selection.pick=" + 300 * "x", "(got '" + 59 * "x" + "...)"),
         ("clips.frames=6", "frames must be 4n + 1"),
+        ("clips.sources=[1", "--set clips.sources=[1: the value is not YAML"),
         ("nonsense", "--set wants FIELD=VALUE, got 'nonsense'"),
     ],
 )
@@ -49,6 +56,50 @@ def test_a_bad_setting_is_named_with_what_was_read(override: str, sentence: str)
     with pytest.raises(ConfigError) as error:
         load_config(DEMO, [override])
     assert sentence in str(error.value)
+
+
+def test_one_value_is_taken_for_a_list() -> None:
+    assert load_config(DEMO, ["clips.sources=s3://a/b"]).clips.sources == ("s3://a/b",)
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; name a config, a YAML file"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--driving", "nowhere.mp4", "--output", "a.mp4"), 2, "'nowhere.mp4' does not exist"),
+        (("--output", "a.avi"), 2, "only mp4 can be written"),
+        (("--output", "a.mp4", "--lora", "."), 1, "--lora .: there is no pytorch_lora_weights.safetensors"),
+    ],
+)
+def test_animate_says_what_is_wrong_with_its_files(
+    options: tuple[str, ...],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").touch()
+    driving = () if "--driving" in options else ("--driving", "a.png")
+    found, _, err = call(monkeypatch, capsys, "animate", "--reference", "a.png", *driving, *options)
+    assert (found, said in " ".join(err.replace("│", " ").split())) == (code, True)
+
+
+def test_videos_on_the_command_line_are_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(monkeypatch, capsys, "plan", str(DEMO), str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (code, f"there is no video at '{tmp_path / 'a'}'" in err) == (1, True)
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(monkeypatch, capsys, "--version")
+    assert (code, out.strip()) == (0, importlib.metadata.version("ipa-pipeline"))
 
 
 def test_a_missing_config_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ from flows.engine.walk import Scope
 from flows.engine.worker import provenance
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
-from ipa_core.config import RunConfig, load_config
+from ipa_core.config import RunConfig
+from ipa_core.config_file import load_config
 from ipa_core.models import Network, known_network
 from ipa_core.models.cost import gpu_hours
 from storage import Store

@@ -100,13 +100,13 @@ def test_a_run_stops_with_a_line_and_its_record(
 SLEEPER = """
 import time
 from flows.engine.stop import stop_on_signals
-stop_on_signals()
-try:
-    print("ready", flush=True)
-    time.sleep(600)
-finally:
-    print("cleaning", flush=True)
-    time.sleep(600)
+with stop_on_signals():
+    try:
+        print("ready", flush=True)
+        time.sleep(600)
+    finally:
+        print("cleaning", flush=True)
+        time.sleep(600)
 """
 
 

@@ -108,7 +108,7 @@ def test_arms_with_another_base_are_refused(place: Path) -> None:
     [
         ({"arms": [{"name": "a"}, {"name": "a"}], "contrasts": [], "equal_drift": {}}, "two arms are called 'a'"),
         ({"contrasts": [["IPA", "DPO"]]}, "there is no arm 'DPO'"),
-        ({"arm": []}, "arm: Extra inputs are not permitted"),
+        ({"arm": []}, "arm: unknown; did you mean arms?"),
         ({"arms": [], "contrasts": [], "equal_drift": {}}, "arms: .* at least 1 item"),
         ({"seeds": [3, 3]}, "holds one twice"),
         ({"arms": [{"name": "IPA"}, {"name": "SFT", "generator": "SFT"}]}, "generator of 'SFT': there is no arm"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ipa_core.config import ModelConfig, load_config
+from ipa_core.config import ModelConfig
+from ipa_core.config_file import load_config
 from ipa_core.models import KINDS, UnknownModel, kind_of, known_network, resolve_model
 from ipa_core.models.wan_vace import WAN_VACE
 from ipa_core.models.wan_vace.card import model_card
