@@ -20,6 +20,8 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotifi
 from prefect.events.schemas.automations import EventTrigger, Posture
 
 BROKEN = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+# By the names of the states: a stage that found everything is Cached.
+ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "NothingNew", "Cached", "Outdated", "Cancelled")}
 BEAT = "prefect.flow-run.heartbeat"
 SILENCE = timedelta(minutes=3)
 
@@ -69,7 +71,7 @@ def call_crashed() -> Automation:
             match={"prefect.resource.id": "prefect.flow-run.*"},
             for_each={"prefect.resource.id"},
             after={BEAT},
-            expect={BEAT, "prefect.flow-run.Completed", "prefect.flow-run.Cancelled", *BROKEN},
+            expect={BEAT, *ENDED, *BROKEN},
             threshold=1,
             within=SILENCE,
         ),

@@ -79,4 +79,5 @@ def retrain(
         finish(this, watch.show)
     if this.summary.error is not None:
         return failed(this.summary.error, this.summary)
-    return Completed(message=this.summary.status, data=this.summary)
+    name = "NothingNew" if this.summary.status == "nothing_new" else "Completed"
+    return Completed(name=name, message=this.summary.status, data=this.summary)

@@ -17,6 +17,7 @@ from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
+    from flows.engine.stage import Drop
     from ipa_core.reporting.charts import RunYield
 
 
@@ -88,6 +89,20 @@ def status(
             print_stages(state.stages)
     if run_id:
         print_outputs(found[0].outputs)
+        _print_dropped(named_run(run_id).dropped())
+
+
+def _print_dropped(dropped: Sequence[Drop]) -> None:
+    """Print each reason once with its number of inputs, and the first of them."""
+    from ipa_core.reporting.reasons import count_by_reason
+
+    rows = []
+    for stage in dict.fromkeys(drop.stage for drop in dropped):
+        for reason, count in count_by_reason(drop.reason for drop in dropped if drop.stage == stage):
+            first = next(d for d in dropped if d.stage == stage and count_by_reason([d.reason])[0][0] == reason)
+            rows.append((stage, str(count), first.name, first.reason if count == 1 else reason))
+    if rows:
+        print(text_table("lrll", ("stage", "dropped", "the first", "reason"), rows))
 
 
 def yield_(

@@ -200,6 +200,10 @@ class RunFolder:
         """Return None while the run goes on, or if it was killed."""
         return self.read_json("run.json")
 
+    def dropped(self) -> tuple[Drop, ...]:
+        """Return every input that the run dropped; none while it goes on."""
+        return tuple(known_fields(Drop, row) for row in (self.summary() or {}).get("dropped", ()))
+
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Put an object into the run's folder under a name that people know."""
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)

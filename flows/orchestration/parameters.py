@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -46,7 +47,7 @@ def parameters_of(flow_run: str) -> dict[str, Any]:
 
 
 def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
-    """Return a run's name in the UI: `retrain demo`, `retrain demo, from scores`, `candidates, demo`."""
+    """Return a run's name in the UI: `demo 20261128-0300`, with `, from scores`, `, only candidates` or `, again`."""
     if parameters.get("repeat"):
         try:
             return run_name(parameters_of(parameters["repeat"]), stages) + ", again"
@@ -56,8 +57,8 @@ def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
     config = config.model_dump() if isinstance(config, Config) else config
     about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"
     first, last = parameters.get("first", stages[0]), parameters.get("last", stages[-1])
+    name = f"{about} {datetime.now(UTC):%Y%m%d-%H%M}"
     if first == last:
-        return f"{first}, {about}"
-    name = f"retrain {about}"
+        return f"{name}, only {first}"
     name += f", from {first}" if first != stages[0] else ""
     return name + (f", to {last}" if last != stages[-1] else "")

@@ -6,9 +6,7 @@ outside is escaped.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from jinja2 import Template
@@ -17,6 +15,7 @@ from ipa_core.evaluation.comparison import ClipResult, Comparison
 from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
 from ipa_core.reporting.page import templates
+from ipa_core.reporting.reasons import count_by_reason
 
 SHEET_LIMIT: Final = 12
 STRIP_LIMIT: Final = 40
@@ -136,12 +135,6 @@ def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> l
     not_kept = [decision for decision in ordered if not decision.kept]
     chosen = _evenly(kept, limit // 2) + _evenly(not_kept, limit // 2)
     return [(decision.clip_id, decision.seed) for decision in chosen]
-
-
-def count_by_reason(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """Count the reasons, most frequent first. Reasons that differ only in numbers, or in the clip's name, are one."""
-    alike = Counter(re.sub(r"\b[0-9a-f]{16}-\d{3}\b|[-+]?\d+(\.\d+)?", "…", reason) for reason in reasons)
-    return sorted(alike.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _evenly(items: Sequence[T], limit: int) -> list[T]:

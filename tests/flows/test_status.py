@@ -14,9 +14,11 @@ from flows.engine.progress import StageProgress
 from flows.engine.run_folder import RunFolder, RunProgress, StageTable
 from flows.engine.status import SILENCE, last_runs, run_state
 from flows.engine.walk import Scope
+from ipa_core.reporting.reasons import count_by_reason
 from storage import Store
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import whole_run
+from tests.flows.test_cli import call
 
 CLIPS = StageTable("clips", items=8, cached=0, computed=8, rejected=0, failed=0, seconds=1.0)
 POSES = StageProgress("poses", cached=0, misses=8, done=2, failed=0, share=0.25, seconds_left=30.0)
@@ -61,3 +63,17 @@ def test_the_newest_run_comes_first_and_no_more_than_asked_for(tmp_path: Path) -
     newest = max(run.run_id for run in runs)
     assert [state.run_id for state in last_runs(Store(tmp_path / "store"), 1)] == [newest]
     assert os.getpid() == last_runs(Store(tmp_path / "store"), 1)[0].progress.process  # type: ignore[union-attr]
+
+
+def test_a_runs_status_counts_what_was_dropped_by_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_videos(tmp_path / "videos", 1)
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "videos" / name).write_bytes(b"no video " + name.encode())
+    summary = whole_run(fake_config(tmp_path), Scope(last="poses"))
+    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    code, out, _ = call(monkeypatch, capsys, "status", summary.run_id)
+    [row] = [line.split() for line in out.splitlines() if "a.mp4" in line or "b.mp4" in line]
+    reason = summary.dropped[0].reason
+    assert (code, row[:2], " ".join(row[3:])) == (0, ["clips", "2"], count_by_reason([reason])[0][0])

@@ -8,13 +8,13 @@ import pytest
 from ipa_core.evaluation import compare
 from ipa_core.records import Decision, Ruling
 from ipa_core.reporting.charts import Curve
+from ipa_core.reporting.reasons import count_by_reason
 from ipa_core.reporting.report import (
     ROW_LIMIT,
     SHEET_LIMIT,
     STRIP_LIMIT,
     DroppedInput,
     Sheet,
-    count_by_reason,
     render_report,
     sheets_to_show,
     strips_to_show,
