@@ -124,7 +124,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    command = ["sh", "-c", f"trap '' HUP; exec {sys.executable} -c '{SLEEPER}'"]
+    command = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-c", SLEEPER]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
