@@ -7,6 +7,7 @@ A field that can change the results of a stage enters the keys of that stage. Th
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -81,9 +82,19 @@ class ClipsConfig(Config):
     """The reference image: the clip's `first` frame, or (paper) a `random` one, which the source's digest decides."""
     held_out: Fraction = 0.2
     """Share of the groups kept for evaluation, by hash of the group. A `split` in the metadata table overrides it."""
+    group_by: Annotated[str, LATER] = "file"
+    """The group (performer) of a video without one in the metadata table: `file` (each file is a group), `folder` (the
+    name of its folder), or a regular expression whose first group is found in the path, such as `/([a-z]+)_take`."""
 
     @model_validator(mode="after")
     def _check(self) -> ClipsConfig:
+        if self.group_by not in ("file", "folder"):
+            try:
+                groups = re.compile(self.group_by).groups
+            except re.error as error:
+                raise ValueError(f"group_by must be file, folder or a regular expression: {error}") from None
+            if not groups:
+                raise ValueError(f"group_by needs a group in brackets that names the performer, got '{self.group_by}'")
         if self.frames % 4 != 1:
             raise ValueError(f"frames must be 4n + 1 (5, 9, ..., 81) for the Wan codec, got {self.frames}")
         if self.width % 16 or self.height % 16:

@@ -41,7 +41,7 @@ class Plan:
     drift: dict[str, int] = field(default_factory=dict)
     """`torch: 2.12.0 -> 2.13.0` -> number of cached results made with the first; the second is installed here."""
     notes: tuple[str, ...] = ()
-    """Messages about missing weights."""
+    """Sentences of the stages about the input, and about missing weights."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,12 +113,15 @@ class _Prediction:
         self._pending: dict[str, str] = {}
         """Stage of each pending item, by key."""
         self._reasons: dict[str, Counter[str]] = {}
+        self._notes: list[str] = []
 
     def walk(self, stage: Stage[Any]) -> None:
         self._reasons[stage.name] = Counter()
         if self._clips:
             self._view.add(stage.name, ())
         else:
+            note = stage.note(self._view)
+            self._notes += [f"note: {note}"] if note else []
             for items, known in looked_up(self._view, stage):
                 self._view.add(stage.name, [self._look(stage, item, known.get(item.action.key)) for item in items])
         self._forecast.count(stage)
@@ -167,7 +170,8 @@ class _Prediction:
         """Return the plan. Read the weights' digest as a stage would, because times are measured per model."""
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
-        return Plan(rows, dict(self._drift), (self._inputs.missing,) if self._inputs.missing else ())
+        missing = [self._inputs.missing] if self._inputs.missing else []
+        return Plan(rows, dict(self._drift), (*self._notes, *missing))
 
     def _stage_plan(self, stage: Stage[Any], estimates: Estimates) -> StagePlan:
         entries = self._view.results[stage.name]

@@ -172,6 +172,9 @@ class Run:
 
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
+        note = stage.note(self.view)
+        if note is not None:
+            self._progress.line(f"note: {note}")
         try:
             for items, known in looked_up(self.view, stage):
                 self.view.add(stage.name, self._resolved(stage, items, known))

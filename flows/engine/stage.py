@@ -119,6 +119,10 @@ class Stage(ABC, Generic[Kept]):
         """Return why the next stage has no input and what to do, or None if it has one."""
         return None
 
+    def note(self, run: View) -> str | None:
+        """Return what people should know about the input before the work, or None."""
+        return None
+
     def read(self, result: ActionResult) -> Kept:
         return self.record.model_validate(result.record)  # type: ignore[return-value]
 

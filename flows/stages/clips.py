@@ -17,7 +17,7 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
 from ipa_core.clips.sources import Video, local_file
-from ipa_core.clips.split import split_of
+from ipa_core.clips.split import group_of, split_of
 from ipa_core.records import Box, Clip, Record
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
@@ -50,7 +50,7 @@ class Clips(Stage[CutVideo]):
 
     def items(self, run: View) -> Iterator[Item | Drop]:
         config = run.config
-        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out")
+        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
         people = {}
         if config.clips.crop == "person":
             settings["people"] = config.poses.backend
@@ -79,6 +79,15 @@ class Clips(Stage[CutVideo]):
         return (
             f"no clip could be cut from {videos} videos ({why or 'no video was read'}); check clips.sources and "
             "clips.frames"
+        )
+
+    def note(self, run: View) -> str | None:
+        config, videos = run.config.clips, len(run.inputs.videos)
+        if config.metadata or config.group_by != "file" or videos < 2:
+            return None
+        return (
+            f"each of the {videos} videos counts as another performer, so takes of one person may be both trained on "
+            "and judged on; name the performers in clips.metadata, or set clips.group_by to folder"
         )
 
     def window_drops(self, item: Item, result: ActionResult) -> Iterable[Drop]:
@@ -135,7 +144,7 @@ def named_clips(run: View) -> list[NamedClip]:
     for item, result in run.done(Clips):
         about = metadata.lookup(item.source) if metadata and item.source else None
         source = item.action.inputs["video"]
-        group = (about.group if about else None) or source
+        group = (about.group if about else None) or group_of(item.source or "", config.group_by) or source
         for window in CutVideo.model_validate(result.record).clips:
             clip = Clip(
                 clip_id=f"{source[:16]}-{window.index:03d}",

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import blake3
 
 from ipa_core.records import Split
+
+
+def group_of(path: str, group_by: str) -> str | None:
+    """Return the group of a video by its path or URL, as ``clips.group_by`` says. None: the video is its own group."""
+    if group_by == "file":
+        return None
+    if group_by == "folder":
+        return path.rstrip("/").split("/")[-2] if "/" in path else None
+    found = re.search(group_by, path)
+    return found[1] if found else None
 
 
 def split_of(group: str, held_out: float) -> Split:

@@ -71,6 +71,8 @@ class ReportData(Record):
     run: str
     config: str
     """The complete config as YAML."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the input that limit what the numbers mean."""
     comparison: Comparison | None
     no_comparison: str | None
     """The reason if there is none."""

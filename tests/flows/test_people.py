@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from flows.engine.inputs import RunInputs
 from flows.engine.stage import Item, ItemResult
 from flows.engine.view import View
+from flows.engine.walk import Scope
 from flows.stages.candidates import Candidates
 from flows.stages.clips import named_clips
 from flows.stages.people import people_of
+from ipa_core.clips.split import split_of
 from ipa_core.config import RunConfig
 from storage import Action, ActionResult, Blob, Store
 from storage.digest import digest_bytes
 from storage.registry import State
-from tests.fakes import FAKES, fake_config
+from tests.fakes import FAKES, fake_config, write_videos
+from tests.flows.conftest import run_fake
 from tests.storage.test_registry import registered
 
 
@@ -97,3 +100,12 @@ def test_whatever_is_renamed_or_moved_held_out_people_never_train(
         never |= set(held_out)
         entry = registered(f"{number}", run=f"run {number}", trained_on=trained_on, held_out=held_out)
         state = State((*state.events, entry))
+
+
+def test_the_takes_of_one_folder_are_one_group(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos" / "ann", 3)
+    done = run_fake(fake_config(tmp_path, clips__group_by="folder"), Scope(last="clips"))
+    clips = [named.clip for named in named_clips(done.view)]
+    assert {(clip.group, clip.split) for clip in clips} == {("ann", split_of("ann", 0.4))}
+    again = run_fake(fake_config(tmp_path), Scope(last="clips"))
+    assert again.computed() == {}

@@ -188,7 +188,7 @@ def test_a_plan_without_weights_says_so_and_goes_on(folder: Path) -> None:
     rows = {row.name: row for row in found.stages}
     assert rows["clips"].compute == rows["poses"].compute == 0
     assert list(rows["candidates"].why) == ["the weights are not here"]
-    [note] = found.notes
+    note = found.notes[-1]
     assert note.startswith(
         "the model Wan-AI/Wan2.1-VACE-14B-diffusers is not on this machine: get it with `hf download"
     )
@@ -214,3 +214,11 @@ def test_the_table_marks_what_is_by_formula_and_adds_it_up(tmp_path: Path) -> No
     assert lines[3].split()[:8] == ["candidates", "90", "0", "90", "7.8", "h", "~", "62.2"]
     assert lines[10].split() == ["total", "56.4", "h", "129.0", "and", "what", "is", "not", "known", "yet", "(?)"]
     assert lines[11].startswith("~ by formula, at an assumed 350 TF/s per GPU")
+
+
+def test_a_plan_says_that_each_file_counts_as_a_performer(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos" / "ann", 2)
+    store = Store(tmp_path / "store")
+    [note] = plan_run(store, fake_config(tmp_path), STAGES, FAKES).notes
+    assert note.startswith("note: each of the 2 videos counts as another performer")
+    assert plan_run(store, fake_config(tmp_path, clips__group_by="folder"), STAGES, FAKES).notes == ()
