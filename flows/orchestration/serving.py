@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from prefect import Flow, serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
@@ -23,10 +23,15 @@ def deployments(flow: Flow[Any, Any]) -> list[RunnerDeployment]:
 
 
 def _deployment(flow: Flow[Any, Any], entry: dict[str, Any]) -> RunnerDeployment:
-    limit = entry.get("concurrency_limit")
+    limit, crons = entry.get("concurrency_limit"), entry.get("schedules", ())
+    # With slugs: a server that has the schedules already, from deployments/deploy.sh, refuses those without.
+    schedules = [Cron(each["cron"], timezone=each["timezone"], slug=each["slug"]) for each in crons]
     return flow.to_deployment(  # type: ignore[return-value]  # it is a coroutine in an event loop only
         entry["name"],
-        schedules=[CronSchedule(cron=each["cron"], timezone=each["timezone"]) for each in entry.get("schedules", ())],
+        # With their slugs: a server that has them already, from deployments/deploy.sh, refuses schedules without.
+        schedules=[
+            Cron(each["cron"], timezone=each["timezone"], slug=each["slug"]) for each in entry.get("schedules", ())
+        ],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
         parameters=entry["parameters"],
         description=entry.get("description") or flow.description,
