@@ -28,10 +28,7 @@ def _deployment(flow: Flow[Any, Any], entry: dict[str, Any]) -> RunnerDeployment
     schedules = [Cron(each["cron"], timezone=each["timezone"], slug=each["slug"]) for each in crons]
     return flow.to_deployment(  # type: ignore[return-value]  # it is a coroutine in an event loop only
         entry["name"],
-        # With their slugs: a server that has them already, from deployments/deploy.sh, refuses schedules without.
-        schedules=[
-            Cron(each["cron"], timezone=each["timezone"], slug=each["slug"]) for each in entry.get("schedules", ())
-        ],
+        schedules=schedules,
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
         parameters=entry["parameters"],
         description=entry.get("description") or flow.description,
