@@ -200,7 +200,9 @@ def plan(
 
 def serve() -> None:
     """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
+    from flows.engine.stop import give_time
     from flows.orchestration.serving import serve_here
     from flows.retrain import retrain
 
+    give_time(60)
     serve_here(retrain)

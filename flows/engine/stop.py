@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-GRACE: Final = 4.0
+_grace = 4.0
 """Seconds that a command may take to write its record after the first signal."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _saying = threading.Lock()
@@ -36,14 +36,14 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stop_on_signals(grace: float = GRACE) -> Iterator[None]:
+def stop_on_signals() -> Iterator[None]:
     """Let signals stop this process within the block. One that is ignored, as under ``nohup``, stays ignored."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     # By the descriptor, not in the handler: Prefect replaces handlers while a flow runs.
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(heard, grace), daemon=True).start()
+    threading.Thread(target=_watch, args=(heard,), daemon=True).start()
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -54,6 +54,12 @@ def stop_on_signals(grace: float = GRACE) -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         os.close(told)
+
+
+def give_time(seconds: float) -> None:
+    """Let this command take longer to stop: it has runs in other processes to end."""
+    global _grace
+    _grace = seconds
 
 
 def stop_signal(error: BaseException) -> int | None:
@@ -83,13 +89,13 @@ def _stop(number: int, frame: Any) -> None:
     raise Stopped(number)
 
 
-def _watch(heard: int, grace: float) -> None:
+def _watch(heard: int) -> None:
     number = _next_signal(heard)
     if number is None:
         return
     _say(number)
     logging.disable(logging.CRITICAL)  # The rest of the log would be the noise of parts that end.
-    again = select.select([heard], [], [], grace)[0]
+    again = select.select([heard], [], [], _grace)[0]
     end_stopped((again and _next_signal(heard)) or number)
 
 
