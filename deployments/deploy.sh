@@ -21,4 +21,4 @@ done
     "$python" -m prefect gcl update gpu --limit "${IPA_GPUS:-1}" ||
     "$python" -m prefect gcl create gpu --limit "${IPA_GPUS:-1}"
 "$python" -m prefect --no-prompt deploy --prefect-file deployments/prefect.yaml --all
-"$python" deployments/automations.py
+"$python" -m flows.orchestration.automations

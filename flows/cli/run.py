@@ -200,6 +200,8 @@ def plan(
 
 def serve() -> None:
     """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
+    # A run that beats no more has gone, whatever became of this process; see flows.orchestration.automations.
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     from flows.engine.stop import give_time
     from flows.orchestration.serving import serve_here
     from flows.retrain import retrain

@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
 from flows.engine.stage import RunStopped
+from flows.orchestration.automations import put_automations
 
 PREFECT_YAML = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
 
@@ -44,4 +45,8 @@ def serve_here(flow: Flow[Any, Any]) -> None:
             "ipa serve needs a Prefect server: start one with `prefect server start`, and set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    serve(*deployments(flow))
+    served = deployments(flow)
+    for deployment in served:
+        deployment.apply()
+    put_automations()  # A run that ends with this process is called crashed, and run again by the next one.
+    serve(*served)

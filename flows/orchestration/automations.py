@@ -1,15 +1,17 @@
 """Puts the project's automations on the Prefect server, in place of those of the same name.
 
-    python deployments/automations.py
+    python -m flows.orchestration.automations
 
-A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose machine is
-gone counts as crashed.
+A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose process or
+machine is gone counts as crashed. `deployments/deploy.sh` and `ipa serve` call this after they made the deployments.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.automations import Automation
@@ -26,7 +28,7 @@ BEAT = "prefect.flow-run.heartbeat"
 SILENCE = timedelta(minutes=3)
 
 
-def main() -> None:
+def put_automations() -> None:
     with get_client(sync_client=True) as client:
         retrain, again = (client.read_deployment_by_name(f"retrain/{name}").id for name in ("retrain", "again"))
     wanted = [retry_once(retrain, again), call_crashed()]
@@ -34,10 +36,10 @@ def main() -> None:
     if url:
         wanted.append(tell(again, url))
     else:
-        print("IPA_NOTIFY_URL is not set: a retrain that failed twice is shown in the UI, and nobody is told")
+        print("IPA_NOTIFY_URL is not set: nobody is told of a retrain that failed twice", file=sys.stderr)
     for automation in wanted:
         put(automation)
-        print(f"automation: {automation.name}")
+        print(f"automation: {automation.name}", file=sys.stderr)
 
 
 def retry_once(retrain: UUID, again: UUID) -> Automation:
@@ -47,12 +49,16 @@ def retry_once(retrain: UUID, again: UUID) -> Automation:
         name="ipa: run a failed retrain again, once",
         description="What was computed is in the store; the second attempt goes on from there.",
         trigger=ends_of(retrain, BROKEN),
-        actions=[RunDeployment(source="selected", deployment_id=again, parameters={"repeat": failed})],
+        actions=[
+            RunDeployment(source="selected", deployment_id=again, parameters={"repeat": failed}, job_variables=None)
+        ],
     )
 
 
 def tell(again: UUID, url: str) -> Automation:
-    hook = CustomWebhookNotificationBlock(name="ipa", url=url, json_data={"text": "{{subject}}: {{body}}"})
+    hook = CustomWebhookNotificationBlock(
+        name="ipa", url=url, json_data={"text": "{{subject}}: {{body}}"}, headers=None, cookies=None
+    )
     block = hook.save("ipa-notify", overwrite=True)
     assert isinstance(block, UUID)
     body = "{{ flow_run.name }} {{ flow_run.state.name }}: {{ flow_run.state.message }} {{ flow_run|ui_url }}"
@@ -75,7 +81,9 @@ def call_crashed() -> Automation:
             threshold=1,
             within=SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE}")],
+        actions=[
+            ChangeFlowRunState(state=StateType.CRASHED, name=None, message=f"no heartbeat for {SILENCE}", force=False)
+        ],
     )
 
 
@@ -96,7 +104,7 @@ def ends_of(deployment: UUID, events: set[str]) -> EventTrigger:
 
 def put(automation: Automation) -> None:
     try:
-        found = Automation.read(name=automation.name)
+        found: Any = Automation.read(name=automation.name)  # a coroutine in an event loop only
     except ValueError:
         automation.create()
     else:
@@ -105,4 +113,4 @@ def put(automation: Automation) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    put_automations()
