@@ -192,7 +192,7 @@ def handed_over(site: Site) -> str:
     before = len(runs_of(GENERATE))
     run = start(RETRAIN, changes=["candidates.seed=4", f"execution.hand_over={GENERATE}"])
     expect("the run", finished(run).state.message, "completed")
-    names = [run.name.partition(",")[0] for run in runs_of(GENERATE)[: len(runs_of(GENERATE)) - before]]
+    names = [run.name.rpartition(", only ")[2] for run in runs_of(GENERATE)[: len(runs_of(GENERATE)) - before]]
     expect("what the GPU pool did", sorted(names), ["candidates", "evaluation", "finetune", "references"])
     return f"on the GPU pool: {', '.join(reversed(names))}"
 
