@@ -49,7 +49,8 @@ Version = Annotated[bool, typer.Option("--version", help="Print the version.", c
 
 @app.callback()
 def options(version: Version = False) -> None:
-    """From driving videos to a LoRA with better hands. Exit codes: 0 done, 1 the run failed, 2 wrong options."""
+    """From driving videos to a LoRA with better hands. Exit codes: 0 done, 1 failed, 2 wrong options, 130 Ctrl-C,
+    143 SIGTERM."""
 
 
 @contextmanager

@@ -94,13 +94,15 @@ def status(
 
 def _print_dropped(dropped: Sequence[Drop]) -> None:
     """Print each reason once with its number of inputs, and the first of them."""
-    from ipa_core.reporting.reasons import count_by_reason
+    from ipa_core.reporting.reasons import without_numbers
 
-    rows = []
-    for stage in dict.fromkeys(drop.stage for drop in dropped):
-        for reason, count in count_by_reason(drop.reason for drop in dropped if drop.stage == stage):
-            first = next(d for d in dropped if d.stage == stage and count_by_reason([d.reason])[0][0] == reason)
-            rows.append((stage, str(count), first.name, first.reason if count == 1 else reason))
+    alike: dict[tuple[str, str], list[Drop]] = {}
+    for drop in dropped:
+        alike.setdefault((drop.stage, without_numbers(drop.reason)), []).append(drop)
+    rows = [
+        (stage, str(len(found)), found[0].name, reason if len(found) > 1 else found[0].reason)
+        for (stage, reason), found in alike.items()
+    ]
     if rows:
         print(text_table("lrll", ("stage", "dropped", "the first", "reason"), rows))
 

@@ -221,7 +221,7 @@ class Run:
         return [
             ItemResult(item, "cached" if key in fresh else "computed", now[key])
             for item in items
-            if (key := item.action.key) in fresh or (key in now and now[key] != known.get(key))
+            if (key := item.action.key) in now and (key in fresh or now[key] != known.get(key))
         ]
 
     def _entry(self, item: Item, known: ActionResult | None, outcome: Outcome | None) -> ItemResult:

@@ -23,7 +23,7 @@ class RunState:
     config: str
     """Name of the run's config."""
     state: str
-    """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`."""
+    """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`, `stopped`."""
     stages: tuple[StageTable, ...]
     """The stages that have ended."""
     progress: RunProgress | None

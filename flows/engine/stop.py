@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 _grace = 4.0
@@ -78,7 +77,8 @@ def end_stopped(number: int) -> None:
     """End this process with the exit code of the signal, and with it those that it started. It waits for no thread: one
     may wait for a server that is gone."""
     _say(number)
-    sys.stdout.flush()
+    with suppress(OSError):  # The terminal may be gone.
+        sys.stdout.flush()
     os._exit(128 + number)
 
 
@@ -95,8 +95,10 @@ def _watch(heard: int) -> None:
         return
     _say(number)
     logging.disable(logging.CRITICAL)  # The rest of the log would be the noise of parts that end.
-    again = select.select([heard], [], [], _grace)[0]
-    end_stopped((again and _next_signal(heard)) or number)
+    timer = threading.Timer(_grace, end_stopped, (number,))
+    timer.daemon = True
+    timer.start()
+    end_stopped(_next_signal(heard) or number)
 
 
 def _say(number: int) -> None:
@@ -104,7 +106,8 @@ def _say(number: int) -> None:
     global _said
     with _saying:
         if not _said:
-            print(f"\nipa: {stop_sentence(number)}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # The terminal may be gone.
+                print(f"\nipa: {stop_sentence(number)}", file=sys.stderr, flush=True)
         _said = True
 
 

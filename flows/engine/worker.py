@@ -39,7 +39,7 @@ class Worker:
         self.components = components
         self.progress: Callable[[int, int], None] = lambda done, total: None
         """Called with (done, total) parts of the item under way."""
-        self.scratch = Path()
+        self.scratch: Path
         """A folder for outputs too big for memory; each item has its own, which goes with the item."""
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}

@@ -59,13 +59,13 @@ def failed(message: str, summary: RunSummary | None = None) -> State[Any]:
     return Failed(message=message, data=RunFailed(message, summary))
 
 
-def _is_no_reason(record: logging.LogRecord) -> bool:
+def _is_to_be_logged(record: logging.LogRecord) -> bool:
     """Keep Prefect's traceback of a :class:`RunFailed` out of the log: the reason stands there as the last line."""
     return record.exc_info is None or not isinstance(record.exc_info[1], RunFailed)
 
 
 for _name in ("prefect.engine", "prefect.flow_runs"):
-    logging.getLogger(_name).addFilter(_is_no_reason)
+    logging.getLogger(_name).addFilter(_is_to_be_logged)
 
 
 class Monitor(Watch):

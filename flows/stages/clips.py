@@ -87,7 +87,7 @@ class Clips(Stage[CutVideo]):
             return None
         return (
             f"each of the {videos} videos counts as another performer, so takes of one person may be both trained on "
-            "and judged on; name the performers in clips.metadata, or set clips.group_by to folder"
+            "and judged on; name the performers in clips.metadata, or set clips.group_by to folder if each has one"
         )
 
     def window_drops(self, item: Item, result: ActionResult) -> Iterable[Drop]:

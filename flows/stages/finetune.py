@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -63,8 +62,7 @@ class Finetune(Stage[Training]):
 
     def compute(self, item: Item, worker: Worker) -> Output:
         config = worker.config.alignment
-        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
-        table = folder / "references.json"
+        table = worker.scratch / "references.json"
         table.write_text(_references(item, worker.store).model_dump_json())
         job = Job(
             config=worker.config,
@@ -73,7 +71,7 @@ class Finetune(Stage[Training]):
             shards=tuple(worker.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
             references=table,
             animation_model=function_name(worker.components.animation_model),
-            output=folder / "output",
+            output=worker.scratch / "output",
         )
         train_apart(job, worker.progress)
         files = {path.name: path for path in job.output.iterdir()}

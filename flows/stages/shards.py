@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import TypeAdapter
 
@@ -54,14 +52,15 @@ class Shards(Stage[PackedShards]):
     def compute(self, item: Item, worker: Worker) -> Output:
         objects = worker.store.objects
         samples = samples_of(item, worker.store)
-        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
-        with ShardWriter(folder, worker.config.shards.samples_per_shard) as writer:
+        with ShardWriter(worker.scratch, worker.config.shards.samples_per_shard) as writer:
             for number, sample in enumerate(samples, 1):
                 files = {name: objects.get(digest) for name, digest in _files(sample).items()}
                 files["json"] = sample.model_dump_json().encode()
                 writer.write(sample.key, files, sample.model_dump(exclude={"key"}))
                 worker.progress(number, len(samples))
-        return Output(PackedShards(samples=len(samples)), {path.name: path for path in sorted(folder.iterdir())})
+        return Output(
+            PackedShards(samples=len(samples)), {path.name: path for path in sorted(worker.scratch.iterdir())}
+        )
 
     def nothing_left(self, run: View) -> str | None:
         return None if run.one(Shards) else "the shards could not be written; the error is listed above"

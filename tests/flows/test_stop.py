@@ -61,11 +61,10 @@ def in_terminal(command: list[str], folder: Path, stop: Callable[[int, int], Non
         if not told and sign.exists():
             stop(process, terminal)
             told = True
-        if not select.select([terminal], [], [], 0.05)[0]:
-            continue
         try:
-            output += os.read(terminal, 65536)
-        except OSError:  # The other end is closed.
+            if select.select([terminal], [], [], 0.05)[0]:
+                output += os.read(terminal, 65536)
+        except OSError:  # One of the two ends is closed.
             break
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status), output.decode(errors="replace")
@@ -95,6 +94,19 @@ def test_a_run_stops_with_a_line_and_its_record(
     assert (record["status"], record["error"]) == ("stopped", said)
     [poses] = [row for row in record["stages"] if row["name"] == "poses"]
     assert (poses["cached"], poses["computed"]) == (0, 1)
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_closes_has_its_record(tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", 3)
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(fake_config(tmp_path).model_dump(mode="json")))
+    command = [sys.executable, "-m", "flows.cli", "run", str(config)]
+    code, _ = in_terminal(command, tmp_path, lambda process, terminal: os.close(terminal))
+    assert code == 128 + signal.SIGHUP
+    [summary] = (tmp_path / "store" / "runs").glob("*/run.json")
+    record = json.loads(summary.read_text())
+    assert (record["status"], record["error"]) == ("stopped", "stopped by SIGHUP")
 
 
 SLEEPER = """
