@@ -77,7 +77,8 @@ def status(
     from flows.engine.status import last_runs, run_state
     from flows.engine.store import open_store
 
-    found = [run_state(named_run(run_id))] if run_id else last_runs(open_store(), 10)
+    chosen = named_run(run_id) if run_id else None
+    found = [run_state(chosen)] if chosen else last_runs(open_store(), 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
@@ -85,11 +86,11 @@ def status(
         print(f"the store at {open_store().address} has no run yet", file=sys.stderr)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
-        if run_id or state.progress is not None:
+        if chosen or state.progress is not None:
             print_stages(state.stages)
-    if run_id:
+    if chosen:
         print_outputs(found[0].outputs)
-        _print_dropped(named_run(run_id).dropped())
+        _print_dropped(chosen.dropped())
 
 
 def _print_dropped(dropped: Sequence[Drop]) -> None:
