@@ -40,7 +40,9 @@ CLOSE = 1e-3
 @pytest.fixture
 def worker(tmp_path: Path) -> Worker:
     config = fake_config(tmp_path, alignment__learning_rate=0.01)
-    return Worker(Store(tmp_path / "store"), config, FAKES)
+    worker = Worker(Store(tmp_path / "store"), config, FAKES)
+    worker.scratch = tmp_path
+    return worker
 
 
 def inputs(store: Store) -> dict[str, str]:
