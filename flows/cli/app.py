@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.deploy import deploy, serve
 from flows.cli.experiments import bench, score_app, sweep
 from flows.cli.lab import lab_app
 from flows.cli.models import models_app
 from flows.cli.review import review_app
-from flows.cli.run import demo, plan, run, serve
+from flows.cli.run import demo, plan, run
 from flows.cli.store import store_app
 from flows.cli.use import animate, report, status, yield_
 from flows.engine.stage import RunStopped
@@ -25,7 +26,7 @@ from ipa_core.config import ConfigError
 from ipa_core.records import Rejected
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (demo, run, plan, status, report, animate, bench, sweep, serve):
+for command in (demo, run, plan, status, report, animate, bench, sweep, deploy, serve):
     app.command()(command)
 app.command("yield")(yield_)
 for name, group in (

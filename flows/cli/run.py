@@ -1,4 +1,4 @@
-"""`ipa demo`, `ipa run`, `ipa plan` and `ipa serve`."""
+"""`ipa demo`, `ipa run` and `ipa plan`."""
 
 from __future__ import annotations
 
@@ -196,15 +196,3 @@ def plan(
     settings = run_config(config, videos, set_)
     found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
-
-
-def serve() -> None:
-    """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
-    # A run that beats no more has gone, whatever became of this process; see flows.orchestration.automations.
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    from flows.engine.stop import give_time
-    from flows.orchestration.serving import serve_here
-    from flows.retrain import retrain
-
-    give_time(60)
-    serve_here(retrain)

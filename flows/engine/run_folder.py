@@ -232,10 +232,15 @@ def runs(store: Store) -> Iterator[RunFolder]:
 
 
 def named_run(name: str) -> RunFolder:
-    """Return a run by its id, or for `last` the newest that is no experiment. Raises `ConfigError` if there is none."""
+    """Return a run by its id; for `last` the newest that is no experiment; for a config's name its newest run. Raises
+    `ConfigError` if there is none."""
     store = open_store()
-    for folder in runs(store):
-        if name == folder.run_id or (name == LAST and not folder.is_experiment):
+    found = list(runs(store))
+    for folder in found:
+        if name == folder.run_id:
+            return folder
+    for folder in found:
+        if name in (LAST, folder.name) and not folder.is_experiment:
             return folder
     raise ConfigError(
         f"the store at {store.address} has no run yet"

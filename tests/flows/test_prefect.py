@@ -250,20 +250,6 @@ def test_no_more_batches_hold_a_gpu_than_the_server_allows(monkeypatch: pytest.M
     assert most == 1
 
 
-def test_served_deployments_can_be_put_where_they_are_already() -> None:
-    from prefect.client.orchestration import get_client
-
-    from flows.orchestration.serving import deployments
-    from flows.retrain import retrain
-
-    for _ in range(2):
-        for deployment in deployments(retrain):
-            deployment.apply()
-    with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("retrain/retrain")
-    assert [(schedule.slug, schedule.schedule.cron) for schedule in found.schedules] == [("weekly", "0 3 * * 1")]
-
-
 def test_parameters_are_a_typed_form_with_help_texts() -> None:
     from flows.retrain import retrain
 
