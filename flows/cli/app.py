@@ -57,12 +57,11 @@ def options(version: Version = False) -> None:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Print an error that the user can mend as one sentence on stderr, without a traceback."""
-    from ipa_core.models.location import MissingModel
     from storage import StoreError
 
     try:
         yield
-    except (ConfigError, RunStopped, StoreError, Rejected, MissingModel) as error:
+    except (ConfigError, RunStopped, StoreError, Rejected) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

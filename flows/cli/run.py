@@ -64,7 +64,6 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
-    _check_weights(config, scope)
     summary = _retrain(config, scope)
     if json_:
         print(json.dumps(_run_json(summary)))
@@ -73,14 +72,6 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
     if summary.error is not None:
         print(f"ipa: {summary.error}", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _check_weights(config: RunConfig, scope: Any) -> None:
-    """Raise for missing weights before any work starts."""
-    from flows.engine.components import components
-
-    if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
-        components().model_folder(config.candidates.model)
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:

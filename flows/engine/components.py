@@ -52,7 +52,8 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing."""
+    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing, and when
+    ``scores.reward`` can't be loaded."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
@@ -62,13 +63,15 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
         files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":
         files |= _second_backend(config).weights()
+    else:
+        reward(config)
     return files
 
 
 def _second_backend(config: ScoresConfig) -> PoseExtractor:
     try:
         return pose_extractor(PosesConfig(backend="dwpose", model=config.reward_model))
-    except RuntimeError as error:
+    except ConfigError as error:
         raise ConfigError(f"scores.reward_model, the folder for scores.reward: {error}") from None
 
 

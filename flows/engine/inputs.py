@@ -91,9 +91,14 @@ class RunInputs:
             return self.registry.champion(self.model_weights)
         return self._generator
 
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the model's weights. Raises ``MissingModel``."""
+        return self._components.model_folder(self._config.candidates.model)
+
     @cached_property
     def model_weights(self) -> str:
-        return self.store.digests.tree(self._components.model_folder(self._config.candidates.model))
+        return self.store.digests.tree(self.model_folder)
 
     @cached_property
     def pose_weights(self) -> str:

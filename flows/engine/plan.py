@@ -55,6 +55,8 @@ def plan_run(store: Store, config: RunConfig, stages: Stages, components: Compon
     inputs = _Inputs(store, config, components, keep=False)
     prediction = _Prediction(store, config, inputs, clips)
     for stage in stages:
+        prediction.check(stage)
+    for stage in stages:
         prediction.walk(stage)
     prediction.find_missing_bytes(stages)
     return prediction.plan(stages)
@@ -114,6 +116,14 @@ class _Prediction:
         """Stage of each pending item, by key."""
         self._reasons: dict[str, Counter[str]] = {}
         self._notes: list[str] = []
+
+    def check(self, stage: Stage[Any]) -> None:
+        if self._clips:
+            return
+        try:
+            stage.check(self._view)
+        except MissingModel as missing:  # A plan needs no weights.
+            self._inputs.missing = str(missing)
 
     def walk(self, stage: Stage[Any]) -> None:
         self._reasons[stage.name] = Counter()

@@ -146,6 +146,8 @@ class Run:
         """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
         stages = self._scope.walked(self.stages)
         self.view.inputs.read()
+        for stage in stages:
+            stage.check(self.view)
         for last in (False, True):
             self.view.clear()
             try:

@@ -119,6 +119,9 @@ class Stage(ABC, Generic[Kept]):
         """Return why the next stage has no input and what to do, or None if it has one."""
         return None
 
+    def check(self, run: View) -> None:
+        """Raise ``ConfigError`` for what the stage will need and can't have. Plans and runs ask before any work."""
+
     def note(self, run: View) -> str | None:
         """Return what people should know about the input before the work, or None."""
         return None

@@ -1,8 +1,8 @@
 """Put the deployments of run configs on the Prefect server, and keep what people changed there.
 
 A config `demo` gets the deployment `retrain/demo` for the whole run, and `retrain/demo-<stage>` for each stage and what
-follows it. `retrain/again` and `retrain/generate` are there for all configs. The server keeps a digest of each setting as
-it was put, in a variable for each config. A setting that differs from its digest was changed by a person.
+follows it. `retrain/again` and `retrain/generate` are there for all configs. The server keeps a digest of each setting
+as it was put, in a variable for each config. A setting that differs from its digest was changed by a person.
 """
 
 from __future__ import annotations

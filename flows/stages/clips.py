@@ -16,8 +16,9 @@ from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
-from ipa_core.clips.sources import Video, local_file
+from ipa_core.clips.sources import Unmatched, Video, local_file
 from ipa_core.clips.split import group_of, split_of
+from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
@@ -81,9 +82,23 @@ class Clips(Stage[CutVideo]):
             "clips.frames"
         )
 
+    def check(self, run: View) -> None:
+        table = run.inputs.metadata
+        left = table.unmatched(run.inputs.videos) if table else None
+        if left and left.deciding and left.videos:
+            # Else a performer who is to be held out could be trained on.
+            raise ConfigError(
+                f"clips.metadata: {run.config.clips.metadata} gives a split to {_some(left, left.deciding)}, but no "
+                f"video has that name, and {len(left.videos)} videos have no row; mend the row or remove it"
+            )
+
     def note(self, run: View) -> str | None:
         config, videos = run.config.clips, len(run.inputs.videos)
-        if config.metadata or config.group_by != "file" or videos < 2:
+        table = run.inputs.metadata
+        if table is not None:
+            left = table.unmatched(run.inputs.videos)
+            return f"rows of {config.metadata} that match no video: {_some(left, left.rows)}" if left.rows else None
+        if config.group_by != "file" or videos < 2:
             return None
         return (
             f"each of the {videos} videos counts as another performer, so takes of one person may be both trained on "
@@ -96,6 +111,11 @@ class Clips(Stage[CutVideo]):
 
     def forecast(self, run: Forecast) -> float:
         return run.new_clips
+
+
+def _some(left: Unmatched, rows: Sequence[str]) -> str:
+    more = [f"{len(rows) - 3} more"] if len(rows) > 3 else []
+    return ", ".join([*map(left.guess, rows[:3]), *more])
 
 
 def _cut(video: Path, item: Item, worker: Worker) -> Output:

@@ -96,6 +96,13 @@ class Evaluation(Stage[Evaluated]):
     def compute(self, item: Item, worker: Worker) -> Output:
         return _compare(item, worker) if _is_comparison(item.action) else _generate(item, worker)
 
+    def check(self, run: View) -> None:
+        from ipa_core.evaluation.features import extractor_bytes
+
+        for _, extractor in _extractors(run.config):
+            if extractor is not None:
+                extractor_bytes(extractor)
+
     def nothing_left(self, run: View) -> str | None:
         if comparison(run) is not None:
             return None

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, get_args
 
@@ -177,9 +178,46 @@ class VideoMetadata:
 
     def lookup(self, address: str) -> VideoEntry:
         """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
+        row = self._row(address)
+        return VideoEntry() if row is None else self.entries[row]
+
+    def _row(self, address: str) -> tuple[str, ...] | None:
         parts = PurePosixPath(address).parts if is_url(address) else Path(address).absolute().parts
         ends = (parts[start:] for start in range(len(parts)))
-        return next((self.entries[end] for end in ends if end in self.entries), VideoEntry())
+        return next((end for end in ends if end in self.entries), None)
+
+    def unmatched(self, videos: Sequence[Video]) -> Unmatched:
+        """Return the rows that name none of the videos, and the videos that no row names."""
+        rows = {video.address: self._row(video.address) for video in videos}
+        used = set(rows.values())
+        groups = {self.entries[row].group for row in used if row is not None}
+        left = [row for row in self.entries if row not in used]
+        return Unmatched(
+            rows=tuple("/".join(row) for row in left),
+            # The split of a group is that of all its rows.
+            deciding=tuple(
+                "/".join(row) for row in left if self.entries[row].split and self.entries[row].group not in groups
+            ),
+            videos=tuple(video.name for video in videos if rows[video.address] is None),
+        )
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """What a metadata table and a run's videos do not have in common."""
+
+    rows: tuple[str, ...]
+    """`file` of each row that names no video."""
+    deciding: tuple[str, ...]
+    """Those of them with a split that no other row of the same group carries."""
+    videos: tuple[str, ...]
+    """Names of the videos without a row."""
+
+    def guess(self, row: str) -> str:
+        """Return the row with the video that it may mean."""
+        names = {name.lower().strip(): name for name in self.videos}
+        near = get_close_matches(PurePosixPath(row.replace("\\", "/")).name.lower().strip(), names, 1, 0.8)
+        return f"'{row}'" + (f" (did you mean '{names[near[0]]}'?)" if near else "")
 
 
 def read_metadata(address: str) -> VideoMetadata:
