@@ -20,13 +20,14 @@ from flows.cli.review import review_app
 from flows.cli.run import demo, plan, run
 from flows.cli.store import store_app
 from flows.cli.use import animate, report, status, yield_
+from flows.cli.web import web
 from flows.engine.stage import RunStopped
 from flows.engine.stop import end_stopped, stop_on_signals, stop_signal
 from ipa_core.config import ConfigError
 from ipa_core.records import Rejected
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (demo, run, plan, status, report, animate, bench, sweep, deploy, serve):
+for command in (demo, run, plan, status, report, animate, bench, sweep, deploy, serve, web):
     app.command()(command)
 app.command("yield")(yield_)
 for name, group in (

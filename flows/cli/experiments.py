@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,18 +65,24 @@ def sweep(
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
     from flows.engine.components import components
+    from flows.engine.store import open_store
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
 
     found = load_sweep(config)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
+    # The store keeps them too, for `ipa web`.
+    kept = open_store(load_config(Path(found.run), set_ or []).execution).folder.below(
+        f"sweeps/{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.stem}"
+    )
     for name, text in (
         ("results.html", page.html()),
         ("results.md", page.markdown()),
         ("results.json", swept.table.model_dump_json(indent=1)),
     ):
         (output / name).write_text(text)
+        kept.write(name, text.encode())
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
 
 

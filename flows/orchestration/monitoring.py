@@ -6,6 +6,7 @@ Showing must not stop computing: if the server does not answer, the run goes on 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -127,11 +128,12 @@ class Monitor(Watch):
             create_table_artifact(table, "stages", f"Run {summary.run_id}: {summary.status}")
         with _shown("the outcome"):
             create_markdown_artifact(key="outcome", markdown=_outcome(summary), description=summary.status)
-        if "report" in summary.outputs:
+        site = os.environ.get("IPA_WEB_URL")
+        if site and "report" in summary.outputs:
+            # A page of the server can't link to a file: browsers never open it.
             with _shown("the link to the report"):
-                address = summary.outputs["report"]
-                link = address if "://" in address else f"file://{address}"
-                create_link_artifact(link, link_text=address, key="report", description="The report of the run")
+                link = f"{site.rstrip('/')}/runs/{summary.run_id}/report.html"
+                create_link_artifact(link, link_text=link, key="report", description="The report of the run")
 
     def close(self) -> None:
         self._thread.shutdown()
