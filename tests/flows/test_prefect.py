@@ -100,11 +100,12 @@ def flow_runs() -> dict[str, str]:
     return {run.name: run.state.name for run in found if run.state}
 
 
-def artifacts() -> set[str]:
+def artifacts() -> dict[str, str]:
+    """The content of each artifact by its key."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        return {str(artifact.key) for artifact in client.read_artifacts()}
+        return {str(artifact.key): str(artifact.data) for artifact in client.read_artifacts()}
 
 
 def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
@@ -117,10 +118,14 @@ def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder:
     }
 
 
-def test_the_ui_shows_progress_stages_yield_pictures_and_the_report(folder: Path) -> None:
-    run(folder, alignment__beta=78.0)
-    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "report", "outcome"}
-    assert wanted - artifacts() == set()
+def test_the_ui_shows_progress_stages_yield_pictures_and_a_link_to_the_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_WEB_URL", "http://gpu-server:8766/")
+    _, summary = run(folder, alignment__beta=78.0)
+    found = artifacts()
+    assert {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "outcome"} <= set(found)
+    assert f"(http://gpu-server:8766/runs/{summary.run_id}/report.html)" in found["report"]
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
