@@ -130,8 +130,7 @@ class _Prediction:
         if self._clips:
             self._view.add(stage.name, ())
         else:
-            note = stage.note(self._view)
-            self._notes += [f"note: {note}"] if note else []
+            self._notes += [f"note: {note}" for note in stage.notes(self._view)]
             for items, known in looked_up(self._view, stage):
                 self._view.add(stage.name, [self._look(stage, item, known.get(item.action.key)) for item in items])
         self._forecast.count(stage)

@@ -174,8 +174,7 @@ class Run:
 
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
-        note = stage.note(self.view)
-        if note is not None:
+        for note in stage.notes(self.view):
             self._progress.line(f"note: {note}")
         try:
             for items, known in looked_up(self.view, stage):

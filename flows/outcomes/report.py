@@ -90,7 +90,7 @@ class _Gatherer:
         return ReportData(
             run=view.config.name,
             config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
-            notes=tuple(note for note in (stage.note(view) for stage in self._run.stages) if note),
+            notes=tuple(note for stage in self._run.stages for note in stage.notes(view)),
             comparison=against_base,
             no_comparison=None if against_base else "the run stopped before evaluation",
             ruling=ruling_of(view),

@@ -122,4 +122,7 @@ def test_rows_of_other_videos_are_told_where_every_video_has_one(videos: Path, t
     rows = table(tmp_path, "video-0000.mp4,ann,train", "video-0001.mp4,ben,held_out", "later.mp4,cat,held_out")
     config = config_of(videos, tmp_path, clips__metadata=rows)
     found = plan_run(Store(tmp_path / "store"), config, STAGES, REAL_CHECKS)
-    assert found.notes == (f"note: rows of {rows} that match no video: 'later.mp4'",)
+    assert found.notes == (
+        "note: held out to judge on: 1 of 2 performers (ben), 1 of 2 videos",
+        f"note: rows of {rows} that match no video: 'later.mp4'",
+    )
