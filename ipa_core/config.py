@@ -255,7 +255,7 @@ class AlignmentConfig(Config):
     targets: Literal["self", "self_cross"] = "self_cross"
     """Attention layers whose q, k, v projections get a LoRA."""
     vace_blocks: bool = False
-    """Put the LoRA into the control branch too. ComfyUI loads the main blocks only."""
+    """Put the LoRA into the control branch too. diffusers and ComfyUI load it there as well."""
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 10

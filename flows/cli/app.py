@@ -62,7 +62,7 @@ def _one_sentence() -> Iterator[None]:
 
     try:
         yield
-    except (ConfigError, RunStopped, StoreError, Rejected) as error:
+    except (ConfigError, RunStopped, StoreError, Rejected, FloatingPointError) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

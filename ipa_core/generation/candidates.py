@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
@@ -42,8 +43,14 @@ def generate(
     config: CandidatesConfig,
     progress: Progress | None = None,
 ) -> Generated:
-    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit."""
+    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit, and
+    ``FloatingPointError`` when the model's numbers are not finite: such a video would be black, and kept for good."""
     latents = sample(model, conditioning, seeds, config, progress)
+    if not torch.isfinite(latents).all():
+        raise FloatingPointError(
+            "the model gave latents that are NaN or infinite; see whether its weights or the LoRA are damaged, or set "
+            "candidates.model.dtype to bfloat16 or float32"
+        )
     return Generated(tuple(seeds), latents, model.decode(latents))
 
 

@@ -1,5 +1,7 @@
 """Batches, memory, progress and seeds; that the numbers are right is tested against the pipeline."""
 
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,20 @@ def test_conditioning_from_the_store_generates_the_same(model: WanVACEModel, con
     stored = Conditioning.from_bytes(conditioning.to_bytes())
 
     assert torch.equal(sample(model, stored, [7], CONFIG), sample(model, conditioning, [7], CONFIG))
+
+
+@pytest.mark.parametrize("network", ["transformer", "vae.decoder"])
+def test_a_broken_weight_fails_instead_of_making_a_black_video(
+    model: WanVACEModel, conditioning: Conditioning, network: str
+) -> None:
+    weight = next(operator.attrgetter(network)(model.pipeline).parameters())
+    before = weight.data.clone()
+    weight.data.view(-1)[0] = float("nan")
+    try:
+        with pytest.raises(FloatingPointError, match="NaN or infinite"):
+            generate(model, conditioning, (1,), CONFIG)
+    finally:
+        weight.data = before
 
 
 def test_bfloat16_latents_are_handed_on_as_float32() -> None:
