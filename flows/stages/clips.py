@@ -95,6 +95,8 @@ class Clips(Stage[CutVideo]):
     def notes(self, run: View) -> Iterator[str]:
         config, videos, table = run.config.clips, len(run.inputs.videos), run.inputs.metadata
         yield _split_sentence(run)
+        if table and table.note:
+            yield table.note
         left = table.unmatched(run.inputs.videos) if table else None
         if left and left.rows:
             yield f"rows of {config.metadata} that match no video: {_some(left, left.rows)}"

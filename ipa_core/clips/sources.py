@@ -6,6 +6,7 @@ import glob
 import io
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -175,6 +176,8 @@ class VideoMetadata:
     """The entries of the table that :func:`read_metadata` read, by the parts of their ``file``."""
 
     entries: dict[tuple[str, ...], VideoEntry]
+    note: str | None = None
+    """What people should know about how it was read."""
 
     def lookup(self, address: str) -> VideoEntry:
         """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
@@ -182,7 +185,7 @@ class VideoMetadata:
         return VideoEntry() if row is None else self.entries[row]
 
     def _row(self, address: str) -> tuple[str, ...] | None:
-        parts = PurePosixPath(address).parts if is_url(address) else Path(address).absolute().parts
+        parts = _parts(address if is_url(address) else str(Path(address).absolute()))
         ends = (parts[start:] for start in range(len(parts)))
         return next((end for end in ends if end in self.entries), None)
 
@@ -223,15 +226,16 @@ class Unmatched:
 def read_metadata(address: str) -> VideoMetadata:
     """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``. ``file`` is a
     name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or ``held_out``, and
-    counts for the whole group. Empty cells count as missing. Raises :class:`ConfigError` for other tables."""
-    table = _read(address)
+    counts for the whole group. Empty cells count as missing. Columns of a CSV may be separated by commas, semicolons
+    or tabs. Raises :class:`ConfigError` for other tables."""
+    table, note = _read(address)
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
     for row in table.to_pylist():
         if not row["file"]:
             raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
-        parts = PurePosixPath(row["file"]).parts
+        parts = _parts(row["file"].strip().replace("\\", "/"))
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
         split = row.get("split") or None
@@ -239,7 +243,13 @@ def read_metadata(address: str) -> VideoMetadata:
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
         entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None, split)
     sides = _sides(entries.values(), address)
-    return VideoMetadata({parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()})
+    split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
+    return VideoMetadata(split, note)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a path or URL. Letters with accents are one character: a Mac writes two into file names."""
+    return PurePosixPath(unicodedata.normalize("NFC", name)).parts
 
 
 def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
@@ -259,8 +269,8 @@ def _problem(columns: list[str]) -> str | None:
     return None if "file" in columns else "no column 'file'"
 
 
-def _read(address: str) -> pa.Table:
-    """Read all columns as text."""
+def _read(address: str) -> tuple[pa.Table, str | None]:
+    """Read all columns as text. The second value is what people should know about it."""
     suffix = PurePosixPath(address).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ConfigError(f"clips.metadata: {address} is neither .csv nor .parquet")
@@ -268,11 +278,25 @@ def _read(address: str) -> pa.Table:
     try:
         if suffix == ".parquet":
             table = pyarrow.parquet.read_table(data)
-            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names])), None
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-        return pyarrow.csv.read_csv(data, convert_options=text)
+        content, note = _utf8(data.getvalue(), address)
+        header = content.split(b"\n", 1)[0]
+        parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
+        return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
     except pa.ArrowException as error:
         raise ConfigError(f"clips.metadata: {address} can't be read: {error}") from None
+
+
+def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        note = (
+            f"{address} is no UTF-8 text and was read as Latin-1 (Windows-1252); save it as UTF-8 if names look wrong"
+        )
+        return content.decode("cp1252", errors="replace").encode(), note
+    return content, None
 
 
 def _bytes(address: str) -> bytes:
