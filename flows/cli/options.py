@@ -8,10 +8,11 @@ from typing import Annotated, Final
 
 import typer
 
+from flows.engine.project import PROJECT
 from ipa_core.config import RunConfig
 from ipa_core.config_file import load_config
 
-CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS: Final = PROJECT / "configs"
 DEMO: Final = CONFIGS / "demo.yaml"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,10 +12,11 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
+from flows.engine.project import PROJECT
 from flows.engine.stage import RunStopped
 from flows.orchestration.automations import put_automations
 
-PREFECT_YAML = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
+PREFECT_YAML = PROJECT / "deployments" / "prefect.yaml"
 
 
 def deployments(flow: Flow[Any, Any]) -> list[RunnerDeployment]:
