@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config
+from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config, writing
 from flows.cli.tables import text_table
 from flows.cli.talk import say
 from flows.engine.stage import RunStopped
@@ -36,8 +36,9 @@ def demo(
 ) -> None:
     """Run the whole chain on the clips and the small model that come with the project."""
     if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        os.chdir(workdir)
+        with writing("--workdir", workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            os.chdir(workdir)
     _run(load_config(DEMO), None, None, [], json_)
 
 

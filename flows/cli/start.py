@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from flows.cli.options import CONFIGS
+from flows.cli.options import CONFIGS, writing
 from flows.cli.talk import say
 from ipa_core.config import ConfigError, RunConfig
 
@@ -37,14 +37,12 @@ def init(
     path = where / "ipa.yaml" if is_folder else where
     if path.exists():
         raise ConfigError(f"{path} is there already: name another file, such as `ipa init {_other(path)}`")
-    try:
+    with writing("the config", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(own_config(path))
         schema = path.with_name(SCHEMA)
         if not schema.exists():
             schema.write_text(_text(config_schema()))
-    except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error.strerror}; name another file or folder") from None
     print(path)
     say(f"next: read it, then `ipa plan {_word(path)}`")
 
