@@ -73,11 +73,22 @@ def _validated(path: Path, tree: Any, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
+        missing, unknown = (_whole_fields(error, about) for about in ("missing", "extra_forbidden"))
+        if missing and len(unknown) > 1:
+            raise ConfigError(
+                f"{path} is a config of another kind: {', '.join(missing)} must be there, {', '.join(unknown)} "
+                "are unknown"
+            ) from None
         lines = [
             _trouble(problem["type"], problem["loc"], problem["msg"], problem["input"], kind)
             for problem in error.errors()
         ]
         raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+
+
+def _whole_fields(error: ValidationError, about: str) -> list[str]:
+    """Return the fields at the top of a config that have an error of this type."""
+    return [str(one["loc"][0]) for one in error.errors() if one["type"] == about and len(one["loc"]) == 1]
 
 
 def _trouble(about: str, location: tuple[int | str, ...], message: str, value: Any, kind: type[BaseModel]) -> str:

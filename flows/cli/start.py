@@ -17,10 +17,11 @@ TEMPLATE: Final = CONFIGS / "wan-vace-1.3b.yaml"
 SCHEMA: Final = "ipa.schema.json"
 _HEAD: Final = """\
 # yaml-language-server: $schema={schema}
-# Wan 2.1 VACE 1.3B on your own footage: one GPU with 24 GB.
-#   hf download Wan-AI/Wan2.1-VACE-1.3B-diffusers    # the weights, about 19 GB
-#   ipa plan {config}    # time, GPU-hours and reasons; computes nothing
-#   ipa run {config}    # the same command continues a run that was stopped
+# Wan 2.1 VACE 1.3B on your own footage: one GPU with 24 GB. Three steps: the weights (about 19 GB), the costs of a
+# run without computing anything, and the run. The same command continues a run that was stopped.
+#   hf download Wan-AI/Wan2.1-VACE-1.3B-diffusers
+#   ipa plan {config}
+#   ipa run {config}
 # Fields that are not here have a default. {schema} explains all fields; many editors read it.
 """
 

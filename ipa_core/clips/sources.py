@@ -22,6 +22,8 @@ from ipa_core.records import Split
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+_SHOWN: Final = 120
+"""Characters of a reader's error that a message shows."""
 _COLUMNS: Final = ("file", "prompt", "group", "split")
 _VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
@@ -234,7 +236,9 @@ def _read(address: str) -> pa.Table:
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
         return pyarrow.csv.read_csv(data, convert_options=text)
     except pa.ArrowException as error:
-        raise ConfigError(f"clips.metadata: {address} can't be read: {error}") from None
+        # The error shows what it read, which may be no text.
+        text = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:_SHOWN])
+        raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
 
 
 def _bytes(address: str) -> bytes:

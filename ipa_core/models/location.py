@@ -40,8 +40,8 @@ def _cached_snapshot(config: ModelConfig) -> Path:
     if not is_hub_id(config.path, Path.cwd()):
         about = "is a file" if Path(config.path).is_file() else "is not there"
         raise MissingModel(
-            f"the model folder '{config.path}' {about}; set candidates.model.path to a folder with {INDEX}, or to a hub "
-            "id such as Wan-AI/Wan2.1-VACE-1.3B-diffusers"
+            f"the model folder '{config.path}' {about}; set candidates.model.path to a folder with {INDEX}, or to a "
+            "hub id such as Wan-AI/Wan2.1-VACE-1.3B-diffusers"
         )
     try:
         return Path(snapshot_download(config.path, revision=config.revision, local_files_only=True))

@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     (tmp_path / "sections.yaml").write_text("name: a\nclips: 3\ncandidates: {model: {path: x}}")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
+    (tmp_path / "table.csv").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     write_videos(tmp_path / "videos", 1)
     (tmp_path / "videos").rename(tmp_path / "dance")
     (tmp_path / "me.png").write_bytes((DEMO.parents[1] / "demo" / "reference.png").read_bytes())
@@ -81,6 +82,7 @@ COMMANDS = {
     "score reliability nowhere": (1, "ipa: there is no run nowhere; `ipa status` lists the last ones"),
     "models promote x --reason y": (1, "ipa: there is no adapter 'x'; registered are: none"),
     "plan DEMO --set execution.store=me.png": (1, "me.png/ipa-store.json: Not a directory"),
+    "plan DEMO --set clips.metadata=table.csv": (1, "clips.metadata: /"),
     # Places that can't be written
     "demo --workdir me.png": (1, "ipa: --workdir me.png can't be written: File exists; name another place"),
     "init me.png": (1, "ipa: me.png is no folder and does not end in .yaml: name a folder, or a file such as ipa.yaml"),
@@ -110,7 +112,8 @@ COMMANDS = {
     "bench me.png": (1, f"me.png' is a file; {FOLDER_OF_MODEL}"),
     "bench --lora nowhere": (1, "ipa: --lora nowhere: there is no nowhere; name a LoRA folder, such as a run's `lora`"),
     "bench --picture a.jpg": (1, "ipa: --picture shows what an adapter changes: name one with --lora"),
-    "sweep DEMO --output folder": (1, "arms: missing, and it has no default"),
+    "sweep DEMO --output folder": (1, "is a config of another kind: run, arms must be there, clips, poses, candidates"),
+    f"run {SWEEP}": (1, "is a config of another kind: clips, candidates must be there, about, run, seeds, arms"),
     "sweep list.yaml --output folder": (1, "ipa: list.yaml holds no config"),
     "lab pretrain list.yaml --output folder": (1, "ipa: list.yaml holds no config"),
 }
@@ -129,8 +132,21 @@ def test_a_wrong_argument_is_one_sentence(
     code, out, err = call(monkeypatch, capsys, *(str(DEMO) if word == "DEMO" else word for word in words))
     found = " ".join(err.replace("│", " ").split())
     assert (code, out, expected[1] in found) == (expected[0], "", True), found
+    assert found.isprintable(), "the bytes of a wrong file are no text for a terminal"
     made = {path for path in set(here.rglob("*")) - before if ".ipa" not in path.parts}
     assert made <= {here / ".ipa"}, "a wrong command leaves nothing behind"
+
+
+@pytest.mark.parametrize(("backend", "package"), [("dwpose", "rtmlib"), ("ultralytics", "ultralytics")])
+@pytest.mark.usefixtures("here")
+def test_a_backend_whose_extra_is_missing(
+    backend: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flows.engine.components.find_spec", lambda name: None if name == package else object())
+    command = f"{ANIMATE} --output a.mp4 --set poses.backend={backend}"
+    code, out, err = call(monkeypatch, capsys, *command.split())
+    sentence = f"ipa: the {backend} backend needs the extra [{backend}]: pip install 'ipa-pipeline[{backend}]'\n"
+    assert (code, out, err) == (1, "", sentence)
 
 
 @pytest.mark.parametrize("module", ["anny", "numba"])

@@ -33,7 +33,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingModel, match="none' is not there; set candidates.model.path to a folder"):
+    with pytest.raises(MissingModel, match=r"none' is not there; set candidates\.model\.path to a folder"):
         resolve_model(ModelConfig(path=str(tmp_path / "none")))
 
 
