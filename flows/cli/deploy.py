@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.stages import STAGES
-
 if TYPE_CHECKING:
     from flows.orchestration.deploying import Put
 
@@ -75,6 +73,7 @@ def _put(
     from flows.orchestration.automations import put_automations
     from flows.orchestration.deploying import earlier_deployments, needs_server, put_deployments, wanted_deployments
     from flows.retrain import retrain
+    from flows.stages import STAGES
 
     wanted = wanted_deployments(STAGES, configs, cron, timezone, gpus, overwrite)
     needs_server(command)

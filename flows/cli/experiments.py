@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import CONFIGS, AsJson, Overrides
+from flows.cli.options import CONFIGS, AsJson, Overrides, writing
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
@@ -44,11 +44,14 @@ def bench(
     from flows.engine.components import components
     from flows.experiments.hand_bench import run_bench
 
-    path = Path(model).resolve() if model and Path(model).exists() else model
-    settings = load_config(config, [*(set_ or []), *([f"candidates.model.path={path}"] if path else [])])
+    chosen = [f"candidates.model.path={json.dumps(model)}"] if model else []
+    settings = load_config(config, [*(set_ or []), *chosen])
     weights = lora_bytes(lora) if lora is not None else None
     if picture is not None and weights is None:
         raise ConfigError("--picture shows what an adapter changes: name one with --lora")
+    if picture is not None:
+        with writing("--picture", picture):
+            picture.touch()
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -69,9 +72,10 @@ def sweep(
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
 
     found = load_sweep(config)
+    with writing("--output", output):
+        output.mkdir(parents=True, exist_ok=True)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
-    output.mkdir(parents=True, exist_ok=True)
     # The store keeps them too, for `ipa web`.
     kept = open_store(load_config(Path(found.run), set_ or []).execution).folder.below(
         f"sweeps/{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.stem}"

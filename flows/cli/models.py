@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson
+from flows.cli.options import AsJson, writing
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 
@@ -79,9 +79,10 @@ def export(
     store = _store()
     state = _registry().state()
     files = state.adapters[state.find(adapter)].files
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, digest in files.items():
-        (folder / name).write_bytes(store.objects.get(digest))
+    with writing("the folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, digest in files.items():
+            (folder / name).write_bytes(store.objects.get(digest))
     print(folder)
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config
+from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config, writing
 from flows.cli.tables import text_table
+from flows.cli.talk import say
 from flows.engine.stage import RunStopped
-from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 def _stage(name: str) -> str:
+    from flows.stages import STAGE_NAMES
+
     if name not in STAGE_NAMES:
         raise typer.BadParameter(f"{name}: the stages are {', '.join(STAGE_NAMES)}")
     return name
@@ -34,8 +36,9 @@ def demo(
 ) -> None:
     """Run the whole chain on the clips and the small model that come with the project."""
     if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        os.chdir(workdir)
+        with writing("--workdir", workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            os.chdir(workdir)
     _run(load_config(DEMO), None, None, [], json_)
 
 
@@ -61,6 +64,7 @@ def run(
 
 def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[str], json_: bool) -> None:
     from flows.engine.walk import Scope
+    from flows.stages import STAGES
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
@@ -75,8 +79,6 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
-    # Terminal only: the UI gets all lines.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
     from flows.orchestration.server import is_configured
@@ -84,7 +86,7 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     # A server for this run alone would take longer to start than to find everything in the store.
     alone = not is_configured() and _is_done(config, scope)
     summary = _cached_run(config, scope) if alone else _flow_run(config, scope)
-    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
+    say(_orchestration(summary, time.perf_counter() - started))
     return summary
 
 
@@ -94,6 +96,7 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
     from flows.engine.store import open_store
     from flows.engine.view import View
     from flows.engine.walk import nothing_to_compute
+    from flows.stages import STAGES
 
     store = open_store(config.execution)
     try:
@@ -108,6 +111,7 @@ def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.components import components
     from flows.engine.run import Run
     from flows.retrain import finish
+    from flows.stages import STAGES
 
     with Run(config, STAGES, components(), scope) as run:
         run.walk()
@@ -120,6 +124,7 @@ def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.orchestration.monitoring import RunFailed
     from flows.orchestration.server import prefect_server
     from flows.retrain import retrain
+    from flows.stages import STAGE_NAMES
 
     with prefect_server():
         state = retrain(
@@ -183,6 +188,7 @@ def plan(
     from flows.engine.components import components
     from flows.engine.plan import plan_run
     from flows.engine.store import open_store
+    from flows.stages import STAGES
 
     settings = run_config(config, videos, set_)
     found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Overrides
+from flows.cli.options import DEMO, AsJson, Overrides, writing
 from flows.cli.run import print_outputs, print_stages
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 
 def animate(
-    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.", exists=True, dir_okay=False)],
-    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False)],
+    reference: Annotated[
+        Path, typer.Option(help="Picture of the person to animate.", exists=True, dir_okay=False, readable=True)
+    ],
+    driving: Annotated[
+        Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False, readable=True)
+    ],
     output: Annotated[Path, typer.Option(help="The mp4 to write.", dir_okay=False)],
     lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).", exists=True)] = None,
     model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
@@ -37,10 +41,7 @@ def animate(
 
     if output.suffix.lower() != ".mp4":
         raise typer.BadParameter(f"--output {output}: only mp4 can be written; end its name in .mp4")
-    overrides = [
-        *(set_ or []),
-        *([f"candidates.model.path={Path(model).resolve() if Path(model).exists() else model}"] if model else []),
-    ]
+    overrides = [*(set_ or []), *([f"candidates.model.path={json.dumps(model)}"] if model else [])]
     settings = load_config(config, overrides)
     animate_clip(settings, reference, driving, output, lora=lora, prompt=prompt, seed=seed)
     print(output)
@@ -124,7 +125,8 @@ def yield_(
 
         if not found:
             raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
-        plot.write_bytes(yield_chart(found))
+        with writing("--plot", plot):
+            plot.write_bytes(yield_chart(found))
         print(f"chart: {plot}", file=sys.stderr)
     print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
@@ -20,19 +21,27 @@ if TYPE_CHECKING:
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
+    """Raises ``ConfigError`` when the backend's package or its model is missing."""
     match config.backend:
         case "mediapipe":
             from ipa_core.pose.mediapipe import MediaPipeExtractor
 
             return MediaPipeExtractor(config)
         case "ultralytics":
+            _needs_extra("ultralytics", "ultralytics")
             from ipa_core.pose.ultralytics import UltralyticsExtractor
 
             return UltralyticsExtractor(config)
         case "dwpose":
+            _needs_extra("dwpose", "rtmlib")
             from ipa_core.pose.dwpose import DWPoseExtractor
 
             return DWPoseExtractor(config)
+
+
+def _needs_extra(extra: str, package: str) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(f"the {extra} backend needs the extra [{extra}]: pip install 'ipa-pipeline[{extra}]'")
 
 
 def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:

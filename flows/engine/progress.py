@@ -31,6 +31,15 @@ class StageProgress:
         return text if self.seconds_left is None else f"{text}, about {span(self.seconds_left)} left"
 
 
+_silent = False
+
+
+def silence() -> None:
+    """Show no progress in this process."""
+    global _silent
+    _silent = True
+
+
 class Progress:
     """A `Listener` that counts the items of the running stage. Threads may share it.
 
@@ -46,8 +55,8 @@ class Progress:
         listen: Callable[[StageProgress], None] = lambda progress: None,
     ) -> None:
         self._stream = stream or sys.stderr
-        self._quiet = quiet
-        self._bar = self._stream.isatty() and not quiet
+        self._quiet = quiet or _silent
+        self._bar = self._stream.isatty() and not self._quiet
         self._every = every
         self._listen = listen
         self._lock = threading.RLock()

@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from flows.engine.components import Components
-from flows.engine.progress import span
+from flows.engine.progress import Progress, span
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped
 from flows.engine.view import View
@@ -156,7 +156,7 @@ def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[st
         # Without the first, which also computes the items that all share.
         spent = time.perf_counter() - first_ended
         left = "" if number < 2 else f", about {span(spent / (number - 1) * (len(trainings) - number))} left"
-        print(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}", file=sys.stderr)
+        Progress().line(f"training {number + 1} of {len(trainings)}: {arm.name}, seed {seed}{left}")
         try:
             runs[arm.name].append(tally.train(config, _generator(arm, seed, runs)))
         except RunStopped as stop:

@@ -24,6 +24,8 @@ from ipa_core.records import Split
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+_SHOWN: Final = 120
+"""Characters of a reader's error that a message shows."""
 _COLUMNS: Final = ("file", "prompt", "group", "split")
 _VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
@@ -285,7 +287,9 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
         parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
         return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
     except pa.ArrowException as error:
-        raise ConfigError(f"clips.metadata: {address} can't be read: {error}") from None
+        # The error shows what it read, which may be no text.
+        text = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:_SHOWN])
+        raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
 
 
 def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:

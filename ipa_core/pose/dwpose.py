@@ -1,6 +1,6 @@
 """Find all 133 points by DWPose through rtmlib: a person detector (YOLOX) and a whole-body network, both as ONNX.
 
-The backend is an extra (``pip install ipa-pipeline[dwpose]``). Source: Yang et al., "Effective Whole-body Pose
+The backend is an extra (``pip install 'ipa-pipeline[dwpose]'``). Source: Yang et al., "Effective Whole-body Pose
 Estimation with Two-stages Distillation" (ICCVW 2023). The models are published as ``yzd-v/DWPose``.
 """
 

@@ -1,6 +1,6 @@
 """Find people by Ultralytics' YOLO-pose: fast and sure about persons, 17 body points, no hands.
 
-Ultralytics is AGPL-3.0 and therefore an extra (``pip install ipa-pipeline[ultralytics]``).
+Ultralytics is AGPL-3.0 and therefore an extra (``pip install 'ipa-pipeline[ultralytics]'``).
 """
 
 from __future__ import annotations
