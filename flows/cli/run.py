@@ -68,6 +68,7 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
+    _check(config, scope)
     summary = _retrain(config, scope)
     if json_:
         print(json.dumps(_run_json(summary)))
@@ -76,6 +77,21 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
     if summary.error is not None:
         print(f"ipa: {summary.error}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _check(config: RunConfig, scope: Any) -> None:
+    """Raise ``ConfigError`` as the run would, before there is a server or a record."""
+    from flows.engine.components import components
+    from flows.engine.inputs import RunInputs
+    from flows.engine.store import open_store
+    from flows.engine.view import View
+    from flows.stages import STAGES
+
+    store = open_store(config.execution)
+    view = View(config, RunInputs(store, config, components()))
+    for stage in scope.walked(STAGES):
+        stage.check(view)
+    store.digests.save()
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:

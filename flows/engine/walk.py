@@ -54,7 +54,6 @@ class Scope:
 def nothing_to_compute(view: View, stages: Stages, scope: Scope) -> bool:
     """Return whether a run finds everything in the store, or stops before it computes anything."""
     for stage in scope.walked(stages):
-        stage.check(view)
         for items, known in looked_up(view, stage):
             if items and (stage.name in scope.refresh or any(item.action.key not in known for item in items)):
                 return False
