@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from flows.engine.components import Components
+from flows.engine.progress import Progress
 from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import ConfigError, RunConfig
@@ -21,6 +22,8 @@ def animate_clip(
     config: RunConfig, reference: Path, driving: Path, output: Path, *, lora: Path | None, prompt: str | None, seed: int
 ) -> None:
     """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
+    progress = Progress()
+    progress.line(f"looking for a clip and its pose in {driving.name}")
     from ipa_core.generation.candidates import animate
 
     weights = None if lora is None else lora_bytes(lora)
@@ -40,11 +43,17 @@ def animate_clip(
         pose = extractor.extract(clip.frames)
     finally:
         extractor.close()
+    progress.line(f"loading the model {config.candidates.model.path}")
     model = components.animation_model(config.candidates.model, config.execution, weights, True)
     picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
     control = draw_sequence(pose, config.candidates.drawing)
     words = config.clips.prompt if prompt is None else prompt
-    video = animate(model, control, picture, words, config.candidates, seed)
+    steps = config.candidates.steps
+
+    def tell(done: int, whole: int) -> None:
+        progress.share(f"step {done} of {steps}" if done <= steps else "decoded", done / whole)
+
+    video = animate(model, control, picture, words, config.candidates, seed, tell)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(encode_video(video, config.clips.fps))
 

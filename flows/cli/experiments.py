@@ -48,6 +48,7 @@ def bench(
     weights = lora_bytes(lora) if lora is not None else None
     if picture is not None and weights is None:
         raise ConfigError("--picture shows what an adapter changes: name one with --lora")
+    print(f"measuring {settings.candidates.model.path} on the hand bench", file=sys.stderr, flush=True)
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -67,6 +68,7 @@ def sweep(
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
 
     found = load_sweep(config)
+    print(f"sweep {found.name}: {len(found.arms)} arms", file=sys.stderr, flush=True)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
-from ipa_core.generation.sampler import Progress, sample
+from ipa_core.generation.sampler import Progress, sample, steps_of
 from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
@@ -44,7 +44,10 @@ def generate(
 ) -> Generated:
     """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit."""
     latents = sample(model, conditioning, seeds, config, progress)
-    return Generated(tuple(seeds), latents, model.decode(latents))
+    videos = model.decode(latents)
+    if progress is not None:
+        progress(steps_of(len(seeds), config), steps_of(len(seeds), config))
+    return Generated(tuple(seeds), latents, videos)
 
 
 def animate(
