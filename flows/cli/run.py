@@ -64,7 +64,7 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
-    _check_weights(config, scope)
+    _check_parts(config, scope)
     print(f"{config.name}: looking up what is in the store", file=sys.stderr, flush=True)
     summary = _retrain(config, scope)
     if json_:
@@ -76,10 +76,11 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
         raise typer.Exit(1)
 
 
-def _check_weights(config: RunConfig, scope: Any) -> None:
-    """Raise for missing weights before any work starts."""
-    from flows.engine.components import components
+def _check_parts(config: RunConfig, scope: Any) -> None:
+    """Raise for missing weights or packages before any work starts."""
+    from flows.engine.components import check_trackers, components
 
+    check_trackers(config.execution)
     if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
         components().model_folder(config.candidates.model)
 

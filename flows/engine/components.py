@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
@@ -122,6 +123,17 @@ def model_folder(config: ModelConfig) -> Path:
     from ipa_core.models.location import resolve_model
 
     return resolve_model(config)
+
+
+def check_trackers(execution: Execution) -> None:
+    """Raises ``ConfigError`` when the package of a tracker is missing."""
+    for name in execution.trackers:
+        found = find_spec(name)
+        # A folder of that name, such as the one that W&B writes, is no package.
+        if found is None or found.origin is None:
+            raise ConfigError(
+                f"execution.trackers: the package of {name} is not installed; pip install 'ipa-pipeline[track]'"
+            )
 
 
 def device(execution: Execution) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from flows.engine.components import Components
+from flows.engine.components import Components, check_trackers
 from flows.engine.course import Expected
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
@@ -66,6 +66,7 @@ def plan_run(
     With ``clips`` the plan is for that many new clips, and ignores the config's sources. ``refresh`` and ``generator``
     are those of the run.
     """
+    check_trackers(config.execution)
     inputs = _Inputs(store, config, components, keep=False, generator=generator)
     prediction = _Prediction(store, config, inputs, clips, refresh)
     for stage in stages:
@@ -77,7 +78,7 @@ def plan_run(
 def expected_work(
     store: Store, config: RunConfig, stages: Stages, components: Components, scope: Scope, generator: str | None
 ) -> dict[str, Expected]:
-    """Forecast the work of a run's stages. Empty when a stage can't be planned: the run will say why when it is there."""
+    """Forecast the work of a run's stages. Empty when a stage can't be planned: the run says why when it gets there."""
     walked, looked_up_only = scope.walked(stages), scope.only_looked_up(stages)
     try:
         plan = plan_run(store, config, walked, components, refresh=scope.refresh, generator=generator)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from flows.engine.batches import Batches
-from flows.engine.components import Components
+from flows.engine.components import Components, check_trackers
 from flows.engine.inputs import RunInputs
 from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
@@ -153,6 +153,7 @@ class Run:
         Without ``forecast`` only the time left of each stage is told: for a run with work beside its stages.
         """
         stages = self._scope.walked(self.stages)
+        check_trackers(self.config.execution)
         self._forecast = forecast
         self.view.inputs.read()
         for last in (False, True):
