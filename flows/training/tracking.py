@@ -136,6 +136,9 @@ class Trackers:
         names = self._config.execution.trackers
         if not names:
             return
+        from accelerate import PartialState
+
+        PartialState(cpu=True)  # Its trackers write no log without; if there is one already, it stays.
         runs = json.loads(self._store.folder.read(self._name) or "{}") if resume else {}
         folder = self._folder()
         for name in names:

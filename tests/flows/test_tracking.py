@@ -1,4 +1,4 @@
-"""The training in trackers, and its previews. W&B is a stand-in that records its calls, except where it is installed."""
+"""The training in trackers, and its previews. W&B is a stand-in that records its calls, except at the end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encoded(folder: Path, number: int) -> Preview:
 
 @dataclass(frozen=True)
 class Story:
-    """A training of two processes that is killed after step 4 of 6, and goes on in one from the checkpoint of step 3."""
+    """A training of two processes, killed after step 4 of 6, that goes on in one from the checkpoint of step 3."""
 
     calls: list[dict[str, Any]]
     lines: list[str]
@@ -131,7 +131,7 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_run_without_the_package_stops_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_videos(tmp_path / "videos")
+    write_videos(tmp_path / "videos", 1)
     sentence = without_packages(monkeypatch)
     with Run(fake_config(tmp_path, execution__trackers=["mlflow"]), STAGES, FAKES, quiet=True) as run:
         run.walk()
