@@ -85,6 +85,7 @@ class MLflow:
 
     def __init__(self, config: RunConfig, folder: Path | None, run: str | None) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         artifacts = None
         if "MLFLOW_TRACKING_URI" not in os.environ and folder is not None:
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
@@ -139,7 +140,8 @@ class Trackers:
         from accelerate import PartialState
 
         PartialState(cpu=True)  # Its trackers write no log without; if there is one already, it stays.
-        runs = json.loads(self._store.folder.read(self._name) or "{}") if resume else {}
+        known = json.loads(self._store.folder.read(self._name) or "{}")
+        runs = known if resume else {}
         folder = self._folder()
         for name in names:
             try:
@@ -147,8 +149,8 @@ class Trackers:
             except Exception as error:  # noqa: BLE001 - a library of others, and a network
                 log.warning("%s: no run could be opened, and nothing is logged there: %s", name, _sentence(error))
                 continue
-            if resume:
-                log.info("%s: %s", name, "the same run goes on" if name in runs else "a new run begins here")
+            if known or resume:
+                log.info("%s: %s", name, "the same run goes on" if name in runs else "a new run begins")
         runs |= {name: tracker.run for name, tracker in self._open.items()}
         self._store.folder.write(self._name, json.dumps(runs).encode())
 

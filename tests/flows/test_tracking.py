@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from flows.engine.plan import plan_run
 from flows.engine.run import Run
 from flows.engine.store import open_store
 from flows.stages import STAGES
+from flows.stages.poses import posed_clips
+from flows.training.job import LORA, RECORD, Job
 from flows.training.launch import TrainingError, train_apart
-from flows.training.previews import Preview, drawn
+from flows.training.previews import drawn
 from flows.training.tracking import Trackers
 from ipa_core.alignment.trainer import train
 from ipa_core.config import CandidatesConfig, ConfigError, Execution
@@ -28,28 +31,31 @@ from tests.alignment.samples import make_sample, make_samples, write_shards
 from tests.alignment.test_training import CONFIG, Slot
 from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows import training_models
-from tests.flows.test_training import World
+from tests.flows.conftest import run_fake, whole_run
+from tests.flows.test_training import World, encoded, history, logged, without_seconds
 from tests.tiny_model import FRAMES, HEIGHT, WIDTH, write_tiny_pipeline
 
 KEY = "0123abcd"
 
 
-def encoded(folder: Path, number: int) -> Preview:
-    path = folder / f"{number}.conditioning"
-    path.write_bytes(make_sample(number).conditioning.to_bytes())
-    return Preview(clip_id=f"clip-{number}", conditioning=path, seed=number)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> WanVACEModel:
+    folder = write_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+    return WanVACEModel.load(folder, dtype="float32", device="cpu", text_encoder=False)
 
 
 @dataclass(frozen=True)
 class Story:
-    """A training of two processes, killed after step 4 of 6, that goes on in one from the checkpoint of step 3."""
+    """A training that is killed after step 4 of 6, and goes on from the checkpoint of step 3."""
 
     calls: list[dict[str, Any]]
+    steps: list[list[int]]
+    """Of the killed training, and of the one that went on."""
     lines: list[str]
-    store: Store
+    job: Job
 
     def logged(self, name: str) -> list[tuple[int, Any]]:
-        return [(call["log"], call["values"][name]) for call in self.calls if name in call.get("values", ())]
+        return logged(Path(self.job.store).with_name("calls.jsonl"), name)
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +65,40 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     write_shards(folder, make_samples(5), per_shard=3)
     (folder / "references.json").write_text('{"samples": {}}')
     (folder / "model" / training_models.KILL).touch()
-    recorded, lines = folder / "calls.jsonl", list[str]()
-    world = World(folder)
+    world, lines, steps = World(folder), list[str](), list[list[int]]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).with_name("recording")))
-        patch.setenv("RECORDED", str(recorded))
+        recorded = world.recording(patch)
         patch.setattr("flows.training.launch.log.log", lambda level, form, text: lines.append(text))
-        for name, count in (("first", 2), ("second", 1)):
-            job = world.job(name, training_models.mortal, train_processes=count, trackers=["wandb"])
-            alignment = job.config.alignment.model_copy(update={"preview_every": 5})
-            candidates = job.config.candidates.model_copy(update={"steps": 2, "guidance_scale": 1.0})
-            config = job.config.model_copy(update={"alignment": alignment, "candidates": candidates})
-            previews = tuple(encoded(folder, number) for number in (1, 2))
-            job = job.model_copy(update={"config": config, "previews": previews})
+        for name in ("first", "second"):
+            steps.append([])
+            job = world.job(name, training_models.mortal, preview_every=5, trackers=["wandb"])
             try:
-                train_apart(job, lambda done, steps: None)
+                train_apart(job, lambda done, whole: steps[-1].append(done))
             except TrainingError as error:
                 lines.append(str(error))
-    calls = [json.loads(line) for line in recorded.read_text().splitlines()]
-    return Story(calls, lines, Store(folder / "store"))
+    return Story([json.loads(line) for line in recorded.read_text().splitlines()], steps, lines, job)
+
+
+def test_a_killed_training_says_so(story: Story) -> None:
+    assert story.steps[0] == [1, 2, 3, 4]
+    assert (
+        "the training process was killed by SIGKILL after step 4; its last line was: something is wrong here"
+        in story.lines
+    )
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(story: Story) -> None:
+    assert story.steps[1] == [4, 5, 6]
+    assert "going on from the checkpoint of step 3" in story.lines
+
+
+def test_a_continued_training_gives_the_lora_of_one_that_was_not_killed(story: Story, model: WanVACEModel) -> None:
+    """Bit for bit; previews, which only the continued one drew, change nothing either."""
+    alone = train(model, make_samples(5), CONFIG, checkpoints=Slot(), on_step=lambda log: None)
+    assert (story.job.output / LORA).read_bytes() == alone.weights
+    assert history(story.job) == without_seconds(alone.history)
+    record = json.loads((story.job.output / RECORD).read_text())
+    assert record == {"steps": 6, "samples": 5, "loss": alone.history[-1].loss}
 
 
 def test_a_continued_training_goes_on_with_its_run(story: Story) -> None:
@@ -86,8 +107,8 @@ def test_a_continued_training_goes_on_with_its_run(story: Story) -> None:
     assert "wandb: the same run goes on" in story.lines
 
 
-def test_each_step_is_logged_once_by_whatever_processes(story: Story) -> None:
-    """The first training logged steps 0 to 3 in two processes; the second takes step 3 again."""
+def test_each_step_is_logged_once(story: Story) -> None:
+    """The killed training logged steps 0 to 3; the other takes step 3 again."""
     steps = [step for step, _ in story.logged("alignment/loss")]
     assert steps == [0, 1, 2, 3, 4, 5]
 
@@ -102,15 +123,14 @@ def test_previews_are_shown_after_their_step(story: Story) -> None:
 
 
 def test_previews_lie_in_the_store(story: Story) -> None:
-    folder = story.store.folder.below(f"previews/{KEY}")
+    folder = Store(story.job.store).folder.below(f"previews/{story.job.key}")
     assert sorted(folder.names()) == ["step-000005-clip-1.mp4", "step-000005-clip-2.mp4"]
     video = decode_video(folder.read("step-000005-clip-1.mp4") or b"")
     assert video.shape == (FRAMES, HEIGHT, WIDTH, 3)
 
 
-def test_previews_leave_the_training_as_it_is(tmp_path: Path) -> None:
+def test_previews_leave_the_training_as_it_is(tmp_path: Path, model: WanVACEModel) -> None:
     """Bit for bit, also where something in the training drew from torch's own random numbers."""
-    model = WanVACEModel.load(write_tiny_pipeline(tmp_path), dtype="float32", device="cpu", text_encoder=False)
     config = CONFIG.model_copy(update={"preview_every": 2})
     candidates = CandidatesConfig.model_validate({"model": {"path": "tiny"}, "steps": 2, "guidance_scale": 1.0})
     shown: list[int] = []
@@ -169,6 +189,55 @@ def test_a_tracker_that_fails_is_left_with_a_warning(
     trackers.log({"loss": 1.0}, 0)
     trackers.log({"loss": 1.0}, 1)
     assert caplog.messages == ["wandb: nothing more is logged there: ConnectionError: the network is away"]
+
+
+class Recorder:
+    """A tracker that keeps the names of the files that it gets."""
+
+    run = "run-1"
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, list[str]]] = []
+
+    def log(self, values: object, step: int) -> None: ...
+
+    def video(self, name: str, path: Path, step: int) -> None:
+        self.got.append((name, [path.name]))
+
+    def files(self, name: str, paths: list[Path]) -> None:
+        self.got.append((name, [path.name for path in paths]))
+
+    def close(self, failed: bool) -> None: ...
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr("flows.training.tracking.KINDS", {"wandb": lambda config, folder, run: recorder})
+    monkeypatch.setattr(components, "find_spec", lambda name: SimpleNamespace(origin=name))
+    return recorder
+
+
+def test_a_run_gives_its_trackers_the_adapter_and_the_report(folder: Path, recorder: Recorder) -> None:
+    whole_run(fake_config(folder, alignment__seed=5, execution__trackers=["wandb"]))
+    assert [(name, sorted(files)[:1], LORA in files) for name, files in recorder.got] == [
+        ("lora", ["README.md"], True),
+        ("report", ["report.html"], False),
+    ]
+
+
+def test_a_run_without_news_gives_its_trackers_nothing(folder: Path, recorder: Recorder) -> None:
+    whole_run(fake_config(folder, execution__trackers=["wandb"]))
+    assert recorder.got == []
+
+
+def test_the_first_held_out_clips_by_digest_are_previewed(folder: Path) -> None:
+    done = run_fake(fake_config(folder, alignment__seed=6, alignment__preview_every=4))
+    held_out = [named.clip for named, _ in posed_clips(done.view) if named.clip.split == "held_out"]
+    chosen = sorted(held_out, key=lambda clip: clip.video)[:2]
+    drawn_files = done.store.folder.below(f"previews/{done.one('finetune')[1].key}").names()
+    assert sorted(drawn_files) == sorted(f"step-000004-{clip.clip_id}.mp4" for clip in chosen)
+    assert len(held_out) > 2
 
 
 def tracked_twice(folder: Path, name: str) -> str:
