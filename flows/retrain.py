@@ -23,6 +23,7 @@ from flows.outcomes.exports import export
 from flows.outcomes.promotion import promote
 from flows.outcomes.report import write_report
 from flows.outcomes.retention import drop_unkept
+from flows.outcomes.tracking import track
 from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.reporting.report import ReportData
@@ -35,6 +36,7 @@ def finish(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> 
     export(run)  # the LoRA and the shards, where people look for them
     write_report(run, show)
     promote(run)  # over the champion, or not
+    track(run)  # report and adapter, if the config names trackers
     drop_unkept(run)
 
 

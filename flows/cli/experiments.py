@@ -52,6 +52,7 @@ def bench(
     if picture is not None:
         with writing("--picture", picture):
             picture.touch()
+    print(f"measuring {settings.candidates.model.path} on the hand bench", file=sys.stderr, flush=True)
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -74,6 +75,7 @@ def sweep(
     found = load_sweep(config)
     with writing("--output", output):
         output.mkdir(parents=True, exist_ok=True)
+    print(f"sweep {found.name}: {len(found.arms)} arms", file=sys.stderr, flush=True)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     # The store keeps them too, for `ipa web`.

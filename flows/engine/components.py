@@ -136,6 +136,17 @@ def model_folder(config: ModelConfig) -> Path:
     return resolve_model(config)
 
 
+def check_trackers(execution: Execution) -> None:
+    """Raises ``ConfigError`` when the package of a tracker is missing."""
+    for name in execution.trackers:
+        found = find_spec(name)
+        # A folder of that name, such as the one that W&B writes, is no package.
+        if found is None or found.origin is None:
+            raise ConfigError(
+                f"execution.trackers: the package of {name} is not installed; pip install 'ipa-pipeline[track]'"
+            )
+
+
 def device(execution: Execution) -> str:
     """Return the device of this process's models. Raises ``RunStopped`` when every GPU is taken."""
     from flows.engine.devices import claim_device

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
+from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
 from flows.engine.run_folder import (
     Promotion,
@@ -84,7 +85,11 @@ class Run:
         self.store: Store = open_store(config.execution)
         self.folder = RunFolder.new(self.store)
         self.view = View(config, RunInputs(self.store, config, components, generator=generator))
+        self._components = components
+        self._generator = generator
         self._experiment = experiment
+        self._forecast = False
+        """Whether to forecast the run's work before its first computation."""
         self.outputs: dict[str, str] = {}
         """Paths or URLs of the run's `lora`, `shards` and `report`."""
         self.promotion: Promotion | None = None
@@ -142,9 +147,13 @@ class Run:
             self._watch.outcome(self.summary)
         return expected
 
-    def walk(self) -> None:
-        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
+    def walk(self, *, forecast: bool = True) -> None:
+        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``.
+
+        Without ``forecast`` only the time left of each stage is told: for a run with work beside its stages.
+        """
         stages = self._scope.walked(self.stages)
+        self._forecast = forecast
         self.view.inputs.read()
         for stage in stages:
             stage.check(self.view)
@@ -172,6 +181,13 @@ class Run:
         self.restore({digest})
         return self.store.objects.get(digest)
 
+    def _expect(self) -> None:
+        """Forecast the work of the whole run, before its first computation."""
+        if self._forecast:
+            self._forecast = False
+            about = (self.store, self.config, self.stages, self._components, self._scope, self._generator)
+            self._progress.expect(expected_work(*about))
+
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
         for note in stage.notes(self.view):
@@ -198,7 +214,10 @@ class Run:
             return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
-        self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
+        if waiting:
+            self._expect()
+        works = {item.action.key: stage.work(item.action) for item in waiting}
+        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -234,7 +253,7 @@ class Run:
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
         """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""
         missing = [item for item in items if item.action.key not in known]
-        self._progress.start(stage.name, cached=len(items) - len(missing), misses=len(missing))
+        self._progress.start(stage.name, cached=len(items) - len(missing), works={})
         if len(missing) > self.config.execution.max_failed * len(items):
             raise RunStopped(
                 f"{len(missing)} of {len(items)} items of {stage.name} are not in the store (the first: "

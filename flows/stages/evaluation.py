@@ -179,6 +179,7 @@ def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], 
 def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.evaluation.drift import velocity_drift
     from ipa_core.generation.candidates import generate
+    from ipa_core.generation.sampler import steps_of
 
     inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
     model = worker.model(inputs.get("lora"))
@@ -187,7 +188,9 @@ def _generate(item: Item, worker: Worker) -> Output:
     hands = hand_mask(pose)
     seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, worker)
-    generated = generate(model, conditioning, seeds, config.candidates, worker.progress)
+    sampled = steps_of(len(seeds), config.candidates)
+    whole = sampled + len(seeds)  # Measuring a video counts as one step more.
+    generated = generate(model, conditioning, seeds, config.candidates, lambda step, _: worker.progress(step, whole))
     drift = 0.0
     if "lora" in inputs:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
@@ -215,6 +218,7 @@ def _generate(item: Item, worker: Worker) -> Output:
                 },
             )
         )
+        worker.progress(sampled + k + 1, whole)
     return Output(Evaluated(results=tuple(found)), outputs)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
-from ipa_core.generation.sampler import Progress, sample
+from ipa_core.generation.sampler import Progress, sample, steps_of
 from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
@@ -51,7 +51,10 @@ def generate(
             "the model gave latents that are NaN or infinite; see whether its weights or the LoRA are damaged, or set "
             "candidates.model.dtype to bfloat16 or float32"
         )
-    return Generated(tuple(seeds), latents, model.decode(latents))
+    videos = model.decode(latents)
+    if progress is not None:
+        progress(steps_of(len(seeds), config), steps_of(len(seeds), config))
+    return Generated(tuple(seeds), latents, videos)
 
 
 def animate(

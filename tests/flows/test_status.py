@@ -34,7 +34,7 @@ def under_way(folder: Path, **about: object) -> RunFolder:
 def test_a_run_under_way_tells_its_stage_and_the_time_left(tmp_path: Path) -> None:
     state = run_state(under_way(tmp_path))
     assert (state.state, state.stages) == ("running", (CLIPS,))
-    assert state.sentence().startswith("poses      2/8 (25 %), about 30 s left (")
+    assert state.sentence().startswith("poses      2/8 (25 %), about 30 s left of this stage (")
 
 
 def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
