@@ -10,11 +10,11 @@ from typing import Any
 from flows.engine.components import Components
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import provenance
 from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, Stage
 from flows.engine.view import View
 from flows.engine.walk import Stages, looked_up
-from flows.engine.worker import provenance
 from ipa_core.config import Config, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store

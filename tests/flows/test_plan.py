@@ -14,7 +14,7 @@ from flows.engine.estimates import Estimate
 from flows.engine.plan import Plan, StagePlan, plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.engine.worker import provenance
+from flows.engine.machine import provenance
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from ipa_core.config import RunConfig
