@@ -148,6 +148,10 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    def config_text(self) -> str | None:
+        data = self._folder.read("config.yaml")
+        return None if data is None else data.decode()
+
     def mark_experiment(self) -> None:
         """Mark a run of a sweep or hand bench, so that "last" never means it."""
         self.write("experiment", b"")
@@ -159,8 +163,8 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
-        data = self._folder.read("config.yaml")
-        tree = yaml.safe_load(data) if data else None
+        text = self.config_text()
+        tree = yaml.safe_load(text) if text else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
 
     def write_machine(self, machine: Machine) -> None:

@@ -46,6 +46,20 @@ class RunYield(Record):
     report: YieldReport
 
 
+class PastRun(Record):
+    """Results of a run beside those of others of its config. None: the run did not come to it."""
+
+    run: str
+    state: str
+    scores: tuple[float, float] | None
+    """Mean hand score of base and aligned model."""
+    psnr_hand: tuple[float, float] | None
+    """dB, base and aligned."""
+    candidates: int | None = None
+    kept: int | None = None
+    strict_pairs: int | None = None
+
+
 def curve_chart(curve: Curve) -> bytes:
     """Draw a line over the steps, without values that are not finite. Its title is the last value."""
     finite = np.isfinite(curve.values)
@@ -85,15 +99,38 @@ def yield_chart(runs: Sequence[RunYield]) -> bytes:
     return _svg(figure)
 
 
+def trend_chart(past: Sequence[PastRun]) -> bytes:
+    """Draw the hand scores and the share of kept candidates, run by run in the given order."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    places = np.arange(len(past))
+    for number, (name, color) in enumerate((("base", _GREY), ("aligned", "#2f86b5"))):
+        values = [one.scores[number] if one.scores else np.nan for one in past]
+        above.plot(places, values, color=color, marker="o", markersize=4, linewidth=1.4, label=name)
+    kept = [one.kept / one.candidates if one.kept is not None and one.candidates else np.nan for one in past]
+    below.bar(places, kept, color=_GOOD, width=0.5)
+    below.yaxis.set_major_formatter("{x:.0%}")
+    _plain(above, "hand score of the held-out clips")
+    _plain(below, "kept candidates")
+    above.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, labelcolor=_GREY, fontsize=8)
+    # The date and time of the id: its last digits tell nothing to people.
+    below.set_xticks(places, [one.run[:13] for one in past], rotation=30, ha="right")
+    return _svg(figure)
+
+
 def _drawing(title: str, height: float = 2.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, height), layout="constrained")
     axes = figure.add_subplot()
+    _plain(axes, title)
+    return figure, axes
+
+
+def _plain(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9, loc="right", color=_GREY, parse_math=False)
     axes.tick_params(colors=_GREY, labelsize=8)
     axes.xaxis.label.set(color=_GREY, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GREY)
-    return figure, axes
 
 
 def _svg(figure: Figure) -> bytes:

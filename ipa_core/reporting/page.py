@@ -42,8 +42,8 @@ class Page:
         return templates().get_template("page.html.j2").render(page=self)
 
 
-def data_uri(picture: bytes, kind: str = "jpeg") -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
+def data_uri(data: bytes, kind: str = "jpeg", what: str = "image") -> str:
+    return f"data:{what}/{kind};base64," + base64.b64encode(data).decode()
 
 
 def templates() -> Environment:
@@ -56,6 +56,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = data_uri
+    environment.filters["film_uri"] = lambda film: data_uri(film, "mp4", "video")
     environment.tests["text"] = lambda block: isinstance(block, str)
     return environment
 
