@@ -64,13 +64,13 @@ def reported(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
     results that were not rendered before. Raises ``RunStopped`` when they can't be read."""
     try:
         yield
+        _write(run, run.summed_up(), _results(run, show))
     except BaseException as error:
         summary = run.summed_up(error)
         # A process that is told to stop may be ended at any moment, so the record comes first, and nothing long after.
         run.folder.write_summary(summary)
         _report_of_the_broken_off(run, summary)
         raise
-    _write(run, run.summed_up(), _results(run, show))
 
 
 def _report_of_the_broken_off(run: Run, summary: RunSummary) -> None:
