@@ -57,7 +57,7 @@ def bench(
 def sweep(
     config: Annotated[Path, typer.Argument(help="A sweep, such as configs/paper-ablation.yaml.", show_default=False)],
     output: Annotated[
-        Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
+        Path, typer.Option(help="Folder for results.html, results.md with its chart, results.json.", show_default=False)
     ],
     set_: Overrides = None,
     json_: AsJson = False,
@@ -70,12 +70,13 @@ def sweep(
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("results.html", page.html()),
-        ("results.md", page.markdown()),
-        ("results.json", swept.table.model_dump_json(indent=1)),
+    for name, data in (
+        ("results.html", page.html().encode()),
+        ("results.md", page.markdown().encode()),
+        ("results.json", swept.table.model_dump_json(indent=1).encode()),
+        *page.charts().items(),
     ):
-        (output / name).write_text(text)
+        (output / name).write_bytes(data)
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import matplotlib
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ipa_core.evaluation.differences import Gain
 from ipa_core.records import Record, YieldReport
 
 MOST_POINTS: Final = 240
@@ -116,6 +117,30 @@ def trend_chart(past: Sequence[PastRun]) -> bytes:
     # The date and time of the id: its last digits tell nothing to people.
     below.set_xticks(places, [one.run[:13] for one in past], rotation=30, ha="right")
     return _svg(figure)
+
+
+def arms_chart(arms: Sequence[tuple[str, Mapping[str, Gain]]], labels: Mapping[str, str]) -> bytes:
+    """Draw each arm's gain over the base with its interval, a panel per metric; ``labels`` names the metrics."""
+    figure = Figure(figsize=(2.6 * len(labels), 1.1 + 0.28 * len(arms)), layout="constrained")
+    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axes, (metric, label) in zip(panels, labels.items(), strict=True):
+        _plain(axes, label)
+        axes.axvline(0, color=_GREY, linewidth=0.8)
+        for place, (_, gains) in enumerate(arms):
+            if metric in gains:
+                _gain_line(axes, place, gains[metric])
+        axes.margins(x=0.1)
+        axes.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(arms)), [name for name, _ in arms])
+    panels[0].set_ylim(len(arms) - 0.5, -0.5)  # The first arm is on top, as in the tables.
+    return _svg(figure)
+
+
+def _gain_line(axes: Axes, place: int, gain: Gain) -> None:
+    low, high = (gain.interval.low, gain.interval.high) if gain.interval else (gain.mean, gain.mean)
+    color = _GOOD if low > 0 else _BAD if high < 0 else _GREY
+    axes.plot([low, high], [place, place], color=color, linewidth=1.6)
+    axes.plot([gain.mean], [place], color=color, marker="o", markersize=5)
 
 
 def _drawing(title: str, height: float = 2.0) -> tuple[Figure, Axes]:

@@ -100,11 +100,13 @@ def flow_runs() -> dict[str, str]:
     return {run.name: run.state.name for run in found if run.state}
 
 
-def artifacts() -> set[str]:
+def artifacts() -> dict[str, str]:
+    """Contents of the newest artifact of each key."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        return {str(artifact.key) for artifact in client.read_artifacts()}
+        found = sorted(client.read_artifacts(), key=lambda artifact: artifact.created or 0)
+    return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
 def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
@@ -119,8 +121,22 @@ def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder:
 
 def test_the_ui_shows_progress_stages_yield_pictures_and_the_report(folder: Path) -> None:
     run(folder, alignment__beta=78.0)
-    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "report", "outcome"}
-    assert wanted - artifacts() == set()
+    wanted = {
+        "progress-finetune",
+        "stages",
+        "yield",
+        "contact-sheet-1",
+        "training-curve",
+        "report",
+        "outcome",
+        "ipa-stats",
+    }
+    found = artifacts()
+    assert wanted - found.keys() == set()
+    assert found["contact-sheet-1"].startswith(
+        "| | frames and hands |\n|---|---|\n| driving | ![driving](data:image/jpeg"
+    )
+    assert "failure rate: " in found["ipa-stats"] and "| finetune | " in found["ipa-stats"]
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:

@@ -118,8 +118,8 @@ def test_hours_are_summed_by_stage() -> None:
     trained = StageTable("finetune", 1, 0, 1, 0, 0, 90.0, hours={"gpu": 2.0})
     stats = run_stats([ended("completed", second, trained), ended("failed", first), ended("completed", seconds=None)])
     assert [stage.row() for stage in stats.stages] == [
-        ("clips", "2", "16", "12", "1", "0.000", "0.750", "90 s"),
-        ("finetune", "1", "1", "1", "0", "2.000", "0.000", "90 s"),
+        ("clips", "2", "16", "12", "1", "0.000", "0.750", "2 min"),
+        ("finetune", "1", "1", "1", "0", "2.000", "0.000", "2 min"),
     ]
     assert stats.unmeasured == 1
 

@@ -5,12 +5,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from ipa_core.evaluation.comparison import Interval
+from ipa_core.evaluation.differences import Gain
 from ipa_core.records import YieldReport
 from ipa_core.reporting.charts import (
     MOST_POINTS,
     Curve,
     PastRun,
     RunYield,
+    arms_chart,
     changes_chart,
     curve_chart,
     trend_chart,
@@ -113,3 +116,14 @@ def test_a_trend_has_a_line_for_each_model_and_a_bar_for_each_yield() -> None:
 def test_a_run_without_results_leaves_a_gap_in_the_trend() -> None:
     nothing = PastRun(run="20260101-030405-abcd", state="failed", scores=None, psnr_hand=None)
     assert "20260101-0304" in texts(trend_chart([nothing, nothing]))
+
+
+def test_an_arm_is_coloured_where_its_interval_leaves_zero_out() -> None:
+    arms = [
+        (name, {"psnr": Gain(mean=(low + high) / 2, interval=Interval(low=low, high=high))})
+        for name, low, high in (("better", 0.1, 0.3), ("worse", -0.2, -0.1), ("unclear", -0.1, 0.1))
+    ]
+    chart = arms_chart(arms, {"psnr": "PSNR (dB)"})
+    lines = [path for path in ET.fromstring(chart).iter(f"{SVG}path") if "stroke-width: 1.6" in path.get("style", "")]
+    assert [path.attrib["style"].partition("stroke: ")[2][:7] for path in lines] == [_GOOD, "#dc2626", "#858b94"]
+    assert {"better", "worse", "unclear", "PSNR (dB)"} <= set(texts(chart))

@@ -26,7 +26,8 @@ def words(record: RunRecord, results: str | None = None) -> str:
     "part",
     [
         "run 20260102-030405-abcd",
-        "2026-01-02 03:04 UTC · 6 min · 16 cores, 1 x H200 · 2.500 GPU-hours · 1.000 CPU-hours",
+        "2026-01-02 03:04 UTC · 6 min · 16 cores, 1 x H200 · 2.500 GPU-hours (6.500 with cached work)",
+        "· 1.000 CPU-hours Time and cost",
         "commit abcdef123456",
         "clips 8 3 5 1 0 60.0 1.250 0.500 3.250 0.500",
         "together 120.0 2.500 1.000 6.500 1.000",
