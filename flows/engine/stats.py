@@ -58,7 +58,9 @@ class RunStats:
 
     def sentences(self) -> list[str]:
         counts = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in self.states.items())
-        found = [f"last {self.runs} runs, since {self.oldest}: {counts}"]
+        found = [
+            f"{self.runs} runs since {self.oldest}: {counts}" if self.runs > 1 else f"1 run, {self.oldest}: {counts}"
+        ]
         if self.failure_rate is not None:
             found.append(f"failure rate: {self.failure_rate:.0%} of the runs that ended failed or were killed")
         if self.queue_seconds is None or self.longest_queue_seconds is None:

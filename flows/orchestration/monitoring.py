@@ -18,7 +18,6 @@ from uuid import UUID
 import httpx
 from prefect import flow
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -120,7 +119,8 @@ class Monitor(Watch):
         for curve in data.curves[:1]:
             with _shown("the training curve"):
                 text = f"Training {curve.name}: {curve.about}"
-                create_image_artifact(data_uri(curve_chart(curve), "svg+xml"), "training-curve", text)
+                picture = _picture(f"training {curve.name}", curve_chart(curve), "svg+xml")
+                create_markdown_artifact(picture, "training-curve", text)
 
     def outcome(self, summary: RunSummary) -> None:
         """Show the table of the stages, the end of the run, and the addresses of its outputs."""
@@ -228,9 +228,12 @@ def _stats(stats: RunStats) -> str:
 
 
 def _contact_sheet(sheet: Sheet) -> str:
-    """A table, because the page of an image artifact writes the image's address below it: here all of its bytes."""
-    rows = [f"| {name} | ![{name}]({data_uri(row)}) |" for name, row in zip(ROWS, sheet.rows, strict=True)]
-    return "\n".join(["| | frames and hands |", "|---|---|", *rows])
+    return "\n\n".join(f"**{name}**\n\n{_picture(name, row)}" for name, row in zip(ROWS, sheet.rows, strict=True))
+
+
+def _picture(name: str, data: bytes, kind: str = "jpeg") -> str:
+    """A picture in Markdown: the page of an image artifact writes the image's address below it, here all its bytes."""
+    return f"![{name}]({data_uri(data, kind)})"
 
 
 def _outcome(summary: RunSummary) -> str:
