@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from ipa_core.config import Execution
 
 _LIBRARIES: Final = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
 _NVIDIA: Final = Path("/proc/driver/nvidia/gpus")
-"""The driver's list of GPUs. Reading it needs no torch, which takes seconds to load."""
+"""The driver's list of GPUs. Reading it needs no torch, which takes seconds to load, and no memory of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ def processor() -> str:
 
 def gpus() -> tuple[str, ...]:
     """Return the names of the GPUs that torch can use in this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen in ("", "-1") or version("torch").endswith("+cpu"):
         return ()

@@ -106,8 +106,8 @@ def trend_chart(past: Sequence[PastRun]) -> bytes:
     above, below = figure.subplots(2, sharex=True)
     places = np.arange(len(past))
     for number, (name, color) in enumerate((("base", _GREY), ("aligned", "#2f86b5"))):
-        values = [one.scores[number] if one.scores else np.nan for one in past]
-        above.plot(places, values, color=color, marker="o", markersize=4, linewidth=1.4, label=name)
+        values = [(place, one.scores[number]) for place, one in zip(places, past, strict=True) if one.scores]
+        above.plot(*np.array(values).reshape(-1, 2).T, color=color, marker="o", markersize=4, linewidth=1.4, label=name)
     kept = [one.kept / one.candidates if one.kept is not None and one.candidates else np.nan for one in past]
     below.bar(places, kept, color=_GOOD, width=0.5)
     below.yaxis.set_major_formatter("{x:.0%}")

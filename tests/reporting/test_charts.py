@@ -113,7 +113,7 @@ def test_a_trend_has_a_line_for_each_model_and_a_bar_for_each_yield() -> None:
     assert {"base", "aligned", "20260102-0304"} <= set(texts(chart))
 
 
-def test_a_run_without_results_leaves_a_gap_in_the_trend() -> None:
+def test_a_run_without_results_has_only_its_place_in_the_trend() -> None:
     nothing = PastRun(run="20260101-030405-abcd", state="failed", scores=None, psnr_hand=None)
     assert "20260101-0304" in texts(trend_chart([nothing, nothing]))
 
