@@ -62,7 +62,7 @@ def bench(
 def sweep(
     config: Annotated[Path, typer.Argument(help="A sweep, such as configs/paper-ablation.yaml.", show_default=False)],
     output: Annotated[
-        Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
+        Path, typer.Option(help="Folder for results.html, results.md with its chart, results.json.", show_default=False)
     ],
     set_: Overrides = None,
     json_: AsJson = False,
@@ -82,13 +82,14 @@ def sweep(
     kept = open_store(load_config(Path(found.run), set_ or []).execution).folder.below(
         f"sweeps/{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.stem}"
     )
-    for name, text in (
-        ("results.html", page.html()),
-        ("results.md", page.markdown()),
-        ("results.json", swept.table.model_dump_json(indent=1)),
+    for name, data in (
+        ("results.html", page.html().encode()),
+        ("results.md", page.markdown().encode()),
+        ("results.json", swept.table.model_dump_json(indent=1).encode()),
+        *page.charts().items(),
     ):
-        (output / name).write_text(text)
-        kept.write(name, text.encode())
+        (output / name).write_bytes(data)
+        kept.write(name, data)
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
 
 

@@ -127,12 +127,11 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
 def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.components import components
     from flows.engine.run import Run
-    from flows.retrain import finish
+    from flows.retrain import work
     from flows.stages import STAGES
 
     with Run(config, STAGES, components(), scope) as run:
-        run.walk()
-        finish(run)
+        work(run)
     return run.summary
 
 

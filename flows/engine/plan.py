@@ -12,11 +12,11 @@ from flows.engine.components import Components
 from flows.engine.course import Expected
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import provenance
 from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
 from flows.engine.walk import Scope, Stages, looked_up
-from flows.engine.worker import provenance
 from ipa_core.config import Config, ConfigError, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import this_machine
 from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
 from flows.engine.run_folder import (
@@ -43,6 +44,8 @@ class Watch:
 
     flow_run: str | None = None
     """Id of the Prefect flow run."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start."""
 
     def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
         """Call ``work``, which runs the stage."""
@@ -98,6 +101,7 @@ class Run:
         self._progress = Progress(listen=self._listen, quiet=quiet)
         self._crew = (crew or LocalCrew)(self.store, config, components)
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
+        self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
@@ -121,6 +125,7 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.write_config(self.config)
+        self.folder.write_machine(this_machine())
         if self._experiment:
             self.folder.mark_experiment()
         return self
@@ -131,14 +136,10 @@ class Run:
         if isinstance(error, RunStopped | ConfigError):
             self._stopped = error
         expected = self._stopped is not None
-        signal = None if error is None else stop_signal(error)
         try:
-            if error is None:
-                self._end("completed" if self.computed else "nothing_new", None)
-            elif signal is not None:
-                self._end("stopped", stop_sentence(signal))
-            else:
-                self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
+            self._summary = self.summed_up(error)
+            self.folder.write_items(self.view.results)
+            self.folder.write_summary(self._summary)
         finally:
             self._crew.close()
             self.store.digests.save()
@@ -146,6 +147,30 @@ class Run:
         if error is None or expected:
             self._watch.outcome(self.summary)
         return expected
+
+    def summed_up(self, error: BaseException | None = None) -> RunSummary:
+        """Return the summary of the run if it ends now, with this error."""
+        status, sentence = self._ending(error)
+        return RunSummary(
+            run_id=self.folder.run_id,
+            status=status,
+            stages=tuple(self._table(name) for name in self._seconds),
+            outputs=self.outputs,
+            error=sentence,
+            dropped=drops(self.view, self.stages),
+            promotion=self.promotion,
+            seconds=round(time.perf_counter() - self._started, 1),
+            queued=self._watch.queued,
+        )
+
+    def _ending(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return ("completed" if self.computed else "nothing_new"), None
+        signal = stop_signal(error)
+        if signal is not None:
+            return "stopped", stop_sentence(signal)
+        known = isinstance(error, RunStopped | ConfigError)
+        return "failed", str(error) if known else f"{type(error).__name__}: {error}"
 
     def walk(self, *, forecast: bool = True) -> None:
         """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``.
@@ -314,16 +339,3 @@ class Run:
         self.folder.write_progress(RunProgress(through, progress, self._watch.flow_run))
         if progress is not None:
             self._watch.progress(progress)
-
-    def _end(self, status: RunStatus, error: str | None) -> None:
-        self._summary = RunSummary(
-            run_id=self.folder.run_id,
-            status=status,
-            stages=tuple(self._table(name) for name in self._seconds),
-            outputs=self.outputs,
-            error=error,
-            dropped=drops(self.view, self.stages),
-            promotion=self.promotion,
-        )
-        self.folder.write_items(self.view.results)
-        self.folder.write_summary(self._summary)

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
+from flows.engine.machine import Machine
 from flows.engine.progress import StageProgress
-from flows.engine.stage import Drop, Stage
+from flows.engine.stage import Drop, ItemResult, Stage
 from flows.engine.store import open_store
 from flows.engine.view import Results, View
 from ipa_core.config import ConfigError, RunConfig
@@ -41,6 +42,11 @@ class StageTable:
     rejected: int
     failed: int
     seconds: float
+    hours: dict[str, float] = field(default_factory=dict)
+    """Measured hours of the computed items by device: `gpu`, `cpu` (of one process), or `unrecorded` for results of
+    versions that did not record it."""
+    cached_hours: dict[str, float] = field(default_factory=dict)
+    """The same for the cached items: what this run did not have to compute."""
 
     def sentence(self) -> str:
         parts = [f"{self.cached} cached", f"{self.computed} computed"]
@@ -76,6 +82,10 @@ class RunSummary:
     dropped: tuple[Drop, ...] = ()
     promotion: Promotion | None = None
     """None if the run made no comparison."""
+    seconds: float | None = None
+    """Wall time. None in records of older versions."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start. None without a schedule."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -138,6 +148,10 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    def config_text(self) -> str | None:
+        data = self._folder.read("config.yaml")
+        return None if data is None else data.decode()
+
     def mark_experiment(self) -> None:
         """Mark a run of a sweep or hand bench, so that "last" never means it."""
         self.write("experiment", b"")
@@ -149,9 +163,22 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
-        data = self._folder.read("config.yaml")
-        tree = yaml.safe_load(data) if data else None
+        text = self.config_text()
+        tree = yaml.safe_load(text) if text else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
+
+    def write_machine(self, machine: Machine) -> None:
+        self.write_json("machine.json", asdict(machine))
+
+    def machine(self) -> Machine | None:
+        """Return None for a run of an older version."""
+        about = self.read_json("machine.json")
+        return None if about is None else known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
+
+    @property
+    def started(self) -> datetime:
+        """The time in the run's id."""
+        return datetime.strptime(self.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
     def write_items(self, results: Results) -> None:
         """Write the key of each item; `ipa plan` compares with them."""
@@ -269,7 +296,19 @@ def stage_table(results: Results, name: str, seconds: float) -> StageTable:
         rejected=sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries),
         failed=sum(entry.status == "failed" for entry in entries),
         seconds=round(seconds, 2),
+        hours=_hours(entry for entry in entries if entry.status == "computed"),
+        cached_hours=_hours(entry for entry in entries if entry.status == "cached"),
     )
+
+
+def _hours(entries: Iterable[ItemResult]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for result in {entry.result.key: entry.result for entry in entries if entry.result is not None}.values():
+        about = result.provenance
+        device = about.get("device")
+        kind = "unrecorded" if device is None else "cpu" if device == "cpu" else "gpu"
+        found[kind] = found.get(kind, 0.0) + about.get("seconds", 0.0) * about.get("processes", 1) / 3600
+    return {kind: round(hours, 5) for kind, hours in sorted(found.items())}
 
 
 def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:

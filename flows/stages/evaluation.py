@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from blake3 import blake3
 from pydantic import TypeAdapter
@@ -30,6 +30,8 @@ from ipa_core.records import PoseSequence, Record
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
+COMPARISON: Final = "comparison"
+"""Name of the item that compares with the base model."""
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 
@@ -80,7 +82,7 @@ class Evaluation(Stage[Evaluated]):
             return
         champion = _opponent(run)
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
-        wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
+        wanted: list[tuple[str, Model, dict[str, str]]] = [(COMPARISON, "base", {})]
         if champion is not None:
             # Even if no clip is left for it: then the comparison says that there is nothing to compare.
             wanted.append(("comparison with the champion", "champion", {"champion": champion}))

@@ -12,10 +12,10 @@ from flows.cli.plan_text import plan_text
 from flows.engine import plan as plan_module
 from flows.engine.components import Components, model_folder
 from flows.engine.estimates import Estimate
+from flows.engine.machine import provenance
 from flows.engine.plan import Plan, StagePlan, plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.engine.worker import provenance
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from ipa_core.config import RunConfig

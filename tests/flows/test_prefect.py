@@ -101,11 +101,12 @@ def flow_runs() -> dict[str, str]:
 
 
 def artifacts() -> dict[str, str]:
-    """The content of each artifact by its key."""
+    """Contents of the newest artifact of each key."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        return {str(artifact.key): str(artifact.data) for artifact in client.read_artifacts()}
+        found = sorted(client.read_artifacts(), key=lambda artifact: artifact.created or 0)
+    return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
 def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
@@ -124,8 +125,11 @@ def test_the_ui_shows_progress_stages_yield_pictures_and_a_link_to_the_report(
     monkeypatch.setenv("IPA_WEB_URL", "http://gpu-server:8766/")
     _, summary = run(folder, alignment__beta=78.0)
     found = artifacts()
-    assert {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "outcome"} <= set(found)
+    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "outcome", "ipa-stats"}
+    assert wanted <= set(found)
     assert f"(http://gpu-server:8766/runs/{summary.run_id}/report.html)" in found["report"]
+    assert "**driving**\n\n![driving](data:image/jpeg" in found["contact-sheet-1"]
+    assert "failure rate: " in found["ipa-stats"] and "| finetune | " in found["ipa-stats"]
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
