@@ -125,8 +125,16 @@ class RemoteFolder:
         with self._trying("delete", name) as (filesystem, path), suppress(FileNotFoundError):
             filesystem.rm_file(path)
 
-    def remove_temporaries(self, before: float) -> None:
-        """Do nothing. There are no temporary files, because the protocol puts whole objects."""
+    def temporaries(self, before: float) -> Iterator[str]:
+        """None: the protocol puts whole objects."""
+        return iter(())
+
+    def freed(self, names: Iterable[str]) -> int:
+        """The bytes that become free when these files go."""
+        return sum(size or 0 for size in self.each(self.size, names))
+
+    def remove_empty(self, prefix: str) -> None:
+        """Do nothing: a folder without files does not exist."""
 
     def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
         """The results of ``function`` for the values, in their order. Several calls wait for the network at once."""

@@ -93,6 +93,8 @@ class Run:
         self._progress = Progress(listen=self._listen, quiet=quiet)
         self._crew = (crew or LocalCrew)(self.store, config, components)
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
+        self._held: dict[str, Item] = {}
+        """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
@@ -183,7 +185,7 @@ class Run:
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
             self._crew.end_stage()
             self._listen(None)
-            self.folder.write_items(self.view.results)
+            self._record_items()
         self._progress.finish(stage.name, self._table(stage.name).sentence())
         self._check(stage)
         return self._table(stage.name)
@@ -193,11 +195,14 @@ class Run:
     ) -> list[ItemResult]:
         """Return the result of each item, in their order; compute those that are not ``known``."""
         refresh = stage.name in self._scope.refresh
+        self._held |= {item.action.key: item for item in items}
         if stage.name in self._scope.only_looked_up(self.stages):
             return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
         self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
+        if waiting:  # A collection that runs meanwhile sees what this run uses and makes.
+            self._record_items()
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -286,6 +291,9 @@ class Run:
         if sentence:
             raise RunStopped(sentence)
 
+    def _record_items(self) -> None:
+        self.folder.write_items(self.view.results, self._held.values())
+
     def _table(self, stage: str) -> StageTable:
         return stage_table(self.view.results, stage, self._seconds[stage])
 
@@ -305,5 +313,5 @@ class Run:
             dropped=drops(self.view, self.stages),
             promotion=self.promotion,
         )
-        self.folder.write_items(self.view.results)
+        self._record_items()
         self.folder.write_summary(self._summary)

@@ -48,9 +48,10 @@ def run_state(folder: RunFolder) -> RunState:
     summary = folder.summary()
     progress = folder.progress() if summary is None else None
     if summary is not None:
-        stages = tuple(known_fields(StageTable, row) for row in summary["stages"])
-        state, error, outputs = summary["status"], summary["error"], summary["outputs"]
-        dropped = len(summary["dropped"])
+        with folder.readable("run.json"):
+            stages = tuple(known_fields(StageTable, row) for row in summary["stages"])
+            state, error, outputs = summary["status"], summary["error"], summary["outputs"]
+            dropped = len(summary["dropped"])
     else:
         stages = progress.stages if progress else ()
         state, error, outputs, dropped = _life_of(progress), None, {}, 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -18,6 +17,7 @@ from flows.engine.stage import Item, Output
 from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
+from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class Worker:
         for item in batch.items:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
-            with tempfile.TemporaryDirectory(prefix="ipa-") as scratch:
-                self.scratch = Path(scratch)
+            with scratch_folder() as self.scratch:
                 outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes

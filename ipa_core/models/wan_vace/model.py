@@ -5,7 +5,6 @@ Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025);
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
 from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
+from ipa_core.scratch import scratch_folder
 
 REFERENCE_FRAMES: Final = 1
 """R: number of latent frames with the reference image, in front of the video's."""
@@ -75,9 +75,9 @@ class WanVACEModel:
 
     def _load_lora(self, lora: Path | bytes) -> None:
         if isinstance(lora, bytes):  # The file's metadata hold the scaling (alpha); a dict of tensors loses it.
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / LORA_FILE).write_bytes(lora)
-                self._load_lora(Path(folder))
+            with scratch_folder() as folder:
+                (folder / LORA_FILE).write_bytes(lora)
+                self._load_lora(folder)
             return
         file = lora / LORA_FILE if lora.is_dir() else lora
         self.pipeline.load_lora_weights(
