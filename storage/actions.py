@@ -108,14 +108,17 @@ class ActionResult:
 
 
 def _read_result(data: bytes) -> ActionResult:
-    """The result that :meth:`ActionResult.to_json` wrote, from bytes whose digest was right. Raises ``KeyError``,
-    ``TypeError`` or ``ValueError`` for another form."""
+    """The result that :meth:`ActionResult.to_json` wrote, from bytes whose digest was right. Raises one of
+    _OTHER_FORM for a result that is not written so."""
     about = json.loads(data)
     action = _make(Action, about["action"])
     outputs = {name: Blob(digest, size) for name, (digest, size) in about["outputs"].items()}
     if about["outcome"] not in ("done", "rejected"):
         raise ValueError(f"outcome must be 'done' or 'rejected', got {about['outcome']!r}")
     return _make(ActionResult, about | {"action": action, "outputs": outputs})
+
+
+_OTHER_FORM: Final = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def _make(kind: type[Value], fields: dict[str, Any]) -> Value:
@@ -211,7 +214,7 @@ def _open(sealed: bytes, stage: str, key: str) -> ActionResult | None:
     if data.startswith(head) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL:
         try:
             result = _read_result(data[len(head) :])
-        except (KeyError, TypeError, ValueError):  # The bytes are as they were written. They must not be overwritten.
+        except _OTHER_FORM:  # The bytes are as they were written. They must not be overwritten.
             raise StoreError(f"this version can't read the result of action {key} of stage {stage}; {NEWER}") from None
         if result.action.stage == stage:
             return result

@@ -55,29 +55,27 @@ class Garbage:
 def mark(store: Store, roots: Roots) -> Marked:
     """Follow the results from the roots: to their inputs, and to the results that made these. Raises
     :class:`StoreError` for a result that this version can't read, because nobody knows what it names."""
-    named: dict[str, tuple[list[str], list[str]]] = {}
-    makers: dict[str, list[str]] = defaultdict(list)
-    waiting = list(roots.actions)
+    reads: dict[str, set[str]] = {}
+    makes: dict[str, set[str]] = {}
+    makers: dict[str, set[str]] = defaultdict(set)
     for stage in store.actions.stages():
         for key, result in store.actions.lookup(stage, store.actions.keys(stage)).items():
-            inputs, outputs = list(result.action.inputs.values()), [blob.digest for blob in result.outputs.values()]
-            named[key] = inputs, outputs
-            for digest in outputs:
-                makers[digest].append(key)
-            if not roots.judged.isdisjoint(inputs):
-                waiting.append(key)
-    objects = set(roots.objects | roots.judged)
-    waiting += [key for digest in objects for key in makers.get(digest, ())]
+            reads[key] = set(result.action.inputs.values())
+            makes[key] = {blob.digest for blob in result.outputs.values()}
+            for digest in makes[key]:
+                makers[digest].add(key)
+    wanted = set(roots.objects | roots.judged)
+    there: set[str] = set()
     actions: set[str] = set()
-    while waiting:
-        key = waiting.pop()
-        if key in actions:
-            continue
-        actions.add(key)
-        inputs, outputs = named.get(key, ([], []))
-        objects.update(inputs, outputs)
-        waiting += [maker for digest in inputs for maker in makers.get(digest, ())]
-    return Marked(frozenset(actions), frozenset(objects))
+    found = set(roots.actions) | {key for key, inputs in reads.items() if not roots.judged.isdisjoint(inputs)}
+    while found:
+        actions |= found
+        for key in found:
+            wanted |= reads.get(key, set())
+            there |= makes.get(key, set())
+        # Another result may have made the same bytes. It stays only if no result that stays anyway made them.
+        found = {maker for digest in wanted - there for maker in makers.get(digest, ())} - actions
+    return Marked(frozenset(actions), frozenset(wanted | there))
 
 
 def unmarked(store: Store, marked: Marked) -> tuple[Garbage, Garbage]:

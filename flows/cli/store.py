@@ -99,7 +99,7 @@ def store_gc(
 def _kept_sentence(found: Found) -> str:
     whys = Counter(run.why for run in found.kept)
     about = ", ".join(f"{count} {why}" for why, count in whys.items())
-    return f"{len(found.kept)} runs stay" + (f" ({about})" if about else "")
+    return f"kept runs: {len(found.kept)}" + (f" ({about})" if about else "")
 
 
 def _gc_json(found: Found, scratch: Sequence[Path], left: int, deleted: bool) -> dict[str, object]:

@@ -162,6 +162,10 @@ class RunFolder:
         return self._folder.read("experiment") is not None
 
     @property
+    def has_config(self) -> bool:
+        return self._folder.size("config.yaml") is not None
+
+    @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
         data = self._folder.read("config.yaml")

@@ -25,6 +25,9 @@ ABANDONED: Final = 7 * 86400.0
 machine, or in a container with process ids of its own."""
 
 
+_LAST: Final = {"config.yaml": 1, "experiment": 2, "run.json": 3}
+
+
 @dataclass(frozen=True)
 class Policy:
     """The runs to keep for their age."""
@@ -93,6 +96,8 @@ class _Facts:
     folder: RunFolder
     series: tuple[str, bool]
     """Name of the config, and whether it is an experiment. Sweeps must not push other runs out."""
+    has_config: bool
+    """False for a run that was killed at once, or whose removal was."""
     began: float | None
     """None for a folder that is not named as runs are."""
     status: str | None
@@ -106,7 +111,7 @@ def _facts(folder: RunFolder) -> _Facts:
     with folder.readable("run.json"):
         status = None if summary is None else str(summary["status"])
     heard = progress.at if progress else began or 0.0
-    return _Facts(folder, (folder.name, folder.is_experiment), began, status, heard)
+    return _Facts(folder, (folder.name, folder.is_experiment), folder.has_config, began, status, heard)
 
 
 def _began(run_id: str) -> float | None:
@@ -133,7 +138,9 @@ def _kept(store: Store, folders: Sequence[RunFolder], policy: Policy) -> list[Ke
             why = "unknown"
         elif now - facts.began < policy.seconds:
             why = "young"
-        elif seen[facts.series] < policy.runs or (came_to_its_end and ended[facts.series] < policy.runs):
+        elif facts.has_config and (
+            seen[facts.series] < policy.runs or (came_to_its_end and ended[facts.series] < policy.runs)
+        ):
             why = "last of its config"
         else:
             continue
@@ -155,12 +162,12 @@ def _roots(store: Store, kept: Sequence[KeptRun]) -> Roots:
 
 
 def _runs(store: Store, folders: Sequence[RunFolder]) -> Garbage:
-    """Return the folders of runs. The oldest goes first, and of its files `run.json` last: a run that is removed in
-    part still says how it ended."""
+    """Return the folders of runs. The oldest goes first, and of its files those last that say what it was: a removal
+    that is stopped leaves no run that looks like another."""
     names: list[str] = []
     for folder in reversed(folders):
-        prefix = f"runs/{folder.run_id}"
-        names += sorted(store.folder.names(prefix), key=lambda name: (name == f"{prefix}/run.json", name))
+        found = store.folder.names(f"runs/{folder.run_id}")
+        names += sorted(found, key=lambda name: (_LAST.get(name.rpartition("/")[2], 0), name))
     return Garbage("runs", len(folders), tuple(names), store.folder.freed(names))
 
 
