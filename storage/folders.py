@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 from storage.errors import StoreError, one_sentence
 
@@ -99,6 +99,9 @@ def _sync_folder(folder: Path) -> None:
 
 class LocalFolder:
     """A folder on a local or mounted disk."""
+
+    has_links: ClassVar = True
+    """A file can have several names and take its space once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from mmap import mmap
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from storage.errors import StoreError
 
@@ -29,6 +29,8 @@ class RemoteFolder:
 
     It holds the URL only. In another process, forked or not, it connects anew. Credentials stay with fsspec.
     """
+
+    has_links: ClassVar = False
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

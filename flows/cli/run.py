@@ -194,7 +194,7 @@ def plan(
     from flows.engine.store import open_store
 
     settings = run_config(config, videos, set_)
-    found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
+    found = plan_run(open_store(settings.execution, make=False), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
 
 

@@ -54,9 +54,9 @@ def report(
 ) -> None:
     """Print the path of a run's report; for a store behind a URL, the path of the copy on this machine."""
     from flows.engine.run_folder import RunFolder, runs
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
-    store = open_store()
+    store = existing_store()
     for folder in [RunFolder(store, run_id)] if run_id else runs(store):
         path = folder.local_copy("report.html")
         if path is not None:
@@ -65,7 +65,8 @@ def report(
                 print(f"a copy of {address}", file=sys.stderr)
             print(json.dumps({"run_id": folder.run_id, "report": str(path), "address": address}) if json_ else path)
             return
-    raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
+    what = f"there is no report of run {run_id} in" if run_id else "no run has a report yet in"
+    raise ConfigError(f"{what} the store at {store.address}")
 
 
 def status(
@@ -75,15 +76,16 @@ def status(
     """Show how far runs are and how they ended."""
     from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
     chosen = named_run(run_id) if run_id else None
-    found = [run_state(chosen)] if chosen else last_runs(open_store(), 10)
+    store = existing_store()
+    found = [run_state(chosen)] if chosen else last_runs(store, 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        print(f"the store at {open_store().address} has no run yet", file=sys.stderr)
+        print(f"the store at {store.address} has no run yet", file=sys.stderr)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if chosen or state.progress is not None:
@@ -115,10 +117,10 @@ def yield_(
     json_: AsJson = False,
 ) -> None:
     """Show each run's yield: good candidates, kept ones, and the pairs that DPO would have had."""
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.outcomes.yields import run_yields
 
-    found = run_yields(open_store())
+    found = run_yields(existing_store())
     if plot is not None:
         from ipa_core.reporting.charts import yield_chart
 

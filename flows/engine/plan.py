@@ -170,8 +170,11 @@ class _Prediction:
         """Return the plan. Read the weights' digest as a stage would, because times are measured per model."""
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
-        missing = [self._inputs.missing] if self._inputs.missing else []
-        return Plan(rows, dict(self._drift), (*self._notes, *missing))
+        notes = list(self._notes)
+        if not self._store.exists:
+            notes.append(f"note: there is no store at {self._store.address} yet; a run makes it")
+        notes += [self._inputs.missing] if self._inputs.missing else []
+        return Plan(rows, dict(self._drift), tuple(notes))
 
     def _stage_plan(self, stage: Stage[Any], estimates: Estimates) -> StagePlan:
         entries = self._view.results[stage.name]

@@ -244,6 +244,10 @@ class RunFolder:
         """Put an object into the run's folder under a name that people know."""
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
 
+    def take(self, source: str, name: str) -> bool:
+        """Put another file of the store into the run's folder; False if there is no such file. A local store links it."""
+        return self._store.folder.copy(source, f"runs/{self.run_id}/{name}", link=True)
+
     def local_copy(self, name: str) -> Path | None:
         """Return the file on this machine, or a copy of the file behind the URL; None if there is none."""
         if isinstance(self._folder, LocalFolder):

@@ -65,13 +65,11 @@ def write_report(run: Run, show: Callable[[ReportData], None] = lambda data: Non
         "dropped": [[drop.stage, drop.name, drop.reason] for drop in view.dropped],
     }
     cached = f"reports/{digest_config(about)}.html"
-    html = run.store.folder.read(cached)
-    if html is None:
+    while not run.folder.take(cached, "report.html"):
         data = _Gatherer(run).data()
-        html = render_report(data).encode()
-        run.store.folder.write(cached, html)
+        run.store.folder.write(cached, render_report(data).encode())
         show(data)
-    run.outputs["report"] = run.folder.write("report.html", html)
+    run.outputs["report"] = run.folder.address("report.html")
 
 
 class _Gatherer:

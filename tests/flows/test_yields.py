@@ -45,7 +45,7 @@ def test_json_and_a_chart(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_store_without_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "store").address))
     assert call(monkeypatch, capsys, "yield")[1] == "no run of this store has come to its selection\n"
     code, _, err = call(monkeypatch, capsys, "yield", "--plot", str(tmp_path / "yield.svg"))
     assert (code, err) == (1, "ipa: there is nothing to plot: no run of this store has come to its selection\n")
