@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -12,6 +13,7 @@ from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
 from flows.engine.progress import Progress, StageProgress
+from flows.engine.room import check_room, low_room, too_little_room
 from flows.engine.run_folder import (
     Promotion,
     RunFolder,
@@ -30,7 +32,7 @@ from flows.engine.walk import Scope, Stages, looked_up
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
-from storage import ActionResult, Store
+from storage import ActionResult, Store, StoreError
 
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
@@ -62,8 +64,8 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Run:
     """A run over one store; it computes the missing items.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped`` and
-    ``ConfigError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped``,
+    ``ConfigError`` and ``StoreError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
     Nothing computed is lost. "The last run" never means an ``experiment``.
     """
 
@@ -95,11 +97,12 @@ class Run:
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
         self._held: dict[str, Item] = {}
         """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
+        self._said_low = False
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
         self._summary: RunSummary | None = None
-        self._stopped: RunStopped | ConfigError | None = None
+        self._stopped: RunStopped | ConfigError | StoreError | None = None
 
     @property
     def summary(self) -> RunSummary:
@@ -125,7 +128,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(error, RunStopped | ConfigError):
+        if isinstance(error, RunStopped | ConfigError | StoreError):
             self._stopped = error
         expected = self._stopped is not None
         signal = None if error is None else stop_signal(error)
@@ -138,7 +141,8 @@ class Run:
                 self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
         finally:
             self._crew.close()
-            self.store.digests.save()
+            with suppress(StoreError):  # They only save time.
+                self.store.digests.save()
             self._watch.close()
         if error is None or expected:
             self._watch.outcome(self.summary)
@@ -201,8 +205,9 @@ class Run:
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
         self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
-        if waiting:  # A collection that runs meanwhile sees what this run uses and makes.
-            self._record_items()
+        if waiting:
+            self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
+            self._say_room(stage, waiting)
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -280,6 +285,8 @@ class Run:
     def _check(self, stage: Stage[Any]) -> None:
         entries = self.view.results[stage.name]
         failed = [entry for entry in entries if entry.status == "failed"]
+        if failed:
+            check_room(self.store)  # The reason of the failures, if there is no room.
         limit = self.config.execution.max_failed
         if entries and len(failed) / len(entries) > limit:
             raise RunStopped(
@@ -290,6 +297,14 @@ class Run:
         sentence = stage.nothing_left(self.view)
         if sentence:
             raise RunStopped(sentence)
+
+    def _say_room(self, stage: Stage[Any], waiting: Sequence[Item]) -> None:
+        sentence = too_little_room(self.store, stage, waiting)
+        if sentence is None and not self._said_low:
+            sentence = low_room(self.store)
+            self._said_low = sentence is not None
+        if sentence is not None:
+            self._progress.line(f"note: {sentence}")
 
     def _record_items(self) -> None:
         self.folder.write_items(self.view.results, self._held.values())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.engine.components import Components
 from flows.engine.devices import release_device
+from flows.engine.room import check_room
 from flows.engine.stage import Item, Output
 from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
@@ -97,8 +98,7 @@ class Worker:
         for item in batch.items:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
-            with scratch_folder() as self.scratch:
-                outcomes.append(self._outcome(item, batch, listener))
+            outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
 
@@ -106,11 +106,13 @@ class Worker:
         started, key = time.perf_counter(), item.action.key
         self.progress = lambda done, total: listener.part(key, done / total)
         try:
-            try:
-                output = batch.stage.compute(item, self)
-            except Rejected as finding:
-                output = Output(record={}, rejected=str(finding))
-            return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch.refresh))
+            check_room(self.store)
+            with scratch_folder() as self.scratch:
+                try:
+                    output = batch.stage.compute(item, self)
+                except Rejected as finding:
+                    output = Output(record={}, rejected=str(finding))
+                return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch.refresh))
         except (MissingObject, CorruptObject) as trouble:
             return Outcome(key, lost=trouble.digest)
         except Exception as error:

@@ -1,0 +1,73 @@
+"""Room on the disk of a local store. A store behind a URL has no end that this machine could see."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final
+
+from flows.engine.estimates import of_model, usual_bytes
+from flows.engine.stage import Item, RunStopped, Stage
+from storage import Store
+from storage.folders import LocalFolder
+
+RESERVE: Final = 5e8
+"""Bytes that a run leaves free: the records of how it ended, and the items that other processes are about to commit,
+still find room. Nothing half-written stays on a full disk, but a run that can't write its record looks killed."""
+LOW: Final = 0.1
+"""Share of the disk below which a run says how little is free."""
+_SAMPLE: Final = 200
+"""Results of a stage whose sizes are looked at. Keys are hashes, so the first ones are any."""
+
+
+class NoRoom(RunStopped):
+    """The store's disk is nearly full."""
+
+
+def check_room(store: Store) -> None:
+    """Raises :class:`NoRoom` when less than the reserve is free."""
+    usage = _usage(store)
+    if usage is not None and usage.free < RESERVE:
+        raise NoRoom(
+            f"the disk of the store at {store.address} has {_size(usage.free)} left, and a run leaves "
+            f"{_size(RESERVE)} free; what was computed is kept: make room (`ipa store gc` shows what can go) and run "
+            "the same command again"
+        )
+
+
+def low_room(store: Store) -> str | None:
+    """Return a sentence when little is free, else None."""
+    usage = _usage(store)
+    if usage is None or usage.free >= LOW * usage.total:
+        return None
+    return (
+        f"the disk of the store at {store.address} has {_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %; "
+        "`ipa store gc` shows what can go"
+    )
+
+
+def too_little_room(store: Store, stage: Stage[Any], items: Sequence[Item]) -> str | None:
+    """Return a sentence when these items may not find room, by the sizes of earlier ones. It stops no run: earlier items
+    may have been larger."""
+    usage = _usage(store)
+    if usage is None:
+        return None
+    some = store.actions.lookup(stage.name, islice(store.actions.keys(stage.name), _SAMPLE)).values()
+    size = usual_bytes(stage, of_model(stage, some, items[0].action.inputs.get("model")))
+    needed = 0.0 if size is None else size * sum(stage.work(item.action) for item in items)
+    if needed + RESERVE <= usage.free:
+        return None
+    return (
+        f"{stage.name} needs about {_size(needed)}, and the disk of the store at {store.address} has "
+        f"{_size(usage.free)} free; the run stops before the disk is full (`ipa store gc` shows what can go)"
+    )
+
+
+def _usage(store: Store) -> Any | None:
+    """Return total, used and free bytes; None behind a URL."""
+    return shutil.disk_usage(store.folder.path) if isinstance(store.folder, LocalFolder) else None
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
