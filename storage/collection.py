@@ -67,14 +67,16 @@ def mark(store: Store, roots: Roots) -> Marked:
     wanted = set(roots.objects | roots.judged)
     there: set[str] = set()
     actions: set[str] = set()
-    found = set(roots.actions) | {key for key, inputs in reads.items() if not roots.judged.isdisjoint(inputs)}
-    while found:
-        actions |= found
-        for key in found:
+    more = set(roots.actions) | {key for key, inputs in reads.items() if not roots.judged.isdisjoint(inputs)}
+    while True:
+        actions |= more
+        for key in more:
             wanted |= reads.get(key, set())
             there |= makes.get(key, set())
         # Another result may have made the same bytes. It stays only if no result that stays anyway made them.
-        found = {maker for digest in wanted - there for maker in makers.get(digest, ())} - actions
+        more = {maker for digest in wanted - there for maker in makers.get(digest, ())} - actions
+        if not more:
+            break
     return Marked(frozenset(actions), frozenset(wanted | there))
 
 

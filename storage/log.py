@@ -50,7 +50,9 @@ class NumberedLog(Generic[Entry]):
             try:
                 entry = self._entry.validate_python(record)
             except ValidationError:
-                raise StoreError(f"this version can't read {self._folder.address(self._place)}/{name}; {NEWER}") from None
+                raise StoreError(
+                    f"this version can't read {self._folder.address(self._place)}/{name}; {NEWER}"
+                ) from None
             yield name, entry
 
     def read_whole(self) -> tuple[Entry, ...]:

@@ -192,7 +192,7 @@ class State:
         return found[0]
 
     def objects(self) -> set[Digest]:
-        """The digests of the adapters' files, and of the objects in their lineage. They stay as long as the registry."""
+        """The digests of the adapters' files and of the objects in their lineage. They stay as long as the registry."""
         found: set[Digest] = set()
         for event in self._registered:
             lineage = event.lineage

@@ -25,7 +25,7 @@ class Batches:
         self._batch_seconds = 60 * batch_minutes
 
     def compute(self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener) -> list[Outcome]:
-        """Return one outcome for each item, in any order. Raises ``RunStopped`` when the store's disk is nearly full."""
+        """Return one outcome for each item, in any order. Raises ``NoRoom`` when the store's disk is nearly full."""
         self._crew.prepare(stage.place)
         slots = min(self._crew.slots(stage.place), len(items))
         cut = _Cut(stage, items, refresh, slots, self._crew.limit(stage.place), self._batch_seconds)

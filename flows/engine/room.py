@@ -41,15 +41,13 @@ def low_room(store: Store) -> str | None:
     usage = _usage(store)
     if usage is None or usage.free >= LOW * usage.total:
         return None
-    return (
-        f"the disk of the store at {store.address} has {_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %; "
-        "`ipa store gc` shows what can go"
-    )
+    free = f"{_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %"
+    return f"the disk of the store at {store.address} has {free}; `ipa store gc` shows what can go"
 
 
 def too_little_room(store: Store, stage: Stage[Any], items: Sequence[Item]) -> str | None:
-    """Return a sentence when these items may not find room, by the sizes of earlier ones. It stops no run: earlier items
-    may have been larger."""
+    """Return a sentence when these items may not find room, by the sizes of earlier ones. It stops no run, because
+    earlier items may have been larger."""
     usage = _usage(store)
     if usage is None:
         return None

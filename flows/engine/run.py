@@ -65,8 +65,8 @@ class Run:
     """A run over one store; it computes the missing items.
 
     Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped``,
-    ``ConfigError`` and ``StoreError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
-    Nothing computed is lost. "The last run" never means an ``experiment``.
+    ``ConfigError`` and ``StoreError`` end the block with ``summary.status == "failed"`` and their message; any other
+    error passes through. Nothing computed is lost. "The last run" never means an ``experiment``.
     """
 
     def __init__(

@@ -245,7 +245,7 @@ class RunFolder:
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
 
     def take(self, source: str, name: str) -> bool:
-        """Put another file of the store into the run's folder; False if there is no such file. A local store links it."""
+        """Put another file of the store into the run's folder; False if there is none. A local store links it."""
         return self._store.folder.copy(source, f"runs/{self.run_id}/{name}", link=True)
 
     def local_copy(self, name: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 
 from ipa_core.config import ConfigError, Execution
 from ipa_core.scratch import scratch_folder

@@ -35,8 +35,8 @@ def export(run: Run) -> None:
 
 
 def _earlier(run: Run, name: str, output: Blob) -> str | None:
-    """Return the name, in the store, of an earlier run's large file with these bytes. A store behind a URL has no links,
-    so none is looked for."""
+    """Return the name, in the store, of an earlier run's large file with these bytes. None is looked for in a store
+    behind a URL, which has no links."""
     if output.size < LARGE or not run.store.folder.has_links:
         return None
     for folder in islice(runs(run.store), _LOOKED_AT):

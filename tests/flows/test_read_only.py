@@ -50,9 +50,7 @@ def test_it_names_the_place_and_makes_nothing(
     assert list(empty.iterdir()) == []
 
 
-def test_a_plan_says_that_a_run_makes_the_store(
-    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+def test_a_plan_says_that_a_run_makes_the_store(empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     code, out, _ = call(monkeypatch, capsys, "plan", str(DEMO))
     assert (code, f"note: there is no store at {empty}/.ipa yet; a run makes it" in out) == (0, True)
     assert list(empty.iterdir()) == []

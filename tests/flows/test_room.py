@@ -130,7 +130,7 @@ def test_a_disk_that_others_have_filled_ends_the_run_with_one_sentence(
     shutil.copytree(folder / "store", small_disk / "store")
     config = fake_config(folder, execution__store=str(small_disk / "store"), candidates__seed=5)
     (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 50_000))
-    with pytest.raises(StoreError, match="No space left on device$"), Run(config, STAGES, FAKES, quiet=True) as run:
+    with pytest.raises(StoreError, match=r"No space left on device$"), Run(config, STAGES, FAKES, quiet=True) as run:
         run.walk()
     (small_disk / "others").unlink()
     assert verify(Store(small_disk / "store")).corrupt == ()

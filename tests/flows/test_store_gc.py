@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -134,7 +134,8 @@ def test_a_champions_run_and_those_of_its_generators_stay(store: Store) -> None:
         record_run(store, days_ago(90, number), [made(store, number)])
     first, second, third, last = kept(store)
     for run, adapter, generator in ((first, "a", None), (second, "b", "a"), (third, "c", None)):
-        Registry(store.address).append(lambda state, entry=registered(run, adapter, generator): entry)
+        entry = registered(run, adapter, generator)
+        Registry(store.address).append(lambda state, entry=entry: entry)
     Registry(store.address).promote(digest_bytes(b"b"), "anna", "good", "2026-01-01T00:00:00+00:00")
     make_old(store)
     found = collected(store, LAST_ONLY)
@@ -203,7 +204,9 @@ def test_what_a_review_decided_stays(store: Store, verdict: Verdict | None, stay
     video = candidate.outputs["pose"].digest
     score = Action("scores", 1, {}, {"candidate": video})
     store.actions.commit(ActionResult(score, "done", None, {}, {}))
-    Reviews(store.address).add(Review(candidate=video, verdict=verdict, by="anna", at="2026-01-01T00:00:00.000000+00:00"))
+    Reviews(store.address).add(
+        Review(candidate=video, verdict=verdict, by="anna", at="2026-01-01T00:00:00.000000+00:00")
+    )
     make_old(store)
     collected(store, LAST_ONLY)
     assert (store.actions.get("poses", candidate.key) is not None) == stays
@@ -225,7 +228,9 @@ def test_reports_checkpoints_and_logs_of_what_went_go(store: Store) -> None:
         for name in store.folder.names(f"tensorboard/{key}"):
             os.utime(Path(store.address) / name, (time.time() - 60 * 86400,) * 2)
     for result in (gone, stays):  # They were committed after the last state.
-        os.utime(Path(store.address, "actions", "poses", result.key[:2], f"{result.key}.json"), (time.time() - 7200,) * 2)
+        os.utime(
+            Path(store.address, "actions", "poses", result.key[:2], f"{result.key}.json"), (time.time() - 7200,) * 2
+        )
     found = collected(store, LAST_ONLY)
     assert {kind.kind: kind.count for kind in found.garbage if kind.count} == {
         "runs": 1, "reports": 1, "checkpoints": 2, "training logs": 1, "results": 1, "objects": 2,
@@ -467,3 +472,16 @@ def test_with_delete_it_says_what_went(
     left = sum(path.stat().st_size for path in Path(store.address).rglob("*") if path.is_file())
     assert (said["deleted"], said["bytes"]) == (True, size - left)
     assert "there is nothing to delete" in gc(monkeypatch, capsys, store, "--runs", "1")
+
+
+def test_scratch_folders_of_killed_processes_go(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = Path(store.address).parent / "ipa-scratch-left"
+    left.mkdir()
+    (left / "half").write_bytes(b"half")
+    os.utime(left, (time.time() - 3600,) * 2)
+    said = json.loads(gc(monkeypatch, capsys, store, "--json"))
+    assert (said["scratch"], left.exists()) == ({"count": 1, "bytes": 4}, True)
+    gc(monkeypatch, capsys, store, "--delete")
+    assert not left.exists()

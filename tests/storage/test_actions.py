@@ -198,7 +198,9 @@ class TestActionCache:
 
     def test_fields_of_a_newer_version_are_left_unread(self, tmp_path):
         result = ActionCache(tmp_path).commit(done(tmp_path))
-        write_changed(tmp_path, result, {"signed_by": "anna", "outputs": {"pose": list(vars(result.outputs["pose"]).values())}})
+        write_changed(
+            tmp_path, result, {"signed_by": "anna", "outputs": {"pose": list(vars(result.outputs["pose"]).values())}}
+        )
         assert ActionCache(tmp_path).get("poses", result.key) == result
 
     @pytest.mark.parametrize("change", [{"outputs": ["pose"]}, {"outcome": "half done"}])

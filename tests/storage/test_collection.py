@@ -1,4 +1,4 @@
-"""What a collection finds and removes, from given roots. `tests/flows/test_store_gc.py` has runs, champions, reviews."""
+"""What a collection finds and removes from given roots. `tests/flows/test_store_gc.py` has runs, champions, reviews."""
 
 import os
 import signal
@@ -27,7 +27,9 @@ def store(tmp_path) -> Store:
 def commit(store: Store, stage: str, data: bytes, *inputs: str) -> ActionResult:
     """A result with one output. It read other objects."""
     action = Action(stage, 1, {"it": data.decode()}, {f"input{number}": digest for number, digest in enumerate(inputs)})
-    return store.actions.commit(ActionResult(action, "done", None, {}, {"it": Blob(store.objects.put(data), len(data))}))
+    return store.actions.commit(
+        ActionResult(action, "done", None, {}, {"it": Blob(store.objects.put(data), len(data))})
+    )
 
 
 def output(result: ActionResult) -> str:
@@ -146,7 +148,15 @@ def test_whatever_the_store_roots_stay_whole_and_the_rest_goes(tmp_path_factory,
     needs: list[set[int]] = []
     for number, (reads, _, _) in enumerate(graph):
         reads = {one for one in reads if one < number}
-        made.append(commit(store, "poses", b"%d" % number, *(output(made[one]) for one in reads), store.objects.put(b"s%d" % number)))
+        made.append(
+            commit(
+                store,
+                "poses",
+                b"%d" % number,
+                *(output(made[one]) for one in reads),
+                store.objects.put(b"s%d" % number),
+            )
+        )
         needs.append({number}.union(*(needs[one] for one in reads)))
     make_old(store)
     named = [number for number, (_, key, digest) in enumerate(graph) if key or digest]
