@@ -56,11 +56,13 @@ def options(version: Version = False) -> None:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Print an error that the user can mend as one sentence on stderr, without a traceback."""
+    from flows.engine.walk import readable_records
     from ipa_core.models.location import MissingModel
     from storage import StoreError
 
     try:
-        yield
+        with readable_records():
+            yield
     except (ConfigError, RunStopped, StoreError, Rejected, MissingModel) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None

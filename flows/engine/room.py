@@ -36,30 +36,36 @@ def check_room(store: Store) -> None:
         )
 
 
-def low_room(store: Store) -> str | None:
-    """Return a sentence when little is free, else None."""
-    usage = _usage(store)
-    if usage is None or usage.free >= LOW * usage.total:
-        return None
-    free = f"{_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %"
-    return f"the disk of the store at {store.address} has {free}; `ipa store gc` shows what can go"
+class Room:
+    """What a run says about the room for its items."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._said_low = False
 
-def too_little_room(store: Store, stage: Stage[Any], items: Sequence[Item]) -> str | None:
-    """Return a sentence when these items may not find room, by the sizes of earlier ones. It stops no run, because
-    earlier items may have been larger."""
-    usage = _usage(store)
-    if usage is None:
-        return None
-    some = store.actions.lookup(stage.name, islice(store.actions.keys(stage.name), _SAMPLE)).values()
-    size = usual_bytes(stage, of_model(stage, some, items[0].action.inputs.get("model")))
-    needed = 0.0 if size is None else size * sum(stage.work(item.action) for item in items)
-    if needed + RESERVE <= usage.free:
-        return None
-    return (
-        f"{stage.name} needs about {_size(needed)}, and the disk of the store at {store.address} has "
-        f"{_size(usage.free)} free; the run stops before the disk is full (`ipa store gc` shows what can go)"
-    )
+    def note(self, stage: Stage[Any], items: Sequence[Item]) -> str | None:
+        """Return a sentence when these items may not find room, or for the first time that little is free. It stops no
+        run: earlier items, by whose sizes it goes, may have been larger."""
+        usage = _usage(self._store)
+        if usage is None:
+            return None
+        disk = f"the disk of the store at {self._store.address}"
+        needed = self._usual(stage, items) * sum(stage.work(item.action) for item in items)
+        if needed + RESERVE > usage.free:
+            return (
+                f"{stage.name} needs about {_size(needed)}, and {disk} has {_size(usage.free)} free; the run stops "
+                "before the disk is full (`ipa store gc` shows what can go)"
+            )
+        if usage.free >= LOW * usage.total or self._said_low:
+            return None
+        self._said_low = True
+        share = f"{100 * usage.free / usage.total:.0f} %"
+        return f"{disk} has {_size(usage.free)} free, {share}; `ipa store gc` shows what can go"
+
+    def _usual(self, stage: Stage[Any], items: Sequence[Item]) -> float:
+        keys = islice(self._store.actions.keys(stage.name), _SAMPLE)
+        some = self._store.actions.lookup(stage.name, keys).values()
+        return usual_bytes(stage, of_model(stage, some, items[0].action.inputs.get("model"))) or 0.0
 
 
 def _usage(store: Store) -> Any | None:

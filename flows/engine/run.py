@@ -13,7 +13,7 @@ from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
 from flows.engine.progress import Progress, StageProgress
-from flows.engine.room import check_room, low_room, too_little_room
+from flows.engine.room import Room, check_room
 from flows.engine.run_folder import (
     Promotion,
     RunFolder,
@@ -24,11 +24,11 @@ from flows.engine.run_folder import (
     drops,
     stage_table,
 )
-from flows.engine.stage import Item, ItemResult, RunStopped, Stage
+from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.stop import stop_sentence, stop_signal
 from flows.engine.store import open_store
 from flows.engine.view import View
-from flows.engine.walk import Scope, Stages, looked_up
+from flows.engine.walk import Scope, Stages, looked_up, readable_records
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
@@ -97,7 +97,7 @@ class Run:
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
         self._held: dict[str, Item] = {}
         """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
-        self._said_low = False
+        self._room = Room(self.store)
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
@@ -155,8 +155,9 @@ class Run:
         for last in (False, True):
             self.view.clear()
             try:
-                for stage in stages:
-                    self._watch.stage(stage, self._stage)
+                with readable_records():
+                    for stage in stages:
+                        self._watch.stage(stage, self._stage)
                 return
             except UpstreamChanged as change:
                 if last:
@@ -207,7 +208,9 @@ class Run:
         self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
         if waiting:
             self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
-            self._say_room(stage, waiting)
+            note = self._room.note(stage, waiting)
+            if note is not None:
+                self._progress.line(f"note: {note}")
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -298,14 +301,6 @@ class Run:
         if sentence:
             raise RunStopped(sentence)
 
-    def _say_room(self, stage: Stage[Any], waiting: Sequence[Item]) -> None:
-        sentence = too_little_room(self.store, stage, waiting)
-        if sentence is None and not self._said_low:
-            sentence = low_room(self.store)
-            self._said_low = sentence is not None
-        if sentence is not None:
-            self._progress.line(f"note: {sentence}")
-
     def _record_items(self) -> None:
         self.folder.write_items(self.view.results, self._held.values())
 
@@ -319,13 +314,16 @@ class Run:
             self._watch.progress(progress)
 
     def _end(self, status: RunStatus, error: str | None) -> None:
+        dropped: tuple[Drop, ...] = ()
+        with suppress(RunStopped), readable_records():  # If records can't be read, the error says it.
+            dropped = drops(self.view, self.stages)
         self._summary = RunSummary(
             run_id=self.folder.run_id,
             status=status,
             stages=tuple(self._table(name) for name in self._seconds),
             outputs=self.outputs,
             error=error,
-            dropped=drops(self.view, self.stages),
+            dropped=dropped,
             promotion=self.promotion,
         )
         self._record_items()
