@@ -10,6 +10,7 @@ from typing import Any
 from flows.engine.components import Components
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
+from flows.engine.room import shortage
 from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, Stage
 from flows.engine.view import View
@@ -171,6 +172,9 @@ class _Prediction:
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
         notes = list(self._notes)
+        needed = sum(row.estimate.bytes or 0 for row in rows)
+        sentence = shortage(self._store, "the run", needed) if needed else None
+        notes += [f"note: {sentence}"] if sentence else []
         if not self._store.exists:
             notes.append(f"note: there is no store at {self._store.address} yet; a run makes it")
         notes += [self._inputs.missing] if self._inputs.missing else []

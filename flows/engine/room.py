@@ -36,6 +36,17 @@ def check_room(store: Store) -> None:
         )
 
 
+def shortage(store: Store, what: str, needed: float) -> str | None:
+    """Return a sentence when so many bytes don't find room, else None."""
+    usage = _usage(store)
+    if usage is None or needed + RESERVE <= usage.free:
+        return None
+    return (
+        f"{what} needs about {_size(needed)}, and the disk of the store at {store.address} has {_size(usage.free)} "
+        "free; the run stops before the disk is full (`ipa store gc` shows what can go)"
+    )
+
+
 class Room:
     """What a run says about the room for its items."""
 
@@ -49,18 +60,13 @@ class Room:
         usage = _usage(self._store)
         if usage is None:
             return None
-        disk = f"the disk of the store at {self._store.address}"
         needed = self._usual(stage, items) * sum(stage.work(item.action) for item in items)
-        if needed + RESERVE > usage.free:
-            return (
-                f"{stage.name} needs about {_size(needed)}, and {disk} has {_size(usage.free)} free; the run stops "
-                "before the disk is full (`ipa store gc` shows what can go)"
-            )
-        if usage.free >= LOW * usage.total or self._said_low:
-            return None
+        sentence = shortage(self._store, stage.name, needed)
+        if sentence is not None or self._said_low or usage.free >= LOW * usage.total:
+            return sentence
         self._said_low = True
-        share = f"{100 * usage.free / usage.total:.0f} %"
-        return f"{disk} has {_size(usage.free)} free, {share}; `ipa store gc` shows what can go"
+        free = f"{_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %"
+        return f"the disk of the store at {self._store.address} has {free}; `ipa store gc` shows what can go"
 
     def _usual(self, stage: Stage[Any], items: Sequence[Item]) -> float:
         keys = islice(self._store.actions.keys(stage.name), _SAMPLE)
@@ -70,7 +76,10 @@ class Room:
 
 def _usage(store: Store) -> Any | None:
     """Return total, used and free bytes; None behind a URL."""
-    return shutil.disk_usage(store.folder.path) if isinstance(store.folder, LocalFolder) else None
+    if not isinstance(store.folder, LocalFolder):
+        return None
+    path = store.folder.path
+    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists()))
 
 
 def _size(size: float) -> str:

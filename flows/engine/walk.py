@@ -69,8 +69,8 @@ def nothing_to_compute(view: View, stages: Stages, scope: Scope) -> bool:
 
 @contextmanager
 def readable_records() -> Iterator[None]:
-    """Raise ``RunStopped`` for a record with fields that this version does not know: a newer one wrote it under the same
-    key."""
+    """Raise ``RunStopped`` for a record with fields that this version does not know: a newer one wrote it, under the
+    same key."""
     try:
         yield
     except ValidationError as error:

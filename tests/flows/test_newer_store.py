@@ -45,8 +45,8 @@ def test_a_run_of_another_form_is_one_sentence(
     before = sorted(Path(run.address()).parents[1].rglob("*"))
     code, out, err = call(monkeypatch, capsys, *command)
     sentence = (
-        f"ipa: this version can't read {run.address('run.json')}; install the version of ipa-pipeline that wrote it, or "
-        "a newer one, or move the run's folder away\n"
+        f"ipa: this version can't read {run.address('run.json')}; install the version of ipa-pipeline that wrote it, "
+        "or a newer one, or move the run's folder away\n"
     )
     assert (code, out, err) == (1, "", sentence)
     assert sorted(Path(run.address()).parents[1].rglob("*")) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.engine import room
+from flows.engine.plan import plan_run
 from flows.engine.run import Run
 from flows.engine.status import last_runs
 from flows.stages import STAGES
@@ -97,6 +98,13 @@ def test_a_stage_that_may_find_no_room_says_so(
         f"note: candidates needs about 60.0 GB, and the disk of the store at {folder}/store has 50.0 GB free; the run "
         "stops before the disk is full"
     ) in capsys.readouterr().err
+
+
+def test_a_plan_says_when_the_run_may_find_no_room(folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "RESERVE", 60 * GB)
+    config = fake_config(folder, candidates__seed=5)
+    notes = plan_run(Store(folder / "store"), config, STAGES, FAKES).notes
+    assert any("the run needs about 0 MB, and the disk of the store at" in note for note in notes)
 
 
 @pytest.fixture
