@@ -92,10 +92,12 @@ def _all_of(command: Any) -> Iterator[Any]:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Print an error that the user can mend as one sentence on stderr, without a traceback."""
+    from flows.engine.walk import readable_records
     from storage import StoreError
 
     try:
-        yield
+        with readable_records():
+            yield
     except (ConfigError, RunStopped, StoreError, Rejected, FloatingPointError) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None

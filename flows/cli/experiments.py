@@ -104,10 +104,10 @@ def reliability(
     from dataclasses import asdict
 
     from flows.engine.run_folder import named_run, runs
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.experiments.score_reliability import run_reliability
 
-    store = open_store()
+    store = existing_store()
     scored = (folder for folder in runs(store) if folder.names("scores"))
     folder = named_run(run_id) if run_id else next(scored, None)
     if folder is None:

@@ -132,9 +132,9 @@ def _now() -> str:
 
 
 def _store() -> Store:
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
-    return open_store()
+    return existing_store()
 
 
 def _registry() -> Registry:

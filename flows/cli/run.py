@@ -207,5 +207,5 @@ def plan(
     from flows.stages import STAGES
 
     settings = run_config(config, videos, set_)
-    found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
+    found = plan_run(open_store(settings.execution, make=False), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))

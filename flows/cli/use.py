@@ -19,6 +19,7 @@ from ipa_core.config_file import load_config
 if TYPE_CHECKING:
     from flows.engine.stage import Drop
     from ipa_core.reporting.charts import RunYield
+    from storage import Store
 
 
 def animate(
@@ -53,11 +54,11 @@ def report(
 ) -> None:
     """Print the path of a run's report; for a store behind a URL, the path of the copy on this machine."""
     from flows.engine.run_folder import LAST, named_run
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.outcomes.report import report_of
 
     folder = named_run(run_id or LAST)
-    path, state = report_of(folder, open_store())
+    path, state = report_of(folder, existing_store())
     address = folder.address("report.html")
     if address != str(path):
         print(f"a copy of {address}", file=sys.stderr)
@@ -77,7 +78,7 @@ def status(
     """Show how far runs are and how they ended, the newest first."""
     from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
     if stats:
         if run_id:
@@ -85,12 +86,13 @@ def status(
         _print_stats(json_)
         return
     chosen = named_run(run_id) if run_id else None
-    found = [run_state(chosen)] if chosen else last_runs(open_store(), 10)
+    store = existing_store()
+    found = [run_state(chosen)] if chosen else last_runs(store, 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        _say_empty()
+        _say_empty(store)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if chosen or state.progress is not None:
@@ -100,22 +102,21 @@ def status(
         _print_dropped(chosen.dropped())
 
 
-def _say_empty() -> None:
-    from flows.engine.store import open_store
-
-    print(f"the store at {open_store().address} has no run yet", file=sys.stderr)
+def _say_empty(store: Store) -> None:
+    print(f"the store at {store.address} has no run yet", file=sys.stderr)
 
 
 def _print_stats(json_: bool) -> None:
     from flows.engine.stats import LAST, STAGE_HEAD, run_stats
     from flows.engine.status import last_runs
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
-    found = run_stats(last_runs(open_store(), LAST))
+    store = existing_store()
+    found = run_stats(last_runs(store, LAST))
     if json_:
         print(json.dumps(found.to_json()))
     elif not found.runs:
-        _say_empty()
+        _say_empty(store)
     else:
         print("\n".join(found.sentences()))
         print(text_table("l" + "r" * (len(STAGE_HEAD) - 1), STAGE_HEAD, found.rows()))
@@ -143,10 +144,10 @@ def yield_(
     json_: AsJson = False,
 ) -> None:
     """Show each run's yield, the newest first: good candidates, kept ones, and the pairs that DPO would have had."""
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.outcomes.yields import run_yields
 
-    store = open_store()
+    store = existing_store()
     found = run_yields(store)
     if plot is not None:
         from ipa_core.reporting.charts import yield_chart

@@ -13,6 +13,7 @@ from flows.engine.course import Expected
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
 from flows.engine.machine import provenance
+from flows.engine.room import shortage
 from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
@@ -213,8 +214,14 @@ class _Prediction:
         """Return the plan. Read the weights' digest as a stage would, because times are measured per model."""
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
-        missing = [self._inputs.missing] if self._inputs.missing else []
-        return Plan(rows, dict(self._drift), (*self._notes, *missing))
+        notes = list(self._notes)
+        needed = sum(row.estimate.bytes or 0 for row in rows)
+        sentence = shortage(self._store, "the run", needed) if needed else None
+        notes += [f"note: {sentence}"] if sentence else []
+        if not self._store.exists:
+            notes.append(f"note: there is no store at {self._store.address} yet; a run makes it")
+        notes += [self._inputs.missing] if self._inputs.missing else []
+        return Plan(rows, dict(self._drift), tuple(notes))
 
     def _stage_plan(self, stage: Stage[Any], estimates: Estimates) -> StagePlan:
         entries = self._view.results[stage.name]

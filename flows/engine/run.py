@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -14,6 +15,7 @@ from flows.engine.inputs import RunInputs
 from flows.engine.machine import this_machine
 from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
+from flows.engine.room import Room, check_room
 from flows.engine.run_folder import (
     Promotion,
     RunFolder,
@@ -24,15 +26,15 @@ from flows.engine.run_folder import (
     drops,
     stage_table,
 )
-from flows.engine.stage import Item, ItemResult, RunStopped, Stage
+from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.stop import stop_sentence, stop_signal
 from flows.engine.store import open_store
 from flows.engine.view import View
-from flows.engine.walk import Scope, Stages, looked_up
+from flows.engine.walk import Scope, Stages, looked_up, readable_records
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
-from storage import ActionResult, Store
+from storage import ActionResult, Store, StoreError
 
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
@@ -66,9 +68,9 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Run:
     """A run over one store; it computes the missing items.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped`` and
-    ``ConfigError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
-    Nothing computed is lost. "The last run" never means an ``experiment``.
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped``,
+    ``ConfigError`` and ``StoreError`` end the block with ``summary.status == "failed"`` and their message; any other
+    error passes through. Nothing computed is lost. "The last run" never means an ``experiment``.
     """
 
     def __init__(
@@ -102,11 +104,14 @@ class Run:
         self._crew = (crew or LocalCrew)(self.store, config, components)
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
         self._started = time.perf_counter()
+        self._held: dict[str, Item] = {}
+        """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
+        self._room = Room(self.store)
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
         self._summary: RunSummary | None = None
-        self._stopped: RunStopped | ConfigError | None = None
+        self._stopped: RunStopped | ConfigError | StoreError | None = None
 
     @property
     def summary(self) -> RunSummary:
@@ -133,16 +138,17 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(error, RunStopped | ConfigError):
+        if isinstance(error, RunStopped | ConfigError | StoreError):
             self._stopped = error
         expected = self._stopped is not None
         try:
             self._summary = self.summed_up(error)
-            self.folder.write_items(self.view.results)
+            self._record_items()
             self.folder.write_summary(self._summary)
         finally:
             self._crew.close()
-            self.store.digests.save()
+            with suppress(StoreError):  # They only save time.
+                self.store.digests.save()
             self._watch.close()
         if error is None or expected:
             self._watch.outcome(self.summary)
@@ -151,13 +157,16 @@ class Run:
     def summed_up(self, error: BaseException | None = None) -> RunSummary:
         """Return the summary of the run if it ends now, with this error."""
         status, sentence = self._ending(error)
+        dropped: tuple[Drop, ...] = ()
+        with suppress(RunStopped), readable_records():  # If records can't be read, the error says it.
+            dropped = drops(self.view, self.stages)
         return RunSummary(
             run_id=self.folder.run_id,
             status=status,
             stages=tuple(self._table(name) for name in self._seconds),
             outputs=self.outputs,
             error=sentence,
-            dropped=drops(self.view, self.stages),
+            dropped=dropped,
             promotion=self.promotion,
             seconds=round(time.perf_counter() - self._started, 1),
             queued=self._watch.queued,
@@ -169,7 +178,7 @@ class Run:
         signal = stop_signal(error)
         if signal is not None:
             return "stopped", stop_sentence(signal)
-        known = isinstance(error, RunStopped | ConfigError)
+        known = isinstance(error, RunStopped | ConfigError | StoreError)
         return "failed", str(error) if known else f"{type(error).__name__}: {error}"
 
     def walk(self, *, forecast: bool = True) -> None:
@@ -185,8 +194,9 @@ class Run:
         for last in (False, True):
             self.view.clear()
             try:
-                for stage in stages:
-                    self._watch.stage(stage, self._stage)
+                with readable_records():
+                    for stage in stages:
+                        self._watch.stage(stage, self._stage)
                 return
             except UpstreamChanged as change:
                 if last:
@@ -225,7 +235,7 @@ class Run:
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
             self._crew.end_stage()
             self._listen(None)
-            self.folder.write_items(self.view.results)
+            self._record_items()
         self._progress.finish(stage.name, self._table(stage.name).sentence())
         self._check(stage)
         return self._table(stage.name)
@@ -235,12 +245,17 @@ class Run:
     ) -> list[ItemResult]:
         """Return the result of each item, in their order; compute those that are not ``known``."""
         refresh = stage.name in self._scope.refresh
+        self._held |= {item.action.key: item for item in items}
         if stage.name in self._scope.only_looked_up(self.stages):
             return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
         if waiting:
             self._expect()
+            self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
+            note = self._room.note(stage, waiting)
+            if note is not None:
+                self._progress.line(f"note: {note}")
         works = {item.action.key: stage.work(item.action) for item in waiting}
         self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
         outcomes: dict[str, Outcome] = {}
@@ -320,6 +335,8 @@ class Run:
     def _check(self, stage: Stage[Any]) -> None:
         entries = self.view.results[stage.name]
         failed = [entry for entry in entries if entry.status == "failed"]
+        if failed:
+            check_room(self.store)  # The reason of the failures, if there is no room.
         limit = self.config.execution.max_failed
         if entries and len(failed) / len(entries) > limit:
             raise RunStopped(
@@ -330,6 +347,9 @@ class Run:
         sentence = stage.nothing_left(self.view)
         if sentence:
             raise RunStopped(sentence)
+
+    def _record_items(self) -> None:
+        self.folder.write_items(self.view.results, self._held.values())
 
     def _table(self, stage: str) -> StageTable:
         return stage_table(self.view.results, stage, self._seconds[stage])

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,13 @@ import yaml
 
 from flows.engine.machine import Machine
 from flows.engine.progress import StageProgress
-from flows.engine.stage import Drop, ItemResult, Stage
-from flows.engine.store import open_store
+from flows.engine.stage import Drop, Item, ItemResult, Stage
+from flows.engine.store import existing_store
 from flows.engine.view import Results, View
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
-from storage import Store
+from storage import Store, StoreError
+from storage.errors import NEWER
 from storage.folders import LocalFolder, cache_folder, write_whole
 from storage.manifests import table_bytes, table_rows
 
@@ -29,6 +31,8 @@ Value = TypeVar("Value")
 LAST: Final = "last"
 """Names the newest run that is no experiment."""
 RunStatus = Literal["completed", "nothing_new", "failed", "stopped"]
+_HELD: Final = "held"
+"""Status of items that a run has looked up but not ended, and of items beside its own."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,18 @@ class RunFolder:
     def read_json(self, name: str) -> Any | None:
         """Return None if there is no such file."""
         data = self._folder.read(name)
-        return None if data is None else json.loads(data)
+        with self.readable(name):
+            return None if data is None else json.loads(data)
+
+    @contextmanager
+    def readable(self, name: str) -> Iterator[None]:
+        """Turn an error about the form of a file of the run into a ``StoreError`` of one sentence."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+            raise StoreError(
+                f"this version can't read {self.address(name)}; {NEWER}, or move the run's folder away"
+            ) from None
 
     def write_config(self, config: RunConfig) -> None:
         self.write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
@@ -161,10 +176,15 @@ class RunFolder:
         return self._folder.read("experiment") is not None
 
     @property
+    def has_config(self) -> bool:
+        return self._folder.size("config.yaml") is not None
+
+    @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
         text = self.config_text()
-        tree = yaml.safe_load(text) if text else None
+        with self.readable("config.yaml"):
+            tree = yaml.safe_load(text) if text else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
 
     def write_machine(self, machine: Machine) -> None:
@@ -173,16 +193,20 @@ class RunFolder:
     def machine(self) -> Machine | None:
         """Return None for a run of an older version."""
         about = self.read_json("machine.json")
-        return None if about is None else known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
+        if about is None:
+            return None
+        with self.readable("machine.json"):
+            return known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
 
     @property
     def started(self) -> datetime:
         """The time in the run's id."""
         return datetime.strptime(self.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
-    def write_items(self, results: Results) -> None:
-        """Write the key of each item; `ipa plan` compares with them."""
-        rows = [
+    def write_items(self, results: Results, held: Iterable[Item] = ()) -> None:
+        """Write the key of each item; `ipa plan` compares with them. Items that are ``held`` are no results of the run
+        (yet); `ipa store gc` keeps theirs too."""
+        rows: list[dict[str, str | None]] = [
             {
                 "stage": stage,
                 "name": entry.item.name,
@@ -194,6 +218,12 @@ class RunFolder:
             for stage, entries in results.items()
             for entry in entries
         ]
+        known = {row["key"] for row in rows}
+        rows += [
+            {"stage": item.action.stage, "name": item.name, "key": item.action.key, "status": _HELD}
+            for item in held
+            if item.action.key not in known
+        ]
         self.write("items.parquet", table_bytes(rows))
 
     def write_progress(self, progress: RunProgress) -> None:
@@ -204,21 +234,29 @@ class RunFolder:
         about = self.read_json("progress.json")
         if about is None:
             return None
-        stage = known_fields(StageProgress, about["stage"]) if about["stage"] else None
-        tables = tuple(known_fields(StageTable, row) for row in about["stages"])
-        return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
+        with self.readable("progress.json"):
+            stage = known_fields(StageProgress, about["stage"]) if about["stage"] else None
+            tables = tuple(known_fields(StageTable, row) for row in about["stages"])
+            return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
     def items(self) -> dict[tuple[str, str], str]:
         """Return the key by (stage, name)."""
-        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
+        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows() if row["status"] != _HELD}
 
     def names(self, stage: str) -> dict[str, str]:
         """Return the name by key of a stage's items. Two items may have the same name."""
-        return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
+        rows = self._item_rows()
+        return {row["key"]: row["name"] for row in rows if row["stage"] == stage and row["status"] != _HELD}
+
+    def keys(self) -> set[str]:
+        """Return the keys of all items, with those that are held."""
+        return {row["key"] for row in self._item_rows()}
 
     def _item_rows(self) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
-        return [] if data is None else table_rows(data)
+        with self.readable("items.parquet"):
+            rows = [] if data is None else table_rows(data)
+            return [{name: row[name] for name in ("stage", "name", "key", "status")} for row in rows]
 
     def write_summary(self, summary: RunSummary) -> None:
         self.write_json("run.json", summary.to_json())
@@ -229,11 +267,16 @@ class RunFolder:
 
     def dropped(self) -> tuple[Drop, ...]:
         """Return every input that the run dropped; none while it goes on."""
-        return tuple(known_fields(Drop, row) for row in (self.summary() or {}).get("dropped", ()))
+        with self.readable("run.json"):
+            return tuple(known_fields(Drop, row) for row in (self.summary() or {}).get("dropped", ()))
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Put an object into the run's folder under a name that people know."""
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
+
+    def take(self, source: str, name: str) -> bool:
+        """Put another file of the store into the run's folder; False if there is none. A local store links it."""
+        return self._store.folder.copy(source, f"runs/{self.run_id}/{name}", link=True)
 
     def local_copy(self, name: str) -> Path | None:
         """Return the file on this machine, or a copy of the file behind the URL; None if there is none."""
@@ -261,7 +304,7 @@ def runs(store: Store) -> Iterator[RunFolder]:
 def named_run(name: str) -> RunFolder:
     """Return a run by its id; for `last` the newest that is no experiment; for a config's name its newest run. Raises
     `ConfigError` if there is none."""
-    store = open_store()
+    store = existing_store()
     found = list(runs(store))
     for folder in found:
         if name == folder.run_id:

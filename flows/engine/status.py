@@ -60,20 +60,21 @@ def run_state(folder: RunFolder) -> RunState:
 
 def ended(folder: RunFolder, summary: dict[str, Any]) -> RunState:
     """Return the state of a run with this summary."""
-    promotion = summary.get("promotion")
-    return RunState(
-        run_id=folder.run_id,
-        config=folder.name,
-        state=summary["status"],
-        stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
-        progress=None,
-        error=summary["error"],
-        outputs=summary["outputs"],
-        dropped=len(summary["dropped"]),
-        promotion=known_fields(Promotion, promotion) if promotion else None,
-        seconds=summary.get("seconds"),
-        queued=summary.get("queued"),
-    )
+    with folder.readable("run.json"):
+        promotion = summary.get("promotion")
+        return RunState(
+            run_id=folder.run_id,
+            config=folder.name,
+            state=summary["status"],
+            stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
+            progress=None,
+            error=summary["error"],
+            outputs=summary["outputs"],
+            dropped=len(summary["dropped"]),
+            promotion=known_fields(Promotion, promotion) if promotion else None,
+            seconds=summary.get("seconds"),
+            queued=summary.get("queued"),
+        )
 
 
 def _life_of(progress: RunProgress | None) -> str:

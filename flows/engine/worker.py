@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -13,10 +12,12 @@ from typing import TYPE_CHECKING
 from flows.engine.components import Components
 from flows.engine.devices import release_device
 from flows.engine.machine import device_of, provenance
+from flows.engine.room import check_room
 from flows.engine.stage import Item, Output, Place
 from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
+from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ class Worker:
         for item in batch.items:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
-            with tempfile.TemporaryDirectory(prefix="ipa-") as scratch:
-                self.scratch = Path(scratch)
-                outcomes.append(self._outcome(item, batch, listener))
+            outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
 
@@ -105,11 +104,13 @@ class Worker:
         started, key = time.perf_counter(), item.action.key
         self.progress = lambda done, total: listener.part(key, done / total)
         try:
-            try:
-                output = batch.stage.compute(item, self)
-            except Rejected as finding:
-                output = Output(record={}, rejected=str(finding))
-            return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch))
+            check_room(self.store)
+            with scratch_folder() as self.scratch:
+                try:
+                    output = batch.stage.compute(item, self)
+                except Rejected as finding:
+                    output = Output(record={}, rejected=str(finding))
+                return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch))
         except (MissingObject, CorruptObject) as trouble:
             return Outcome(key, lost=trouble.digest)
         except Exception as error:

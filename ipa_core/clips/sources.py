@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import io
 import re
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pyarrow.parquet
 
 from ipa_core.config import ConfigError
 from ipa_core.records import Split
+from ipa_core.scratch import scratch_folder
 
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
@@ -145,8 +145,8 @@ def local_file(address: str) -> Iterator[Path]:
     if not is_url(address):
         yield Path(address)
         return
-    with tempfile.TemporaryDirectory(prefix="ipa-") as folder:
-        copy = Path(folder) / PurePosixPath(address).name
+    with scratch_folder() as folder:
+        copy = folder / PurePosixPath(address).name
         with _reaching("clips.sources", address) as (filesystem, path):
             filesystem.get_file(path, str(copy))
         yield copy

@@ -46,7 +46,7 @@ def test_json_and_a_chart(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_store_without_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "store").address))
     _, out, err = call(monkeypatch, capsys, "yield")
     assert (out, err) == ("", f"no run of the store at {tmp_path / 'store'} has come to its selection\n")
     code, _, err = call(monkeypatch, capsys, "yield", "--plot", str(tmp_path / "yield.svg"))

@@ -5,7 +5,6 @@ Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025);
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
 from ipa_core.models.wan_vace.lora_reader import read_lora
+from ipa_core.scratch import scratch_folder
 
 REFERENCE_FRAMES: Final = 1
 """R: number of latent frames with the reference image, in front of the video's."""
@@ -78,10 +78,12 @@ class WanVACEModel:
         if isinstance(lora, Path):
             lora = (lora / LORA_FILE if lora.is_dir() else lora).read_bytes()
         data = read_lora(lora, self.transformer)
-        with tempfile.TemporaryDirectory(prefix="ipa-") as folder:
+        with scratch_folder() as folder:
             # A file: its metadata hold the scaling (alpha), which a dict of tensors loses.
-            (Path(folder) / LORA_FILE).write_bytes(data)
-            self.pipeline.load_lora_weights(folder, weight_name=LORA_FILE, local_files_only=True, use_safetensors=True)
+            (folder / LORA_FILE).write_bytes(data)
+            self.pipeline.load_lora_weights(
+                str(folder), weight_name=LORA_FILE, local_files_only=True, use_safetensors=True
+            )
         assert self.pipeline.get_list_adapters()
         self.transformer.requires_grad_(False)
 
