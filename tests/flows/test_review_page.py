@@ -105,7 +105,7 @@ def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_r
         one.candidate.video: "accept" if number % 2 else "reject"
         for number, one in enumerate(queue.candidates[:DECISIONS])
     }
-    assert verdicts(Reviews(store.address).standing()) == expected
+    assert verdicts(Reviews(store.address).histories()) == expected
     assert page.text("progress").startswith(f"20 of {len(queue.candidates)} decided: 10 accepted, 10 rejected")
     assert page.shown() == DECISIONS  # It goes on with the first undecided one.
     assert page.errors() == []
@@ -124,14 +124,14 @@ def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_r
 def test_undo_goes_back_to_the_candidate_and_takes_its_decision_back(config: RunConfig, browser: Any) -> None:
     run(config)
     store, _, place = opened(config)
-    before = len(verdicts(Reviews(store.address).standing()))
+    before = len(verdicts(Reviews(store.address).histories()))
     page = Page(browser, place)
     at = page.shown()
     page.press("a")
-    assert len(verdicts(Reviews(store.address).standing())) == before + 1
+    assert len(verdicts(Reviews(store.address).histories())) == before + 1
     page.press("u")
     assert (page.shown(), page.text("verdict")) == (at, "not decided by hand")
-    assert len(verdicts(Reviews(store.address).standing())) == before
+    assert len(verdicts(Reviews(store.address).histories())) == before
 
 
 def test_next_previous_and_siblings(config: RunConfig, browser: Any) -> None:
