@@ -90,7 +90,7 @@ function drawClip(one) {
 function drawRun() {
   const { accepted, rejected, unsure, candidates, threshold, config, run, by, blind, agreements } = state.run;
   $("run").textContent = `${config}, run ${run}`;
-  $("progress").textContent = `${(accepted + rejected + unsure).toLocaleString("en")} of ${candidates.toLocaleString("en")} decided` +
+  $("progress").textContent = `${(accepted + rejected + unsure).toLocaleString("en")} of ${candidates.toLocaleString("en")} reviewed` +
     `${blind ? ` by ${by}` : ""}: ${accepted} accepted, ${rejected} rejected, ${unsure} unsure. Nearest to the threshold` +
     `${blind ? "" : ` (${threshold})`} first.`;
   $("agreement").replaceChildren(...agreements.map((pair) => element("span",
