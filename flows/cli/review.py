@@ -83,7 +83,7 @@ def export(
         for one in track(queue.candidates, "videos and hands", console=Console(stderr=True), transient=True):
             write_files(store, pictures, one, videos)
     about = {"run_id": queue.run_id, "file": str(to), "candidates": len(queue.candidates), "decided": decided}
-    print(json.dumps(about) if json_ else f"{to}: {len(queue.candidates)} candidates, {decided} decided")
+    print(json.dumps(about) if json_ else f"{to}: {len(queue.candidates)} candidates, {decided} reviewed")
 
 
 @review_app.command("import")

@@ -121,6 +121,7 @@ def review_app(session: Session) -> FastAPI:
             "candidates": len(queue.candidates),
             "by": session.by,
             "blind": session.blind,
+            "rule": queue.rule,
             "reviewers": sorted({said.by for one in queue.candidates for said in session.opinions(one)}),
             "agreements": [asdict(pair) for pair in agreements(queue, session.histories())],
             **asdict(session.progress()),

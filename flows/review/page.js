@@ -134,9 +134,11 @@ async function decide(candidate, answer) {
 
 async function say(answer) {
   const { video, index, reviews = [], answer: stood } = state.shown;
-  const mine = reviews.find((one) => one.by === state.run.by)?.answer;
+  // Undo brings back what stood: the own answer, or another one that this answer replaces.
+  const replaced = state.run.rule === "latest" && !state.run.blind ? stood : null;
+  const before = reviews.find((one) => one.by === state.run.by)?.answer ?? replaced;
   await decide(video, answer);
-  state.undo.push({ video, before: mine ?? stood, index });
+  state.undo.push({ video, before, index });
   await show(nextOf(state.undecided, index) ?? index);
 }
 

@@ -139,6 +139,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         found.wait()
         yield found
     finally:
+        found.anna.close()
         found.process.terminate()
         found.process.wait()
 
@@ -154,11 +155,11 @@ def annotated(studio: Studio, finished: Path, tmp_path_factory: pytest.TempPathF
     for one in queue.candidates:
         write_files(store, Pictures(store), one, studio.files / "shown")
     project = studio.project(folder / "tasks.json", studio.files / "shown")
-    ben = studio.invited(BEN)
-    for index, (first, second) in {1: ("accept", "reject"), 2: ("reject", "unsure")}.items():
-        task = studio.task(project, queue.candidates[index].candidate.video)
-        answer(studio.anna, task, first)
-        answer(ben, task, second)
+    with studio.invited(BEN) as ben:
+        for index, (first, second) in {1: ("accept", "reject"), 2: ("reject", "unsure")}.items():
+            task = studio.task(project, queue.candidates[index].candidate.video)
+            answer(studio.anna, task, first)
+            answer(ben, task, second)
     return folder, queue, project
 
 
