@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def annotated(studio: Studio, finished: Path, tmp_path_factory: pytest.TempPathF
     for one in queue.candidates:
         write_files(store, Pictures(store), one, studio.files / "shown")
     project = studio.project(folder / "tasks.json", studio.files / "shown")
-    with studio.invited(BEN) as ben:
+    with closing(studio.invited(BEN)) as ben:
         for index, (first, second) in {1: ("accept", "reject"), 2: ("reject", "unsure")}.items():
             task = studio.task(project, queue.candidates[index].candidate.video)
             answer(studio.anna, task, first)
