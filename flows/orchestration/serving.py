@@ -15,6 +15,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.engine.project import PROJECT
 from flows.engine.stage import RunStopped
 from flows.orchestration.automations import put_automations
+from flows.orchestration.server import check_configured
 
 PREFECT_YAML = PROJECT / "deployments" / "prefect.yaml"
 
@@ -39,12 +40,13 @@ def _deployment(flow: Flow[Any, Any], entry: dict[str, Any]) -> RunnerDeployment
 
 
 def serve_here(flow: Flow[Any, Any]) -> None:
-    """Serve until interrupted. Raises :class:`RunStopped` when no server is configured."""
+    """Serve until interrupted. Raises :class:`RunStopped` when no server is configured, or it does not answer."""
     if not PREFECT_API_URL.value():
         raise RunStopped(
             "ipa serve needs a Prefect server: start one with `prefect server start`, and set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
+    check_configured()
     served = deployments(flow)
     for deployment in served:
         deployment.apply()
