@@ -84,7 +84,7 @@ def test_a_runs_status_counts_what_was_dropped_by_its_reason(
 def test_an_empty_stores_address_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "store").address))
     said = f"the store at {tmp_path / 'store'} has no run yet\n"
     assert call(monkeypatch, capsys, "status") == (0, "", said)
     assert call(monkeypatch, capsys, "status", "--stats") == (0, "", said)
