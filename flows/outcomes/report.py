@@ -71,8 +71,8 @@ def reported(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
             run.store.folder.write(_rendered(run, "run"), run.folder.run_id.encode())
     except BaseException as error:
         summary = run.summed_up(error)
-        # A process that is told to stop may be ended at any moment, so the record comes first, and nothing long after.
-        run.folder.write_summary(summary)
+        if summary.status == "stopped":
+            run.folder.write_summary(summary)  # At once: a process that is told to stop may be ended at any moment.
         _report_of_the_broken_off(run, summary)
         raise
 
