@@ -49,21 +49,23 @@ def _tree(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
+        raise ConfigError(f"there is no config file {path}; `ipa init` writes one") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder; name a config, a YAML file such as configs/demo.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {path} can't be read: {error}") from None
+        raise ConfigError(f"{path} is a folder; name a config, which is a YAML file; `ipa init` writes one") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} holds no text; name a config, which is a YAML file") from None
+    except OSError as error:
+        raise ConfigError(f"the config {path} can't be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {_yaml_trouble(error)}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no config, which has a section for each stage; see configs/demo.yaml")
+        raise ConfigError(f"{path} holds no config, which begins with fields such as `name:`; `ipa init` writes one")
     return tree
 
 
 def _yaml_trouble(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    text = getattr(error, "problem", None) or str(error)
+    text = " ".join((getattr(error, "problem", None) or str(error)).split())
     return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
 
 
@@ -71,11 +73,22 @@ def _validated(path: Path, tree: Any, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
+        missing, unknown = (_whole_fields(error, about) for about in ("missing", "extra_forbidden"))
+        if missing and len(unknown) > 1:
+            raise ConfigError(
+                f"{path} is a config of another kind: {', '.join(missing)} must be there, {', '.join(unknown)} "
+                "are unknown"
+            ) from None
         lines = [
             _trouble(problem["type"], problem["loc"], problem["msg"], problem["input"], kind)
             for problem in error.errors()
         ]
         raise ConfigError(f"{path} can't be used: " + "; ".join(lines)) from None
+
+
+def _whole_fields(error: ValidationError, about: str) -> list[str]:
+    """Return the fields at the top of a config that have an error of this type."""
+    return [str(one["loc"][0]) for one in error.errors() if one["type"] == about and len(one["loc"]) == 1]
 
 
 def _trouble(about: str, location: tuple[int | str, ...], message: str, value: Any, kind: type[BaseModel]) -> str:
@@ -84,6 +97,8 @@ def _trouble(about: str, location: tuple[int | str, ...], message: str, value: A
         return f"{name}: unknown{_instead(location, kind)}"
     if about == "missing":
         return f"{name}: missing, and it has no default"
+    if about == "model_type":
+        message = "must be a section, with fields below it"
     message = message.removeprefix("Value error, ").replace("Input should be", "must be", 1)
     # An error between two stages has no location, and its input would be the whole file.
     if not location or isinstance(value, dict | list | BaseModel):
@@ -134,17 +149,18 @@ def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict) and node.get(last) is not None:
             value = node[last]
-            if "model" in parents and _is_hub_id(value, base):
+            if "model" in parents and is_hub_id(value, base):
                 continue
             node[last] = [_from(base, item) for item in value] if isinstance(value, list) else _from(base, value)
 
 
-def _is_hub_id(value: Any, base: Path) -> bool:
-    """Tell whether the value is ``owner/name`` and no folder here has this path."""
+def is_hub_id(value: Any, base: Path) -> bool:
+    """Tell whether the value is ``owner/name`` of a model on the hub, and no path from ``base``: there is no folder
+    ``owner``."""
     return (
         isinstance(value, str)
         and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value) is not None
-        and not (base / value).exists()
+        and not (base / value).parent.exists()
     )
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flows.engine.components import Components
+from flows.cli.options import writing
+from flows.engine.components import Components, components
+from flows.engine.progress import Progress
 from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.drawing import draw_sequence
-from ipa_core.records import Box, Rejected
+from ipa_core.records import Box, PoseSequence, Rejected
 from ipa_core.video import decode_png, encode_video
 from storage.digest import FileDigests
 
@@ -20,41 +22,84 @@ from storage.digest import FileDigests
 def animate_clip(
     config: RunConfig, reference: Path, driving: Path, output: Path, *, lora: Path | None, prompt: str | None, seed: int
 ) -> None:
-    """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``Rejected`` if there is no clip."""
-    from ipa_core.generation.candidates import animate
-
+    """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``ConfigError`` for files that can't
+    be used, and ``MissingModel``."""
+    # All that is told is looked at before any work.
     weights = None if lora is None else lora_bytes(lora)
-    components = Components()
-    components.model_folder(config.candidates.model)  # Before any work: its sentence says where to get the weights.
-    extractor = components.pose_extractor(config.poses)
+    picture = _fit(_picture(reference), config.clips.width, config.clips.height)
+    _make_room(output)
+    parts = components()
+    parts.model_folder(config.candidates.model)
+    progress = Progress()
+    progress.line(f"looking for a clip and its pose in {driving.name}")
+    pose = _driving_pose(config, driving, parts)
+    progress.line(f"loading the model {config.candidates.model.path}")
+    from ipa_core.generation.candidates import animate  # Loads torch.
+
+    model = parts.animation_model(config.candidates.model, config.execution, weights, True)
+    control = draw_sequence(pose, config.candidates.drawing)
+    words = config.clips.prompt if prompt is None else prompt
+    steps = config.candidates.steps
+
+    def tell(done: int, whole: int) -> None:
+        progress.share(f"step {done} of {steps}" if done <= steps else "decoded", done / whole)
+
+    video = animate(model, control, picture, words, config.candidates, seed, tell)
+    output.write_bytes(encode_video(video, config.clips.fps))
+
+
+def lora_bytes(lora: Path) -> bytes:
+    """Read the LoRA's file or its folder. Raises ``ConfigError`` when there is no such file, or it holds no LoRA."""
+    from safetensors import SafetensorError, safe_open
+
+    path = lora / LORA if lora.is_dir() else lora
+    try:
+        data = path.read_bytes()
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+    except OSError as error:
+        about = f"there is no {path.name}" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(f"--lora {lora}: {about}; name a LoRA folder, such as a run's `lora`") from None
+    except SafetensorError:
+        names = []
+    if not any(".lora_" in name for name in names):
+        raise ConfigError(f"--lora {lora}: {path.name} holds no LoRA; name a LoRA folder, such as a run's `lora`")
+    return data
+
+
+def _picture(reference: Path) -> np.ndarray:
+    try:
+        return decode_png(reference.read_bytes())
+    except Rejected:
+        raise ConfigError(f"--reference {reference} is no picture; name a PNG or JPEG file") from None
+
+
+def _make_room(output: Path) -> None:
+    """Make the folder, and see that the file can be written: minutes of work follow."""
+    with writing("--output", output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("ab"):
+            pass
+        if not output.stat().st_size:
+            output.unlink()  # An error on the way leaves no empty video.
+
+
+def _driving_pose(config: RunConfig, driving: Path, parts: Components) -> PoseSequence:
+    """Find the pose in the first clip of the video. Raises ``ConfigError`` if there is none."""
+    extractor = parts.pose_extractor(config.poses)
     try:
 
         def people(picture: np.ndarray) -> list[Box]:
             return [person.box for person in extractor.find_people(picture)]
 
         source = FileDigests(None).file(driving)
-        parts = cut_video(driving, source, config.clips, people if config.clips.crop == "person" else None)
-        clip = next((part for part in parts if isinstance(part, CutClip)), None)
-        if clip is None:
-            raise Rejected(f"{driving.name} gives no clip of {config.clips.frames} pictures at {config.clips.fps} fps")
-        pose = extractor.extract(clip.frames)
+        cut = cut_video(driving, source, config.clips, people if config.clips.crop == "person" else None)
+        clip = next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
+        return extractor.extract(clip.frames)
+    except Rejected as finding:
+        raise ConfigError(f"--driving {driving} can't be used: {finding}; name another video") from None
     finally:
         extractor.close()
-    model = components.animation_model(config.candidates.model, config.execution, weights, True)
-    picture = _fit(decode_png(reference.read_bytes()), config.clips.width, config.clips.height)
-    control = draw_sequence(pose, config.candidates.drawing)
-    words = config.clips.prompt if prompt is None else prompt
-    video = animate(model, control, picture, words, config.candidates, seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode_video(video, config.clips.fps))
-
-
-def lora_bytes(lora: Path) -> bytes:
-    """Read the LoRA's file or its folder. Raises ``ConfigError`` when the folder has no such file."""
-    path = lora / LORA if lora.is_dir() else lora
-    if not path.is_file():
-        raise ConfigError(f"--lora {lora}: there is no {path.name}; name a LoRA folder, such as a run's `lora`")
-    return path.read_bytes()
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:

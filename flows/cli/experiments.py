@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import CONFIGS, AsJson, Overrides
+from flows.cli.options import CONFIGS, AsJson, Overrides, writing
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
@@ -43,11 +44,15 @@ def bench(
     from flows.engine.components import components
     from flows.experiments.hand_bench import run_bench
 
-    path = Path(model).resolve() if model and Path(model).exists() else model
-    settings = load_config(config, [*(set_ or []), *([f"candidates.model.path={path}"] if path else [])])
+    chosen = [f"candidates.model.path={json.dumps(model)}"] if model else []
+    settings = load_config(config, [*(set_ or []), *chosen])
     weights = lora_bytes(lora) if lora is not None else None
     if picture is not None and weights is None:
         raise ConfigError("--picture shows what an adapter changes: name one with --lora")
+    if picture is not None:
+        with writing("--picture", picture):
+            picture.touch()
+    print(f"measuring {settings.candidates.model.path} on the hand bench", file=sys.stderr, flush=True)
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -57,25 +62,34 @@ def bench(
 def sweep(
     config: Annotated[Path, typer.Argument(help="A sweep, such as configs/paper-ablation.yaml.", show_default=False)],
     output: Annotated[
-        Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
+        Path, typer.Option(help="Folder for results.html, results.md with its chart, results.json.", show_default=False)
     ],
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
     from flows.engine.components import components
+    from flows.engine.store import open_store
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
 
     found = load_sweep(config)
+    with writing("--output", output):
+        output.mkdir(parents=True, exist_ok=True)
+    print(f"sweep {found.name}: {len(found.arms)} arms", file=sys.stderr, flush=True)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("results.html", page.html()),
-        ("results.md", page.markdown()),
-        ("results.json", swept.table.model_dump_json(indent=1)),
+    # The store keeps them too, for `ipa web`.
+    kept = open_store(load_config(Path(found.run), set_ or []).execution).folder.below(
+        f"sweeps/{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.stem}"
+    )
+    for name, data in (
+        ("results.html", page.html().encode()),
+        ("results.md", page.markdown().encode()),
+        ("results.json", swept.table.model_dump_json(indent=1).encode()),
+        *page.charts().items(),
     ):
-        (output / name).write_text(text)
+        (output / name).write_bytes(data)
+        kept.write(name, data)
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
 
 

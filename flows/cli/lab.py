@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import AsJson
+from flows.cli.talk import verbose
 from ipa_core.config import ConfigError
 
 lab_app = typer.Typer(no_args_is_help=True, help="Make the parts that come with the project: clips, models, scores.")
@@ -62,7 +61,9 @@ def pretrain(
     from flows.engine.progress import Progress
     from ipa_core.pretraining.pretrain import pretrain as train
 
-    found = train(settings, workdir, output, device=device, progress=Progress().share)
+    progress = Progress()
+    progress.line(f"training the base model into {output}; first its clips are rendered")
+    found = train(settings, workdir, output, device=device, progress=progress.share)
     print(json.dumps(asdict(found), default=str))
 
 
@@ -109,4 +110,4 @@ def _prepare() -> None:
     for module in ("anny", "numba"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError("rendering people needs the extra [synthetic]: pip install 'ipa-pipeline[synthetic]'")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    verbose()

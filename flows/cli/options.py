@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from ipa_core.config import RunConfig
+from flows.engine.project import PROJECT
+from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
 
-CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS: Final = PROJECT / "configs"
 DEMO: Final = CONFIGS / "demo.yaml"
 
 
@@ -19,6 +22,15 @@ def run_config(config: Path, videos: list[str] | None, overrides: list[str] | No
     """Read a run config with changes. Raises ``ConfigError``."""
     sources = [f"clips.sources={json.dumps(videos)}"] if videos else []
     return load_config(config, [*(overrides or []), *sources])
+
+
+@contextmanager
+def writing(what: str, path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one sentence. Raises ``ConfigError``."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{what} {path} can't be written: {error.strerror}; name another place") from None
 
 
 Config = Annotated[Path, typer.Argument(help="A run config, such as configs/demo.yaml.", show_default=False)]

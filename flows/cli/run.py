@@ -1,4 +1,4 @@
-"""`ipa demo`, `ipa run`, `ipa plan` and `ipa serve`."""
+"""`ipa demo`, `ipa run` and `ipa plan`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config
+from flows.cli.options import DEMO, AsJson, Config, Overrides, Videos, run_config, writing
 from flows.cli.tables import text_table
+from flows.cli.talk import say
 from flows.engine.stage import RunStopped
-from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 def _stage(name: str) -> str:
+    from flows.stages import STAGE_NAMES
+
     if name not in STAGE_NAMES:
         raise typer.BadParameter(f"{name}: the stages are {', '.join(STAGE_NAMES)}")
     return name
@@ -34,8 +36,9 @@ def demo(
 ) -> None:
     """Run the whole chain on the clips and the small model that come with the project."""
     if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        os.chdir(workdir)
+        with writing("--workdir", workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            os.chdir(workdir)
     _run(load_config(DEMO), None, None, [], json_)
 
 
@@ -61,10 +64,12 @@ def run(
 
 def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[str], json_: bool) -> None:
     from flows.engine.walk import Scope
+    from flows.stages import STAGES
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
-    _check_weights(config, scope)
+    _check(config, scope)
+    print(f"{config.name}: looking up what is in the store", file=sys.stderr, flush=True)
     summary = _retrain(config, scope)
     if json_:
         print(json.dumps(_run_json(summary)))
@@ -75,17 +80,22 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
         raise typer.Exit(1)
 
 
-def _check_weights(config: RunConfig, scope: Any) -> None:
-    """Raise for missing weights before any work starts."""
+def _check(config: RunConfig, scope: Any) -> None:
+    """Raise ``ConfigError`` as the run would, before there is a server or a record."""
     from flows.engine.components import components
+    from flows.engine.inputs import RunInputs
+    from flows.engine.store import open_store
+    from flows.engine.view import View
+    from flows.stages import STAGES
 
-    if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
-        components().model_folder(config.candidates.model)
+    store = open_store(config.execution)
+    view = View(config, RunInputs(store, config, components()))
+    for stage in scope.walked(STAGES):
+        stage.check(view)
+    store.digests.save()
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
-    # Terminal only: the UI gets all lines.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     started = time.perf_counter()
     from flows.orchestration.server import is_configured
@@ -93,7 +103,7 @@ def _retrain(config: RunConfig, scope: Any) -> RunSummary:
     # A server for this run alone would take longer to start than to find everything in the store.
     alone = not is_configured() and _is_done(config, scope)
     summary = _cached_run(config, scope) if alone else _flow_run(config, scope)
-    print(_orchestration(summary, time.perf_counter() - started), file=sys.stderr)
+    say(_orchestration(summary, time.perf_counter() - started))
     return summary
 
 
@@ -103,6 +113,7 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
     from flows.engine.store import open_store
     from flows.engine.view import View
     from flows.engine.walk import nothing_to_compute
+    from flows.stages import STAGES
 
     store = open_store(config.execution)
     try:
@@ -116,11 +127,11 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
 def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.components import components
     from flows.engine.run import Run
-    from flows.retrain import finish
+    from flows.retrain import work
+    from flows.stages import STAGES
 
     with Run(config, STAGES, components(), scope) as run:
-        run.walk()
-        finish(run)
+        work(run)
     return run.summary
 
 
@@ -129,6 +140,7 @@ def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.orchestration.monitoring import RunFailed
     from flows.orchestration.server import prefect_server
     from flows.retrain import retrain
+    from flows.stages import STAGE_NAMES
 
     with prefect_server():
         state = retrain(
@@ -192,19 +204,8 @@ def plan(
     from flows.engine.components import components
     from flows.engine.plan import plan_run
     from flows.engine.store import open_store
+    from flows.stages import STAGES
 
     settings = run_config(config, videos, set_)
     found = plan_run(open_store(settings.execution, make=False), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
-
-
-def serve() -> None:
-    """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
-    # A run that beats no more has gone, whatever became of this process; see flows.orchestration.automations.
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    from flows.engine.stop import give_time
-    from flows.orchestration.serving import serve_here
-    from flows.retrain import retrain
-
-    give_time(60)
-    serve_here(retrain)

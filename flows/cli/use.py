@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import DEMO, AsJson, Overrides
+from flows.cli.options import DEMO, AsJson, Overrides, writing
 from flows.cli.run import print_outputs, print_stages
 from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 
 def animate(
-    reference: Annotated[Path, typer.Option(help="Picture of the person to animate.", exists=True, dir_okay=False)],
-    driving: Annotated[Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False)],
+    reference: Annotated[
+        Path, typer.Option(help="Picture of the person to animate.", exists=True, dir_okay=False, readable=True)
+    ],
+    driving: Annotated[
+        Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False, readable=True)
+    ],
     output: Annotated[Path, typer.Option(help="The mp4 to write.", dir_okay=False)],
     lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).", exists=True)] = None,
     model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
@@ -37,55 +41,56 @@ def animate(
 
     if output.suffix.lower() != ".mp4":
         raise typer.BadParameter(f"--output {output}: only mp4 can be written; end its name in .mp4")
-    overrides = [
-        *(set_ or []),
-        *([f"candidates.model.path={Path(model).resolve() if Path(model).exists() else model}"] if model else []),
-    ]
+    overrides = [*(set_ or []), *([f"candidates.model.path={json.dumps(model)}"] if model else [])]
     settings = load_config(config, overrides)
     animate_clip(settings, reference, driving, output, lora=lora, prompt=prompt, seed=seed)
     print(output)
 
 
 def report(
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with a report.")
-    ] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run.")] = None,
     json_: AsJson = False,
 ) -> None:
     """Print the path of a run's report; for a store behind a URL, the path of the copy on this machine."""
-    from flows.engine.run_folder import RunFolder, runs
+    from flows.engine.run_folder import LAST, named_run
     from flows.engine.store import existing_store
+    from flows.outcomes.report import report_of
 
-    store = existing_store()
-    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
-        path = folder.local_copy("report.html")
-        if path is not None:
-            address = folder.address("report.html")
-            if address != str(path):
-                print(f"a copy of {address}", file=sys.stderr)
-            print(json.dumps({"run_id": folder.run_id, "report": str(path), "address": address}) if json_ else path)
-            return
-    what = f"there is no report of run {run_id} in" if run_id else "no run has a report yet in"
-    raise ConfigError(f"{what} the store at {store.address}")
+    folder = named_run(run_id or LAST)
+    path, state = report_of(folder, existing_store())
+    address = folder.address("report.html")
+    if address != str(path):
+        print(f"a copy of {address}", file=sys.stderr)
+    if state.state not in ("completed", "nothing_new"):
+        print(f"run {folder.run_id}: {state.state}: {state.sentence()}", file=sys.stderr)
+    about = {"run_id": folder.run_id, "state": state.state, "report": str(path), "address": address}
+    print(json.dumps(about) if json_ else path)
 
 
 def status(
     run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last runs.")] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show failures, waiting and hours by stage over the last runs.")
+    ] = False,
     json_: AsJson = False,
 ) -> None:
-    """Show how far runs are and how they ended."""
+    """Show how far runs are and how they ended, the newest first."""
     from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
     from flows.engine.store import existing_store
 
+    if stats:
+        if run_id:
+            raise typer.BadParameter("--stats is over all runs: leave out RUN")
+        _print_stats(json_)
+        return
     chosen = named_run(run_id) if run_id else None
-    store = existing_store()
-    found = [run_state(chosen)] if chosen else last_runs(store, 10)
+    found = [run_state(chosen)] if chosen else last_runs(existing_store(), 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        print(f"the store at {store.address} has no run yet", file=sys.stderr)
+        _say_empty()
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if chosen or state.progress is not None:
@@ -93,6 +98,27 @@ def status(
     if chosen:
         print_outputs(found[0].outputs)
         _print_dropped(chosen.dropped())
+
+
+def _say_empty() -> None:
+    from flows.engine.store import existing_store
+
+    print(f"the store at {existing_store().address} has no run yet", file=sys.stderr)
+
+
+def _print_stats(json_: bool) -> None:
+    from flows.engine.stats import LAST, STAGE_HEAD, run_stats
+    from flows.engine.status import last_runs
+    from flows.engine.store import existing_store
+
+    found = run_stats(last_runs(existing_store(), LAST))
+    if json_:
+        print(json.dumps(found.to_json()))
+    elif not found.runs:
+        _say_empty()
+    else:
+        print("\n".join(found.sentences()))
+        print(text_table("l" + "r" * (len(STAGE_HEAD) - 1), STAGE_HEAD, found.rows()))
 
 
 def _print_dropped(dropped: Sequence[Drop]) -> None:
@@ -116,25 +142,32 @@ def yield_(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Show each run's yield: good candidates, kept ones, and the pairs that DPO would have had."""
+    """Show each run's yield, the newest first: good candidates, kept ones, and the pairs that DPO would have had."""
     from flows.engine.store import existing_store
     from flows.outcomes.yields import run_yields
 
-    found = run_yields(existing_store())
+    store = existing_store()
+    found = run_yields(store)
     if plot is not None:
         from ipa_core.reporting.charts import yield_chart
 
         if not found:
-            raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
-        plot.write_bytes(yield_chart(found))
+            raise ConfigError(
+                f"there is nothing to plot: no run of the store at {store.address} has come to its selection"
+            )
+        with writing("--plot", plot):
+            plot.write_bytes(yield_chart(found[::-1]))  # The time runs to the right.
         print(f"chart: {plot}", file=sys.stderr)
-    print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
+    if json_:
+        print(json.dumps([entry.model_dump() for entry in found]))
+    elif found:
+        print(yield_table(found))
+    else:
+        print(f"no run of the store at {store.address} has come to its selection", file=sys.stderr)
 
 
 def yield_table(found: Sequence[RunYield]) -> str:
     """Return a line per run; cases 1 to 4 are pairs of one clip's candidates."""
-    if not found:
-        return "no run of this store has come to its selection"
     head = (
         *("run", "config", "clips", "candidates", "good", "bad", "unscorable", "kept"),
         *("1 both good", "2 both bad", "3 mixed", "4 strict", "clips with 4"),

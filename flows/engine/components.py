@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
@@ -20,19 +21,27 @@ if TYPE_CHECKING:
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
+    """Raises ``ConfigError`` when the backend's package or its model is missing."""
     match config.backend:
         case "mediapipe":
             from ipa_core.pose.mediapipe import MediaPipeExtractor
 
             return MediaPipeExtractor(config)
         case "ultralytics":
+            _needs_extra("ultralytics", "ultralytics")
             from ipa_core.pose.ultralytics import UltralyticsExtractor
 
             return UltralyticsExtractor(config)
         case "dwpose":
+            _needs_extra("dwpose", "rtmlib")
             from ipa_core.pose.dwpose import DWPoseExtractor
 
             return DWPoseExtractor(config)
+
+
+def _needs_extra(extra: str, package: str) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(f"the {extra} backend needs the extra [{extra}]: pip install 'ipa-pipeline[{extra}]'")
 
 
 def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
@@ -52,7 +61,8 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing."""
+    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing, and when
+    ``scores.reward`` can't be loaded."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
@@ -62,13 +72,15 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
         files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":
         files |= _second_backend(config).weights()
+    else:
+        reward(config)
     return files
 
 
 def _second_backend(config: ScoresConfig) -> PoseExtractor:
     try:
         return pose_extractor(PosesConfig(backend="dwpose", model=config.reward_model))
-    except RuntimeError as error:
+    except ConfigError as error:
         raise ConfigError(f"scores.reward_model, the folder for scores.reward: {error}") from None
 
 
@@ -122,6 +134,17 @@ def model_folder(config: ModelConfig) -> Path:
     from ipa_core.models.location import resolve_model
 
     return resolve_model(config)
+
+
+def check_trackers(execution: Execution) -> None:
+    """Raises ``ConfigError`` when the package of a tracker is missing."""
+    for name in execution.trackers:
+        found = find_spec(name)
+        # A folder of that name, such as the one that W&B writes, is no package.
+        if found is None or found.origin is None:
+            raise ConfigError(
+                f"execution.trackers: the package of {name} is not installed; pip install 'ipa-pipeline[track]'"
+            )
 
 
 def device(execution: Execution) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Final, Self
 from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import this_machine
+from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
 from flows.engine.room import Room, check_room
 from flows.engine.run_folder import (
@@ -44,6 +46,8 @@ class Watch:
 
     flow_run: str | None = None
     """Id of the Prefect flow run."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start."""
 
     def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
         """Call ``work``, which runs the stage."""
@@ -86,7 +90,11 @@ class Run:
         self.store: Store = open_store(config.execution)
         self.folder = RunFolder.new(self.store)
         self.view = View(config, RunInputs(self.store, config, components, generator=generator))
+        self._components = components
+        self._generator = generator
         self._experiment = experiment
+        self._forecast = False
+        """Whether to forecast the run's work before its first computation."""
         self.outputs: dict[str, str] = {}
         """Paths or URLs of the run's `lora`, `shards` and `report`."""
         self.promotion: Promotion | None = None
@@ -98,6 +106,7 @@ class Run:
         self._held: dict[str, Item] = {}
         """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
         self._room = Room(self.store)
+        self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
@@ -121,6 +130,7 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.write_config(self.config)
+        self.folder.write_machine(this_machine())
         if self._experiment:
             self.folder.mark_experiment()
         return self
@@ -131,14 +141,10 @@ class Run:
         if isinstance(error, RunStopped | ConfigError | StoreError):
             self._stopped = error
         expected = self._stopped is not None
-        signal = None if error is None else stop_signal(error)
         try:
-            if error is None:
-                self._end("completed" if self.computed else "nothing_new", None)
-            elif signal is not None:
-                self._end("stopped", stop_sentence(signal))
-            else:
-                self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
+            self._summary = self.summed_up(error)
+            self._record_items()
+            self.folder.write_summary(self._summary)
         finally:
             self._crew.close()
             with suppress(StoreError):  # They only save time.
@@ -148,10 +154,43 @@ class Run:
             self._watch.outcome(self.summary)
         return expected
 
-    def walk(self) -> None:
-        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
+    def summed_up(self, error: BaseException | None = None) -> RunSummary:
+        """Return the summary of the run if it ends now, with this error."""
+        status, sentence = self._ending(error)
+        dropped: tuple[Drop, ...] = ()
+        with suppress(RunStopped), readable_records():  # If records can't be read, the error says it.
+            dropped = drops(self.view, self.stages)
+        return RunSummary(
+            run_id=self.folder.run_id,
+            status=status,
+            stages=tuple(self._table(name) for name in self._seconds),
+            outputs=self.outputs,
+            error=sentence,
+            dropped=dropped,
+            promotion=self.promotion,
+            seconds=round(time.perf_counter() - self._started, 1),
+            queued=self._watch.queued,
+        )
+
+    def _ending(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return ("completed" if self.computed else "nothing_new"), None
+        signal = stop_signal(error)
+        if signal is not None:
+            return "stopped", stop_sentence(signal)
+        known = isinstance(error, RunStopped | ConfigError | StoreError)
+        return "failed", str(error) if known else f"{type(error).__name__}: {error}"
+
+    def walk(self, *, forecast: bool = True) -> None:
+        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``.
+
+        Without ``forecast`` only the time left of each stage is told: for a run with work beside its stages.
+        """
         stages = self._scope.walked(self.stages)
+        self._forecast = forecast
         self.view.inputs.read()
+        for stage in stages:
+            stage.check(self.view)
         for last in (False, True):
             self.view.clear()
             try:
@@ -177,10 +216,16 @@ class Run:
         self.restore({digest})
         return self.store.objects.get(digest)
 
+    def _expect(self) -> None:
+        """Forecast the work of the whole run, before its first computation."""
+        if self._forecast:
+            self._forecast = False
+            about = (self.store, self.config, self.stages, self._components, self._scope, self._generator)
+            self._progress.expect(expected_work(*about))
+
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
-        note = stage.note(self.view)
-        if note is not None:
+        for note in stage.notes(self.view):
             self._progress.line(f"note: {note}")
         try:
             for items, known in looked_up(self.view, stage):
@@ -205,12 +250,14 @@ class Run:
             return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
-        self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
         if waiting:
+            self._expect()
             self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
-            note = self._room.note(stage, waiting)
-            if note is not None:
-                self._progress.line(f"note: {note}")
+        works = {item.action.key: stage.work(item.action) for item in waiting}
+        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
+        note = self._room.note(stage, waiting) if waiting else None
+        if note is not None:
+            self._progress.line(f"note: {note}")
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -246,7 +293,7 @@ class Run:
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
         """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""
         missing = [item for item in items if item.action.key not in known]
-        self._progress.start(stage.name, cached=len(items) - len(missing), misses=len(missing))
+        self._progress.start(stage.name, cached=len(items) - len(missing), works={})
         if len(missing) > self.config.execution.max_failed * len(items):
             raise RunStopped(
                 f"{len(missing)} of {len(items)} items of {stage.name} are not in the store (the first: "
@@ -312,19 +359,3 @@ class Run:
         self.folder.write_progress(RunProgress(through, progress, self._watch.flow_run))
         if progress is not None:
             self._watch.progress(progress)
-
-    def _end(self, status: RunStatus, error: str | None) -> None:
-        dropped: tuple[Drop, ...] = ()
-        with suppress(RunStopped), readable_records():  # If records can't be read, the error says it.
-            dropped = drops(self.view, self.stages)
-        self._summary = RunSummary(
-            run_id=self.folder.run_id,
-            status=status,
-            stages=tuple(self._table(name) for name in self._seconds),
-            outputs=self.outputs,
-            error=error,
-            dropped=dropped,
-            promotion=self.promotion,
-        )
-        self._record_items()
-        self.folder.write_summary(self._summary)

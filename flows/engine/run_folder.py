@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
+from flows.engine.machine import Machine
 from flows.engine.progress import StageProgress
-from flows.engine.stage import Drop, Item, Stage
+from flows.engine.stage import Drop, Item, ItemResult, Stage
 from flows.engine.store import existing_store
 from flows.engine.view import Results, View
 from ipa_core.config import ConfigError, RunConfig
@@ -45,6 +46,11 @@ class StageTable:
     rejected: int
     failed: int
     seconds: float
+    hours: dict[str, float] = field(default_factory=dict)
+    """Measured hours of the computed items by device: `gpu`, `cpu` (of one process), or `unrecorded` for results of
+    versions that did not record it."""
+    cached_hours: dict[str, float] = field(default_factory=dict)
+    """The same for the cached items: what this run did not have to compute."""
 
     def sentence(self) -> str:
         parts = [f"{self.cached} cached", f"{self.computed} computed"]
@@ -80,6 +86,10 @@ class RunSummary:
     dropped: tuple[Drop, ...] = ()
     promotion: Promotion | None = None
     """None if the run made no comparison."""
+    seconds: float | None = None
+    """Wall time. None in records of older versions."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start. None without a schedule."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,6 +163,10 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    def config_text(self) -> str | None:
+        data = self._folder.read("config.yaml")
+        return None if data is None else data.decode()
+
     def mark_experiment(self) -> None:
         """Mark a run of a sweep or hand bench, so that "last" never means it."""
         self.write("experiment", b"")
@@ -168,10 +182,24 @@ class RunFolder:
     @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
-        data = self._folder.read("config.yaml")
+        text = self.config_text()
         with self.readable("config.yaml"):
-            tree = yaml.safe_load(data) if data else None
+            tree = yaml.safe_load(text) if text else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
+
+    def write_machine(self, machine: Machine) -> None:
+        self.write_json("machine.json", asdict(machine))
+
+    def machine(self) -> Machine | None:
+        """Return None for a run of an older version."""
+        about = self.read_json("machine.json")
+        with self.readable("machine.json"):
+            return None if about is None else known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
+
+    @property
+    def started(self) -> datetime:
+        """The time in the run's id."""
+        return datetime.strptime(self.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
     def write_items(self, results: Results, held: Iterable[Item] = ()) -> None:
         """Write the key of each item; `ipa plan` compares with them. Items that are ``held`` are no results of the run
@@ -272,10 +300,15 @@ def runs(store: Store) -> Iterator[RunFolder]:
 
 
 def named_run(name: str) -> RunFolder:
-    """Return a run by its id, or for `last` the newest that is no experiment. Raises `ConfigError` if there is none."""
+    """Return a run by its id; for `last` the newest that is no experiment; for a config's name its newest run. Raises
+    `ConfigError` if there is none."""
     store = existing_store()
-    for folder in runs(store):
-        if name == folder.run_id or (name == LAST and not folder.is_experiment):
+    found = list(runs(store))
+    for folder in found:
+        if name == folder.run_id:
+            return folder
+    for folder in found:
+        if name in (LAST, folder.name) and not folder.is_experiment:
             return folder
     raise ConfigError(
         f"the store at {store.address} has no run yet"
@@ -304,7 +337,19 @@ def stage_table(results: Results, name: str, seconds: float) -> StageTable:
         rejected=sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries),
         failed=sum(entry.status == "failed" for entry in entries),
         seconds=round(seconds, 2),
+        hours=_hours(entry for entry in entries if entry.status == "computed"),
+        cached_hours=_hours(entry for entry in entries if entry.status == "cached"),
     )
+
+
+def _hours(entries: Iterable[ItemResult]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for result in {entry.result.key: entry.result for entry in entries if entry.result is not None}.values():
+        about = result.provenance
+        device = about.get("device")
+        kind = "unrecorded" if device is None else "cpu" if device == "cpu" else "gpu"
+        found[kind] = found.get(kind, 0.0) + about.get("seconds", 0.0) * about.get("processes", 1) / 3600
+    return {kind: round(hours, 5) for kind, hours in sorted(found.items())}
 
 
 def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:

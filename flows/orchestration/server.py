@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.engine.parent import end_with_pipe
+from flows.engine.progress import Progress
 from flows.engine.stage import RunStopped
 
 _PATIENCE = 180.0
@@ -36,7 +37,7 @@ def prefect_server() -> Iterator[int | None]:
     if is_configured():
         yield None
         return
-    print("starting a Prefect server for this run (PREFECT_API_URL is not set)", file=sys.stderr)
+    Progress().line("starting a Prefect server for this run (PREFECT_API_URL is not set)")
     port = _free_port()
     command = [sys.executable, "-m", "flows.orchestration.server", str(port)]
     # In a session of its own, because the run still has to tell it about a Ctrl-C. The pipe ends it.

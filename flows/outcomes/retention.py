@@ -71,7 +71,7 @@ def find_garbage(store: Store, policy: Policy) -> Found:
     results, objects = unmarked(store, marked)
     found = (
         _runs(store, [folder for folder in folders if folder.run_id not in stays]),
-        _reports(store, kept),
+        _reports(store, policy),
         *_unfinished(store, marked, policy),
         results,
         objects,
@@ -171,11 +171,12 @@ def _runs(store: Store, folders: Sequence[RunFolder]) -> Garbage:
     return Garbage("runs", len(folders), tuple(names), store.folder.freed(names))
 
 
-def _reports(store: Store, kept: Sequence[KeptRun]) -> Garbage:
-    """Return the rendered reports that no kept run shows. Equal bytes have equal sizes, and others seldom do."""
-    shown = set(store.folder.each(lambda one: store.folder.size(f"runs/{one.folder.run_id}/report.html"), kept))
-    names = [name for name, size in store.folder.sizes("reports") if size not in shown]
-    return garbage(store, "reports", names)
+def _reports(store: Store, policy: Policy) -> Garbage:
+    """Return the rendered results of old runs. A run's report has them inside; a repeated run renders them again."""
+    before = time.time() - policy.seconds
+    names = list(store.folder.names("reports"))
+    times = store.folder.each(store.folder.modified, names)
+    return garbage(store, "reports", (name for name, at in zip(names, times, strict=True) if (at or 0.0) < before))
 
 
 def _unfinished(store: Store, marked: Marked, policy: Policy) -> tuple[Garbage, Garbage]:

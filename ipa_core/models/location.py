@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ipa_core.config import ModelConfig
+from ipa_core.config import ConfigError, ModelConfig
+from ipa_core.config_file import is_hub_id
 from ipa_core.models.kinds import INDEX, download_size, kind_of
 
 
-class MissingModel(Exception):  # noqa: N818 - the name is clear without Error
+class MissingModel(ConfigError):  # noqa: N818 - the name is clear without Error
     """Weights are missing on this machine. The message says where to get them."""
 
 
@@ -22,7 +23,7 @@ def resolve_model(config: ModelConfig) -> Path:
     local = Path(config.path)
     is_local = local.is_dir()
     folder = local if is_local else _cached_snapshot(config)
-    remedy = "" if is_local else f"; {_how_to_get(config)}"
+    remedy = "; candidates.model.path names a whole folder" if is_local else f"; {_how_to_get(config)}"
     if not (folder / INDEX).is_file():
         raise MissingModel(f"{folder} is no diffusers pipeline folder: it has no {INDEX}{remedy}")
     kind_of(folder)
@@ -34,12 +35,18 @@ def resolve_model(config: ModelConfig) -> Path:
 
 def _cached_snapshot(config: ModelConfig) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    if config.path.count("/") != 1 or config.path.startswith((".", "~")):
-        raise MissingModel(f"there is no model folder {config.path}")
+    if not is_hub_id(config.path, Path.cwd()):
+        about = "is a file" if Path(config.path).is_file() else "is not there"
+        raise MissingModel(
+            f"the model folder '{config.path}' {about}; set candidates.model.path to a folder with {INDEX}, or to a "
+            "hub id such as Wan-AI/Wan2.1-VACE-1.3B-diffusers"
+        )
     try:
         return Path(snapshot_download(config.path, revision=config.revision, local_files_only=True))
+    except HFValidationError as error:
+        raise MissingModel(f"candidates.model.path: {config.path} is no hub id: {error}") from None
     except LocalEntryNotFoundError:
         raise MissingModel(f"the model {config.path} is not on this machine: {_how_to_get(config)}") from None
 

@@ -1,11 +1,12 @@
 """Find all 133 points by DWPose through rtmlib: a person detector (YOLOX) and a whole-body network, both as ONNX.
 
-The backend is an extra (``pip install ipa-pipeline[dwpose]``). Source: Yang et al., "Effective Whole-body Pose
+The backend is an extra (``pip install 'ipa-pipeline[dwpose]'``). Source: Yang et al., "Effective Whole-body Pose
 Estimation with Two-stages Distillation" (ICCVW 2023). The models are published as ``yzd-v/DWPose``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from contextlib import redirect_stdout
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose import people
 from ipa_core.pose.extractor import PersonBox
 from ipa_core.pose.people import Person
@@ -40,10 +41,12 @@ class DWPoseExtractor:
         folder = Path(config.model or "")
         missing = [name for name in (DETECTOR, WHOLE_BODY) if not (folder / name).is_file()]
         if config.model is None or missing:
-            raise RuntimeError(
+            raise ConfigError(
                 f"the dwpose backend needs poses.model, a folder with {DETECTOR} and {WHOLE_BODY} "
                 f"(published as yzd-v/DWPose); got {config.model}"
             )
+        if importlib.util.find_spec("rtmlib") is None:
+            raise ConfigError("the dwpose backend needs the extra [dwpose]: rtmlib is not installed")
         self._folder = folder
 
     def weights(self) -> dict[str, str]:

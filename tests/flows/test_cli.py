@@ -64,7 +64,7 @@ def test_one_value_is_taken_for_a_list() -> None:
 
 
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is a folder; name a config, a YAML file"):
+    with pytest.raises(ConfigError, match="is a folder; name a config, which is a YAML file"):
         load_config(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_a_missing_config_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = call(monkeypatch, capsys, "plan", "nowhere.yaml")
-    assert (code, out, err) == (1, "", "ipa: there is no config file nowhere.yaml\n")
+    assert (code, out, err) == (1, "", "ipa: there is no config file nowhere.yaml; `ipa init` writes one\n")
 
 
 def test_sources_without_videos_are_one_sentence(

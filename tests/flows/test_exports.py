@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine.run_folder import RunSummary, runs
+from flows.engine.run_folder import RunSummary
 from flows.outcomes import exports
 from flows.training.job import LORA
 from storage import Store
@@ -65,10 +65,3 @@ def test_weights_that_somebody_changed_are_not_taken(folder: Path, two_runs: tup
         weights.write(b"mine")
     third = lora(whole_run(fake_config(folder)))
     assert digest_file(third / LORA) == digest
-
-
-def test_a_report_takes_its_space_once(folder: Path) -> None:
-    reports = [Path(whole_run(fake_config(folder)).outputs["report"]) for _ in range(2)]
-    [cached] = (folder / "store" / "reports").iterdir()
-    assert all(report.samefile(cached) for report in reports)
-    assert len(list(runs(Store(folder / "store")))) == 3

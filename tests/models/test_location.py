@@ -33,8 +33,25 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingModel, match="there is no model folder"):
+    with pytest.raises(MissingModel, match=r"none' is not there; set candidates\.model\.path to a folder"):
         resolve_model(ModelConfig(path=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(
+    "path", ["./model", "../model", "/model", "~/model", "model", "a/b/c", "parent/model", "", "/"]
+)
+def test_a_path_is_never_taken_for_a_hub_id(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parent").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingModel) as error:
+        resolve_model(ModelConfig(path=path))
+    assert "hf download" not in str(error.value)
+
+
+def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(MissingModel, match=r"model\.safetensors' is a file; set candidates\.model\.path to a folder"):
+        resolve_model(ModelConfig(path=str(tmp_path / "model.safetensors")))
 
 
 def test_missing_weights_are_named(folder: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose.dwpose import DWPoseExtractor
 from ipa_core.records import PoseSequence
 from tests.pose.tiny_dwpose import BOX, PLACES, write_models
@@ -18,7 +18,7 @@ def extractor(tmp_path) -> DWPoseExtractor:
 @pytest.mark.parametrize("with_folder", [False, True])
 def test_missing_files_are_named(tmp_path, with_folder):
     config = PosesConfig(backend="dwpose", model=str(tmp_path) if with_folder else None)
-    with pytest.raises(RuntimeError, match=r"a folder with yolox_l\.onnx and dw-ll_ucoco_384\.onnx"):
+    with pytest.raises(ConfigError, match=r"a folder with yolox_l\.onnx and dw-ll_ucoco_384\.onnx"):
         DWPoseExtractor(config)
 
 

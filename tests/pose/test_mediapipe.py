@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose.hand_network import INPUT_SIZE, Crop, hand_region
 from ipa_core.pose.mediapipe import MediaPipeExtractor
 from ipa_core.records import PoseSequence
@@ -90,7 +90,7 @@ def test_a_long_picture_is_searched_in_squares(extractor, person, shape):
 
 def test_a_missing_model_file_is_named(tmp_path):
     extractor = MediaPipeExtractor(PosesConfig(model=str(tmp_path)))
-    with pytest.raises(RuntimeError, match=r"there is no pose_landmarker_full\.task"):
+    with pytest.raises(ConfigError, match=r"there is no pose_landmarker_full\.task"):
         extractor.weights()
 
 
@@ -110,7 +110,7 @@ def test_a_process_that_forgets_to_close_ends_quietly():
     code = """
 import sys
 import numpy as np
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose.mediapipe import MediaPipeExtractor
 assert "mediapipe" not in sys.modules
 extractor = MediaPipeExtractor(PosesConfig())

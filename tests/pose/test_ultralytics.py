@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig
+from ipa_core.config import ConfigError, PosesConfig
 from ipa_core.pose import ultralytics
 from ipa_core.pose.ultralytics import UltralyticsExtractor
 from ipa_core.records import Rejected
@@ -23,7 +23,7 @@ def extractor(tmp_path, monkeypatch) -> UltralyticsExtractor:
 
 @pytest.mark.parametrize("model", [None, "nowhere/yolo11n-pose.pt"])
 def test_a_missing_model_is_named(model):
-    with pytest.raises(RuntimeError, match=r"needs poses\.model.*got (None|nowhere)"):
+    with pytest.raises(ConfigError, match=r"needs poses\.model.*got (None|nowhere)"):
         UltralyticsExtractor(PosesConfig(backend="ultralytics", model=model))
 
 
