@@ -86,8 +86,7 @@ def status(
         _print_stats(json_)
         return
     chosen = named_run(run_id) if run_id else None
-    store = existing_store()
-    found = [run_state(chosen)] if chosen else last_runs(store, 10)
+    found = [run_state(chosen)] if chosen else last_runs(existing_store(), 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return

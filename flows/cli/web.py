@@ -26,7 +26,7 @@ def web(
     from flows.engine.store import open_store
     from flows.web.app import LOOPBACK, Access, web_app
 
-    store = open_store()
+    store = open_store(make=False)
     token = None if host in LOOPBACK else os.environ.get("IPA_WEB_TOKEN") or secrets.token_urlsafe(24)
     config = uvicorn.Config(web_app(store, Access(token)), host=host, port=port, log_level="error", access_log=False)
     try:

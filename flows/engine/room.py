@@ -58,7 +58,7 @@ class Room:
         """Return a sentence when these items may not find room, or for the first time that little is free. It stops no
         run: earlier items, by whose sizes it goes, may have been larger."""
         usage = _usage(self._store)
-        if usage is None:
+        if usage is None or usage.free < RESERVE:  # check_room says that.
             return None
         needed = self._usual(stage, items) * sum(stage.work(item.action) for item in items)
         sentence = shortage(self._store, stage.name, needed)

@@ -172,10 +172,11 @@ def _runs(store: Store, folders: Sequence[RunFolder]) -> Garbage:
 
 
 def _reports(store: Store, policy: Policy) -> Garbage:
-    """Return the rendered results that were not used lately. They only save the time of rendering them again."""
+    """Return the rendered results of old runs. A run's report has them inside; a repeated run renders them again."""
     before = time.time() - policy.seconds
-    names = [name for name in store.folder.names("reports") if (store.folder.modified(name) or before) < before]
-    return garbage(store, "reports", names)
+    names = list(store.folder.names("reports"))
+    times = store.folder.each(store.folder.modified, names)
+    return garbage(store, "reports", (name for name, at in zip(names, times, strict=True) if (at or 0.0) < before))
 
 
 def _unfinished(store: Store, marked: Marked, policy: Policy) -> tuple[Garbage, Garbage]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine.run_folder import RunSummary, runs
+from flows.engine.run_folder import RunSummary
 from flows.outcomes import exports
 from flows.training.job import LORA
 from storage import Store
