@@ -86,7 +86,8 @@ def status(
         _print_stats(json_)
         return
     chosen = named_run(run_id) if run_id else None
-    found = [run_state(chosen)] if chosen else last_runs(existing_store(), 10)
+    store = existing_store()
+    found = [run_state(chosen)] if chosen else last_runs(store, 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return

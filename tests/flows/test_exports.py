@@ -70,4 +70,3 @@ def test_weights_that_somebody_changed_are_not_taken(folder: Path, two_runs: tup
 def test_a_report_takes_its_space_once(folder: Path) -> None:
     first, second = (Path(whole_run(fake_config(folder)).outputs["report"]) for _ in range(2))
     assert second.samefile(first)
-    assert len(list(runs(Store(folder / "store")))) == 3
