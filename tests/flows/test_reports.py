@@ -118,7 +118,9 @@ def test_a_killed_run_gets_a_report_from_its_record(
     code, out, err = call(monkeypatch, capsys, "report", run.run_id)
     assert (code, Path(out.strip()).name) == (0, "report.html")
     assert f"run {run.run_id}: killed" in err
-    assert "This run was killed in poses 2/8 (25 %), about 30 s left of this stage." in report(tmp_path / "store", run.run_id)
+    assert "This run was killed in poses 2/8 (25 %), about 30 s left of this stage." in report(
+        tmp_path / "store", run.run_id
+    )
 
 
 def test_a_run_that_goes_on_has_no_report_yet(
