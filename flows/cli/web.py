@@ -23,12 +23,15 @@ def web(
     """
     import uvicorn
 
+    from flows.cli.models import login_name
     from flows.engine.store import open_store
     from flows.web.app import LOOPBACK, Access, web_app
 
     store = open_store(make=False)
     token = None if host in LOOPBACK else os.environ.get("IPA_WEB_TOKEN") or secrets.token_urlsafe(24)
-    config = uvicorn.Config(web_app(store, Access(token)), host=host, port=port, log_level="error", access_log=False)
+    # The review pages write, so they are for this machine only.
+    site = web_app(store, Access(token), login_name() if token is None else None)
+    config = uvicorn.Config(site, host=host, port=port, log_level="error", access_log=False)
     try:
         listening = config.bind_socket()
     except (OSError, SystemExit):  # uvicorn ends the process itself.

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from starlette.datastructures import MutableHeaders
@@ -26,6 +27,11 @@ from flows.engine.progress import span
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.status import run_state
 from flows.outcomes.adapters import model_rows
+from flows.review.app import review_app
+from flows.review.queue import open_queue
+from flows.review.session import Session
+from flows.stages.selection import Selection
+from ipa_core.config import ConfigError
 from ipa_core.reporting.page import templates
 from storage import Store
 from storage.folders import LocalFolder
@@ -88,14 +94,15 @@ class _Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                for name, value in _HEADERS.items():  # The review page has its own.
+                    MutableHeaders(scope=message).setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
-def web_app(store: Store, access: Access) -> FastAPI:
-    """Build the site over a store."""
+def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAPI:
+    """Build the site over a store. With a ``reviewer``, by name, it has the review pages too."""
     # FastAPI's pages about the interface are off, because they would load their scripts from elsewhere.
     app = FastAPI(title="ipa web", docs_url=None, redoc_url=None, openapi_url=None)
     pages = _pages()
@@ -131,7 +138,10 @@ def web_app(store: Store, access: Access) -> FastAPI:
 
     @app.get("/runs/{run_id}")
     def one_run(run_id: str) -> Response:
-        return page("run.html.j2", **_run(_found(store, run_id)), **_details(_found(store, run_id)))
+        folder = _found(store, run_id)
+        about = _run(folder)
+        reviewed = reviewer is not None and any(row.name == Selection.name for row in about["run"].stages)
+        return page("run.html.j2", **about, **_details(folder), reviewed=reviewed)
 
     @app.get("/runs/{run_id}/{name:path}")
     def run_file(run_id: str, name: str) -> Response:
@@ -149,11 +159,35 @@ def web_app(store: Store, access: Access) -> FastAPI:
     def sweep_file(sweep: str, name: str) -> Response:
         return _file(store, f"sweeps/{sweep}", name)
 
+    if reviewer is not None:
+        app.mount("/review/{run_id}", _Reviews(store, reviewer))
+
     @app.exception_handler(404)
     def missing(request: Request, error: Exception) -> Response:
         return page("missing.html.j2", 404)
 
     return app
+
+
+class _Reviews:
+    """The review pages of runs, each opened when it is asked for."""
+
+    def __init__(self, store: Store, reviewer: str) -> None:
+        self._store = store
+        self._reviewer = reviewer
+        self._pages: dict[str, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        run_id = scope["path_params"]["run_id"]
+        try:
+            if run_id not in self._pages:
+                self._pages[run_id] = await run_in_threadpool(self._open, _found(self._store, run_id).run_id)
+        except ConfigError as error:
+            raise HTTPException(404) from error
+        await self._pages[run_id](scope, receive, send)
+
+    def _open(self, run_id: str) -> ASGIApp:
+        return review_app(Session(self._store, open_queue(self._store, run_id), self._reviewer))
 
 
 def _signed_in(access: Access, token: str, to: str) -> Response | None:

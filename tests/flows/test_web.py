@@ -17,6 +17,7 @@ from flows.web.app import RUNS, Access, web_app
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config
+from tests.flows.conftest import whole_run
 from tests.storage.test_registry import registered
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -200,3 +201,20 @@ def test_a_store_that_is_not_there_yet_has_a_site_and_is_not_made(
     browser = site(open_store(make=False))
     assert [browser.get(path).status_code for path in ("/", "/models", "/sweeps")] == [200, 200, 200]
     assert not (tmp_path / "later").exists()
+
+
+def test_on_this_machine_a_runs_candidates_can_be_reviewed(folder: Path) -> None:
+    summary = whole_run(fake_config(folder))
+    browser = TestClient(web_app(Store(folder / "store"), Access(None), "anna"), base_url="http://127.0.0.1")
+    assert f'href="/review/{summary.run_id}/"' in browser.get(f"/runs/{summary.run_id}").text
+    page = browser.get(f"/review/{summary.run_id}/")
+    assert "script" in page.text and "default-src 'self'" in page.headers["content-security-policy"]
+    assert browser.get(f"/review/{summary.run_id}/api/run").json()["by"] == "anna"
+
+
+def test_from_elsewhere_nothing_can_be_reviewed(folder: Path) -> None:
+    summary = whole_run(fake_config(folder))
+    browser = site(Store(folder / "store"), TOKEN, "gpu-server")
+    signed_in = {"authorization": f"Bearer {TOKEN}"}
+    assert "/review/" not in browser.get(f"/runs/{summary.run_id}", headers=signed_in).text
+    assert browser.get(f"/review/{summary.run_id}/", headers=signed_in).status_code == 404
