@@ -10,7 +10,6 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 FOLDERS = ("bench", "configs", "demo", "models/demo")
-FILES = ("deployments/prefect.yaml",)
 
 
 class WithProject(build_py):
@@ -21,9 +20,6 @@ class WithProject(build_py):
         project = Path(self.build_lib) / "flows" / "project"
         for name in FOLDERS:
             copytree(name, project / name, dirs_exist_ok=True)
-        for name in FILES:
-            self.mkpath(str((project / name).parent))
-            self.copy_file(name, str(project / name))
 
 
 setup(cmdclass={"build_py": WithProject})

@@ -49,7 +49,7 @@ def main() -> None:
 def form(ui: str, run: UUID) -> str:
     """The page that asks for a deployment's parameters."""
     with get_client(sync_client=True) as client:
-        return f"{ui}/deployments/deployment/{client.read_deployment_by_name('retrain/retrain').id}/run"
+        return f"{ui}/deployments/deployment/{client.read_deployment_by_name('retrain/demo').id}/run"
 
 
 def artifacts(run: UUID) -> list[Artifact]:

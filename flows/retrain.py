@@ -15,14 +15,17 @@ from pydantic import WithJsonSchema
 from flows.engine.components import components
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped
+from flows.engine.stats import LAST, run_stats
+from flows.engine.status import last_runs
 from flows.engine.walk import Scope
 from flows.orchestration.monitoring import Monitor, failed
 from flows.orchestration.parameters import ConfigFile, chosen_config, parameters_of, run_name
 from flows.orchestration.tasks import PrefectCrew
 from flows.outcomes.exports import export
 from flows.outcomes.promotion import promote
-from flows.outcomes.report import write_report
+from flows.outcomes.report import reported
 from flows.outcomes.retention import drop_unkept
+from flows.outcomes.tracking import track
 from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.reporting.report import ReportData
@@ -30,12 +33,14 @@ from ipa_core.reporting.report import ReportData
 StageName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STAGE_NAMES)})]
 
 
-def finish(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
-    """Do the work after the stages. ``show`` gets the data of a new report."""
-    export(run)  # the LoRA and the shards, where people look for them
-    write_report(run, show)
-    promote(run)  # over the champion, or not
-    drop_unkept(run)
+def work(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
+    """Do all that a run does. ``show`` gets the data of a new report. A run that breaks off has a report too."""
+    with reported(run, show):
+        run.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
+        export(run)  # the LoRA and the shards, where people look for them
+        promote(run)  # over the champion, or not
+        drop_unkept(run)
+    track(run)  # report and adapter, if the config names trackers
 
 
 def _name() -> str:
@@ -75,8 +80,8 @@ def retrain(
         return failed(str(error))
     watch = Monitor(settings.name)
     with Run(settings, STAGES, components(), scope, PrefectCrew, watch) as this:
-        this.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
-        finish(this, watch.show)
+        work(this, watch.show)
+    watch.stats(run_stats(last_runs(this.store, LAST)))
     if this.summary.error is not None:
         return failed(this.summary.error, this.summary)
     name = "NothingNew" if this.summary.status == "nothing_new" else "Completed"

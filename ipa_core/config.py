@@ -18,6 +18,7 @@ Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
 TrainStrategy = Literal["ddp", "fsdp2"]
+TrackerName = Literal["wandb", "mlflow"]
 
 
 LATER: Final = "later"
@@ -255,7 +256,7 @@ class AlignmentConfig(Config):
     targets: Literal["self", "self_cross"] = "self_cross"
     """Attention layers whose q, k, v projections get a LoRA."""
     vace_blocks: bool = False
-    """Put the LoRA into the control branch too. ComfyUI loads the main blocks only."""
+    """Put the LoRA into the control branch too. diffusers and ComfyUI load it there as well."""
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 10
@@ -270,6 +271,9 @@ class AlignmentConfig(Config):
     seed: int = 0
     checkpoint_every: PositiveInt = 100
     """Steps. The field is part of the recipe that `resume` promises to repeat, so it is here. It is in no key."""
+    preview_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between two sets of videos that show two held-out clips as the training goes on. 0: none. They change no
+    result, so the field is in no key."""
 
     @model_validator(mode="after")
     def _check(self) -> AlignmentConfig:
@@ -341,6 +345,9 @@ class Execution(Config):
     """Work per Prefect task, by measured item time. A task has at most 64 items."""
     retention: Literal["all", "kept"] = "all"
     """`kept` drops latents and conditioning of candidates that selection did not keep, once a run has completed."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Where a training is logged besides TensorBoard: `wandb`, `mlflow` (extra [track]). Nothing is sent unless one is
+    named here; their own environment variables say where to (`WANDB_MODE`, `MLFLOW_TRACKING_URI`)."""
     max_failed: Fraction = 0.1
     """Share of a stage's items that may fail (by the machine's fault) before the run fails."""
 

@@ -4,7 +4,6 @@ thread, because a run decodes many videos in parallel processes."""
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from ipa_core.records import Rejected
+from ipa_core.scratch import scratch_folder
 
 av.logging.set_level(av.logging.PANIC)  # Exceptions report bad files, stderr does not.
 
@@ -111,8 +111,8 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
     if height % 2 or width % 2:
         raise ValueError(f"H.264 wants even sizes, got {width} x {height}")
     # The output is a file because faststart reads it again to move the index to the front.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
+    with scratch_folder() as folder:
+        path = folder / "video.mp4"
         options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact leaves out the writer's version
         with av.open(str(path), "w", format="mp4", options=options) as container:
             # Without cpu-independent, x264 takes other algorithms on other processors. Some of them, for AVX-512, read

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from storage.checkpoints import Checkpoints
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
-from storage.errors import StoreError
+from storage.errors import NEWER, StoreError
 from storage.folders import Folder, LocalFolder, cache_folder, open_folder
 from storage.objects import ObjectStore
 
@@ -108,15 +108,22 @@ class ActionResult:
 
 
 def _read_result(data: bytes) -> ActionResult:
-    """The result that :meth:`ActionResult.to_json` wrote, from bytes whose digest was right."""
+    """The result that :meth:`ActionResult.to_json` wrote, from bytes whose digest was right. Raises one of
+    _OTHER_FORM for a result that is not written so."""
     about = json.loads(data)
     action = _make(Action, about["action"])
     outputs = {name: Blob(digest, size) for name, (digest, size) in about["outputs"].items()}
+    if about["outcome"] not in ("done", "rejected"):
+        raise ValueError(f"outcome must be 'done' or 'rejected', got {about['outcome']!r}")
     return _make(ActionResult, about | {"action": action, "outputs": outputs})
 
 
+_OTHER_FORM: Final = (AttributeError, KeyError, TypeError, ValueError)
+
+
 def _make(kind: type[Value], fields: dict[str, Any]) -> Value:
-    """A value without the checks of its class: of ten thousand results they would take 3/4 of the reading time."""
+    """A value without the checks of its class: of ten thousand results they would take 3/4 of the reading time. Fields
+    that only another version knows stay unread."""
     value = object.__new__(kind)
     value.__dict__.update(fields)
     return value
@@ -161,6 +168,10 @@ class ActionCache:
         self._folder.write(name, data)
         return result
 
+    def committed(self, stage: str, key: str) -> float:
+        """The time of the commit, in seconds since the epoch; 0 for an absent result."""
+        return self._folder.modified(f"{_stage_folder(stage)}/{_name(key)}") or 0.0
+
     def forget(self, stage: str, key: str) -> None:
         """Remove a result, so that the item is computed again. An absent result is no error."""
         self._folder.delete(f"{_stage_folder(stage)}/{_name(key)}")
@@ -176,8 +187,12 @@ class ActionCache:
         yield from self.lookup(stage, self.keys(stage)).values()
 
     def stages(self) -> list[str]:
-        """The stages that have results."""
-        return self._folder.folders("actions")
+        """The stages that have results. Raises :class:`StoreError` for a name that this version gives no stage."""
+        found = self._folder.folders("actions")
+        for name in found:
+            if not _is_stage(name):
+                raise StoreError(f"{self._folder.address(f'actions/{name}')} is no stage of this version; {NEWER}")
+        return found
 
 
 # An action file is one JSON object: the key, the result, and the digest of the bytes before the digest.
@@ -197,15 +212,22 @@ def _seal(result: ActionResult) -> bytes:
 def _open(sealed: bytes, stage: str, key: str) -> ActionResult | None:
     data, seal, head = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:], _head(key)
     if data.startswith(head) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL:
-        result = _read_result(data[len(head) :])
+        try:
+            result = _read_result(data[len(head) :])
+        except _OTHER_FORM:  # The bytes are as they were written. They must not be overwritten.
+            raise StoreError(f"this version can't read the result of action {key} of stage {stage}; {NEWER}") from None
         if result.action.stage == stage:
             return result
     log.warning("The result of action %s of stage %s is damaged and counts as absent.", key, stage)
     return None
 
 
+def _is_stage(name: str) -> bool:
+    return re.fullmatch("[a-z][a-z0-9_-]*", name) is not None
+
+
 def _check_stage(stage: str) -> None:
-    if not re.fullmatch("[a-z][a-z0-9_-]*", stage):
+    if not _is_stage(stage):
         raise ValueError(f"a stage's name is lower-case letters, digits, - and _, got {stage!r}")
 
 
@@ -223,35 +245,42 @@ def _name(key: str) -> str:
 class Store:
     """All durable parts of one address (a folder, or an fsspec URL). The first use makes the store.
 
-    A pickled store opens its address again.
+    With ``make=False`` nothing is made: :attr:`exists` says whether there is a store, and one that does not exist reads
+    as empty. A pickled store opens its address again.
 
-    Raises :class:`StoreError` for a folder that is not empty and not a store.
+    Raises :class:`StoreError` for a folder that is not empty and not a store, and for a store of another format.
     """
 
     address: str | Path
     """The absolute path, or the URL."""
+    exists: bool
 
-    def __init__(self, address: str | Path) -> None:
+    def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.folder = folder = open_folder(address)
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
-        _claim(folder, self.address)
+        self.exists = _is_store(folder, self.address)
+        if make and not self.exists:
+            folder.write(_MARKER, json_bytes({"format": FORMAT}), replace=False)
+            self.exists = True
         self.objects = ObjectStore(self.address)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
         # Digests of files belong to this machine. Digests of URLs belong to all machines that share the store.
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
-        self.digests = FileDigests(machine / "files.json", urls=folder)
+        self.digests = FileDigests(machine / "files.json", urls=folder) if self.exists else FileDigests(None)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
         return Store, (self.address,)
 
 
-_MARKER = "ipa-store.json"
-_FORMAT = 1
+_MARKER: Final = "ipa-store.json"
+FORMAT: Final = 1
+"""The format of the store. It rises with a change that an older version would misread, and with each new place whose
+files name objects: `storage.collection` does not know what they keep. A version reads its own format only."""
 
 
-def _claim(folder: Folder, address: str | Path) -> None:
-    """Make sure that this version can read the folder as a store. An empty folder becomes a store."""
+def _is_store(folder: Folder, address: str | Path) -> bool:
+    """Whether the folder is a store of this format; False for an empty folder. Raises :class:`StoreError`."""
     marker = folder.read(_MARKER)
     if marker is None:
         stranger = next(folder.names(), None)
@@ -262,6 +291,22 @@ def _claim(folder: Folder, address: str | Path) -> None:
                 f"{address} is not empty and not a store (it holds {stranger}): name a new or empty folder"
             )
     if marker is None:
-        folder.write(_MARKER, json_bytes({"format": _FORMAT}), replace=False)
-    elif marker != json_bytes({"format": _FORMAT}):
-        raise StoreError(f"{address} is a store of another version ({marker.decode(errors='replace')}), not {_FORMAT}")
+        return False
+    found = _format(marker)
+    if found is None:
+        raise StoreError(
+            f"{folder.address(_MARKER)} is damaged; write {json_bytes({'format': FORMAT}).decode()} into it"
+        )
+    if found != FORMAT:
+        raise StoreError(f"{address} is a store of format {found}, and this version reads format {FORMAT}; {NEWER}")
+    return True
+
+
+def _format(marker: bytes) -> int | None:
+    """The format that a marker says; None for a damaged marker. A newer version may say more beside it."""
+    try:
+        about = json.loads(marker)
+    except ValueError:
+        return None
+    found = about.get("format") if isinstance(about, dict) else None
+    return found if type(found) is int else None

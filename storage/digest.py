@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,14 @@ class FileDigests:
             self._files.put(str(real), before, digest)
         return digest
 
-    def tree(self, folder: Path | str) -> str:
-        """The digest of the files below a folder: their relative names and bytes, without hidden files and folders.
+    def tree(self, folder: Path | str, counts: Callable[[str], bool] = lambda name: True) -> str:
+        """The digest of the files below a folder whose relative name ``counts``: their names and bytes, without hidden
+        files and folders.
 
         Links to files and folders are followed. Raises ``OSError``, and ``ValueError`` where a link leads in a circle.
         """
-        return digest_config(sorted([name, self.file(path)] for name, path in _files_below(Path(folder))))
+        found = ((name, path) for name, path in _files_below(Path(folder)) if counts(name))
+        return digest_config(sorted([name, self.file(path)] for name, path in found))
 
     def url(self, url: str, version: str) -> str | None:
         """The remembered digest for this version of the URL, or None."""

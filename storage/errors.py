@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+NEWER: Final = "install the version of ipa-pipeline that wrote it, or a newer one"
+"""The end of a sentence about something that this version can't read, although it is intact."""
 
 
 class StoreError(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 from storage.errors import StoreError, one_sentence
 
@@ -99,6 +99,9 @@ def _sync_folder(folder: Path) -> None:
 
 class LocalFolder:
     """A folder on a local or mounted disk."""
+
+    has_links: ClassVar = True
+    """A file can have several names and take its space once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -200,13 +203,29 @@ class LocalFolder:
         with one_sentence(f"delete {self.path / name}"):
             (self.path / name).unlink(missing_ok=True)
 
-    def remove_temporaries(self, before: float) -> None:
-        """Remove the half-written files of killed processes, last changed ``before`` (seconds since the epoch)."""
-        with one_sentence(f"clean up {self.path}"):
-            for temporary in self.path.rglob(f".*.{'[0-9a-f]' * 32}.tmp"):
+    def temporaries(self, before: float) -> Iterator[str]:
+        """The names of the half-written files that nobody has changed since ``before`` (seconds since the epoch)."""
+        with one_sentence(f"list {self.path}"):
+            for temporary in sorted(self.path.rglob(f".*.{'[0-9a-f]' * 32}.tmp")):
                 with suppress(FileNotFoundError):
                     if temporary.stat().st_mtime < before:
-                        temporary.unlink()
+                        yield temporary.relative_to(self.path).as_posix()
+
+    def freed(self, names: Iterable[str]) -> int:
+        """The bytes that become free when these files go. A file that has another name, which stays, frees none."""
+        found: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
+        for name in names:
+            stat = self.stat(name)
+            if stat is not None:
+                place = stat.st_dev, stat.st_ino
+                found[place] = stat, found.get(place, (stat, 0))[1] + 1
+        return sum(stat.st_size for stat, gone in found.values() if gone == stat.st_nlink)
+
+    def remove_empty(self, prefix: str) -> None:
+        """Remove a folder and those below it, unless a file is in it. An absent folder is no error."""
+        for folder, _, _ in os.walk(self.path / prefix, topdown=False):
+            with suppress(OSError):  # A file is in it.
+                Path(folder).rmdir()
 
     def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
         """The results of ``function`` for the values, in their order."""

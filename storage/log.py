@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from storage.digest import digest_bytes, json_bytes
-from storage.errors import StoreError
+from storage.errors import NEWER, StoreError
 from storage.folders import open_folder
 
 Entry = TypeVar("Entry", bound=BaseModel)
@@ -40,12 +40,20 @@ class NumberedLog(Generic[Entry]):
         return sorted(name.removeprefix(f"{self._place}/") for name in self._folder.names(prefix))
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Entry]]:
-        """The entries of those files that exist. Raises :class:`StoreError` for a damaged file."""
+        """The entries of those files that exist. Raises :class:`StoreError` for a damaged file, and for an entry that
+        this version can't read."""
         for name, data in self._folder.read_many(self._place, names):
             try:
-                yield name, self._entry.validate_python(_unseal(self._kind, data))
-            except ValueError:  # The errors of pydantic are ValueErrors too.
+                record = _unseal(self._kind, data)
+            except ValueError:
                 raise StoreError(f"{self._place}/{name} is damaged; {self._remedy}") from None
+            try:
+                entry = self._entry.validate_python(record)
+            except ValidationError:
+                raise StoreError(
+                    f"this version can't read {self._folder.address(self._place)}/{name}; {NEWER}"
+                ) from None
+            yield name, entry
 
     def read_whole(self) -> tuple[Entry, ...]:
         """All entries of a log with one series, in order. Raises :class:`StoreError` for a missing or damaged file."""

@@ -1,17 +1,13 @@
-"""Maintenance of a store: count its contents, verify its bytes, and remove objects."""
+"""Maintenance of a store: count its contents, verify its bytes, and drop objects. `storage.collection` removes what
+nothing names."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.actions import Store
 from storage.errors import CorruptObject, MissingObject
-from storage.registry import Registry
-
-_SPARED_SECONDS = 3600.0
-"""Younger objects may belong to an action that will be committed soon."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +73,6 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     return VerifyReport(len(objects), tuple(corrupt), tuple(_incomplete(store)))
 
 
-def gc(store: Store, keep: set[str]) -> Removed:
-    """Drop the objects that no result, no registered adapter and not ``keep`` names.
-
-    A result names its inputs and outputs, an adapter names its files. Objects that were put in the last hour stay. The
-    half-written files of killed processes are removed too.
-    """
-    referenced = keep | Registry(store.address).state().objects()
-    for stage in store.actions.stages():
-        for result in store.actions.all(stage):
-            referenced.update(blob.digest for blob in result.outputs.values())
-            referenced.update(result.action.inputs.values())
-    before = time.time() - _SPARED_SECONDS
-    store.folder.remove_temporaries(before)
-    unreferenced = [digest for digest, _ in store.objects.all() if digest not in referenced]
-    old = store.folder.each(lambda digest: _older(store, digest, before), unreferenced)
-    return drop(store, [digest for digest, is_old in zip(unreferenced, old, strict=True) if is_old])
-
-
 def drop(store: Store, digests: Iterable[str]) -> Removed:
     """Remove objects, for retention. Their actions stay, and are computed again only when the bytes are needed."""
     sizes = [size for size in store.folder.each(lambda digest: _delete(store, digest), digests) if size is not None]
@@ -129,10 +107,3 @@ def _incomplete(store: Store) -> Iterable[IncompleteAction]:
             missing = tuple(name for name, blob in result.outputs.items() if blob.digest in absent)
             if missing:
                 yield IncompleteAction(stage, result.key, missing)
-
-
-def _older(store: Store, digest: str, before: float) -> bool:
-    try:
-        return store.objects.modified(digest) < before
-    except MissingObject:
-        return False

@@ -7,7 +7,7 @@ runs may end at once: the second run then reads the event of the first one and d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,9 +97,8 @@ class State:
     def adapters(self) -> dict[Digest, Registered]:
         """The first registration of each adapter, in their order."""
         found: dict[Digest, Registered] = {}
-        for event in self.events:
-            if isinstance(event, Registered):
-                found.setdefault(event.adapter, event)
+        for event in self._registered:
+            found.setdefault(event.adapter, event)
         return found
 
     @cached_property
@@ -154,14 +153,24 @@ class State:
     def trained_on(self, adapter: Digest | None) -> dict[str, str]:
         """The people in the training of an adapter and of all generators before it, each with the run."""
         found: dict[str, str] = {}
-        while adapter is not None and adapter in self.adapters:
-            found = _by_run(self._registrations(adapter), "trained_on") | found
-            adapter = self.adapters[adapter].lineage.generator
+        for one in self.line(adapter):
+            found = _by_run(self._registrations(one), "trained_on") | found
         return found
+
+    def line(self, adapter: Digest | None) -> Iterator[Digest]:
+        """An adapter, its generator, the generator of that one, and so on, as far as they are registered."""
+        while adapter is not None and adapter in self.adapters:
+            yield adapter
+            adapter = self.adapters[adapter].lineage.generator
+
+    def champions_runs(self) -> set[str]:
+        """The runs that registered the champions and the adapters before them in their lines."""
+        line = {adapter for champion in self.champions for adapter in self.line(champion)}
+        return {event.run for adapter in line for event in self._registrations(adapter)}
 
     def held_out(self) -> dict[str, str]:
         """The people that were held out in any round, each with the first run."""
-        return _by_run((event for event in self.events if isinstance(event, Registered)), "held_out")
+        return _by_run(self._registered, "held_out")
 
     def knows(self, entry: Registered) -> bool:
         """Whether the registry has this adapter with all these people already."""
@@ -171,7 +180,7 @@ class State:
         )
 
     def _registrations(self, adapter: Digest) -> list[Registered]:
-        return [event for event in self.events if isinstance(event, Registered) and event.adapter == adapter]
+        return [event for event in self._registered if event.adapter == adapter]
 
     def find(self, name: str) -> Digest:
         """The adapter whose digest begins with ``name``. Raises :class:`StoreError` for no or several adapters."""
@@ -183,8 +192,23 @@ class State:
         return found[0]
 
     def objects(self) -> set[Digest]:
-        """The digests of the adapters' files. They stay as long as the registry."""
-        return {digest for event in self.adapters.values() for digest in event.files.values()}
+        """The digests of the adapters' files and of the objects in their lineage. They stay as long as the registry."""
+        found: set[Digest] = set()
+        for event in self._registered:
+            lineage = event.lineage
+            found.update(event.files.values(), lineage.shards.values(), (lineage.scores, lineage.samples))
+            if lineage.generator is not None:
+                found.add(lineage.generator)
+        return found
+
+    def actions(self) -> set[str]:
+        """The keys of the adapters' selections and trainings, and of the comparisons that the rule decided on."""
+        keys = {key for event in self._registered for key in (event.lineage.selection, event.lineage.finetune)}
+        return keys | {event.evidence for event in self.decisions if event.evidence is not None}
+
+    @property
+    def _registered(self) -> list[Registered]:
+        return [event for event in self.events if isinstance(event, Registered)]
 
 
 class Registry:

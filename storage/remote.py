@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from mmap import mmap
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from storage.errors import StoreError
 
@@ -29,6 +29,8 @@ class RemoteFolder:
 
     It holds the URL only. In another process, forked or not, it connects anew. Credentials stay with fsspec.
     """
+
+    has_links: ClassVar = False
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -125,8 +127,16 @@ class RemoteFolder:
         with self._trying("delete", name) as (filesystem, path), suppress(FileNotFoundError):
             filesystem.rm_file(path)
 
-    def remove_temporaries(self, before: float) -> None:
-        """Do nothing. There are no temporary files, because the protocol puts whole objects."""
+    def temporaries(self, before: float) -> Iterator[str]:
+        """None: the protocol puts whole objects."""
+        return iter(())
+
+    def freed(self, names: Iterable[str]) -> int:
+        """The bytes that become free when these files go."""
+        return sum(size or 0 for size in self.each(self.size, names))
+
+    def remove_empty(self, prefix: str) -> None:
+        """Do nothing: a folder without files does not exist."""
 
     def each(self, function: Callable[[Value], Found], values: Iterable[Value]) -> Iterator[Found]:
         """The results of ``function`` for the values, in their order. Several calls wait for the network at once."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-RETRAIN = "retrain/retrain"
+RETRAIN = "retrain/fake"
 
 
 def start(deployment: str, *, changes: list[str] | None = None, parameters: dict[str, Any] | None = None) -> UUID:
@@ -108,18 +107,6 @@ def wait(what: str, found: Callable[[], Any], *, patience: float = 300) -> Any:
 def expect(what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
         raise SystemExit(f"{what}: expected {wanted!r}, found {found!r}")
-
-
-def point_deployments_at(config: Path) -> None:
-    """As if `configs/demo.yaml` in deployments/prefect.yaml had been edited; without the weekly schedule."""
-    from prefect.client.schemas.actions import DeploymentUpdate
-
-    os.environ["IPA_SMOKE_CONFIG"] = str(config)
-    with client() as api:
-        found = api.read_deployment_by_name(RETRAIN)
-        for schedule in found.schedules:
-            api.delete_deployment_schedule(found.id, schedule.id)
-        api.update_deployment(found.id, DeploymentUpdate(parameters={"config": {"path": str(config)}}))
 
 
 def server_answers() -> bool:

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from deployments.smoke.server import point_deployments_at, server_answers, wait
+from deployments.smoke.server import server_answers, wait
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD, WORSE = 4, 2
@@ -63,6 +63,7 @@ class Site:
             "PYTHON": sys.executable,
             "IPA_HOME": str(self.folder / "store"),
             "IPA_COMPONENTS": "tests.smoke_components:COMPONENTS",
+            "IPA_SMOKE_CONFIG": str(self.config),
             "IPA_SMOKE_FAULT": str(self.fault),
             "IPA_SMOKE_SECONDS": "1",
             "IPA_NOTIFY_URL": hook,
@@ -71,8 +72,7 @@ class Site:
         self.serve()
         stack.callback(lambda: end(self.server))
         self._prepare()
-        self.command("sh", "deployments/deploy.sh")
-        point_deployments_at(self.config)
+        self.command(sys.executable, "-m", "flows.cli", "deploy", "--config", str(self.config))
         for pool in ("cpu", "gpu"):
             worker = self.spawn(f"worker-{pool}", sys.executable, "-m", "prefect", "worker", "start", "--pool", pool)
             stack.callback(end, worker)

@@ -9,6 +9,7 @@ import numpy as np
 
 from flows.cli.options import writing
 from flows.engine.components import Components, components
+from flows.engine.progress import Progress
 from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import ConfigError, RunConfig
@@ -29,30 +30,38 @@ def animate_clip(
     _make_room(output)
     parts = components()
     parts.model_folder(config.candidates.model)
+    progress = Progress()
+    progress.line(f"looking for a clip and its pose in {driving.name}")
     pose = _driving_pose(config, driving, parts)
+    progress.line(f"loading the model {config.candidates.model.path}")
     from ipa_core.generation.candidates import animate  # Loads torch.
 
     model = parts.animation_model(config.candidates.model, config.execution, weights, True)
     control = draw_sequence(pose, config.candidates.drawing)
     words = config.clips.prompt if prompt is None else prompt
-    video = animate(model, control, picture, words, config.candidates, seed)
+    steps = config.candidates.steps
+
+    def tell(done: int, whole: int) -> None:
+        progress.share(f"step {done} of {steps}" if done <= steps else "decoded", done / whole)
+
+    video = animate(model, control, picture, words, config.candidates, seed, tell)
     output.write_bytes(encode_video(video, config.clips.fps))
 
 
 def lora_bytes(lora: Path) -> bytes:
     """Read the LoRA's file or its folder. Raises ``ConfigError`` when there is no such file, or it holds no LoRA."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, safe_open
 
     path = lora / LORA if lora.is_dir() else lora
     try:
         data = path.read_bytes()
-        names = load(data)
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
     except OSError as error:
         about = f"there is no {path.name}" if isinstance(error, FileNotFoundError) else error.strerror
         raise ConfigError(f"--lora {lora}: {about}; name a LoRA folder, such as a run's `lora`") from None
     except SafetensorError:
-        names = {}
+        names = []
     if not any(".lora_" in name for name in names):
         raise ConfigError(f"--lora {lora}: {path.name} holds no LoRA; name a LoRA folder, such as a run's `lora`")
     return data

@@ -12,21 +12,23 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import talk
+from flows.cli.deploy import deploy, serve
 from flows.cli.experiments import bench, score_app, sweep
 from flows.cli.lab import lab_app
 from flows.cli.models import models_app
 from flows.cli.review import review_app
-from flows.cli.run import demo, plan, run, serve
+from flows.cli.run import demo, plan, run
 from flows.cli.start import init, schema
 from flows.cli.store import store_app
 from flows.cli.use import animate, report, status, yield_
+from flows.cli.web import web
 from flows.engine.stage import RunStopped
 from flows.engine.stop import end_stopped, stop_on_signals, stop_signal
 from ipa_core.config import ConfigError
 from ipa_core.records import Rejected
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (demo, init, schema, plan, run, status, report, animate, bench, sweep, serve):
+for command in (demo, init, schema, plan, run, status, report, animate, bench, sweep, deploy, serve, web):
     app.command()(command)
 app.command("yield")(yield_)
 for name, group in (
@@ -90,12 +92,13 @@ def _all_of(command: Any) -> Iterator[Any]:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Print an error that the user can mend as one sentence on stderr, without a traceback."""
-    from ipa_core.models.location import MissingModel
+    from flows.engine.walk import readable_records
     from storage import StoreError
 
     try:
-        yield
-    except (ConfigError, RunStopped, StoreError, Rejected, MissingModel) as error:
+        with readable_records():
+            yield
+    except (ConfigError, RunStopped, StoreError, Rejected, FloatingPointError) as error:
         print(f"ipa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

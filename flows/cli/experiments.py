@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,7 @@ def bench(
     if picture is not None:
         with writing("--picture", picture):
             picture.touch()
+    print(f"measuring {settings.candidates.model.path} on the hand bench", file=sys.stderr, flush=True)
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -60,26 +62,34 @@ def bench(
 def sweep(
     config: Annotated[Path, typer.Argument(help="A sweep, such as configs/paper-ablation.yaml.", show_default=False)],
     output: Annotated[
-        Path, typer.Option(help="Folder for results.html, results.md and results.json.", show_default=False)
+        Path, typer.Option(help="Folder for results.html, results.md with its chart, results.json.", show_default=False)
     ],
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
     """Train many arms through the same cached pipeline and compare them in one table."""
     from flows.engine.components import components
+    from flows.engine.store import open_store
     from flows.experiments.sweep import load_sweep, run_sweep, sweep_page
 
     found = load_sweep(config)
     with writing("--output", output):
         output.mkdir(parents=True, exist_ok=True)
+    print(f"sweep {found.name}: {len(found.arms)} arms", file=sys.stderr, flush=True)
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
-    for name, text in (
-        ("results.html", page.html()),
-        ("results.md", page.markdown()),
-        ("results.json", swept.table.model_dump_json(indent=1)),
+    # The store keeps them too, for `ipa web`.
+    kept = open_store(load_config(Path(found.run), set_ or []).execution).folder.below(
+        f"sweeps/{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.stem}"
+    )
+    for name, data in (
+        ("results.html", page.html().encode()),
+        ("results.md", page.markdown().encode()),
+        ("results.json", swept.table.model_dump_json(indent=1).encode()),
+        *page.charts().items(),
     ):
-        (output / name).write_text(text)
+        (output / name).write_bytes(data)
+        kept.write(name, data)
     print(json.dumps(swept.table.model_dump()) if json_ else output / "results.md")
 
 
@@ -94,10 +104,10 @@ def reliability(
     from dataclasses import asdict
 
     from flows.engine.run_folder import named_run, runs
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.experiments.score_reliability import run_reliability
 
-    store = open_store()
+    store = existing_store()
     scored = (folder for folder in runs(store) if folder.names("scores"))
     folder = named_run(run_id) if run_id else next(scored, None)
     if folder is None:

@@ -61,7 +61,9 @@ def pretrain(
     from flows.engine.progress import Progress
     from ipa_core.pretraining.pretrain import pretrain as train
 
-    found = train(settings, workdir, output, device=device, progress=Progress().share)
+    progress = Progress()
+    progress.line(f"training the base model into {output}; first its clips are rendered")
+    found = train(settings, workdir, output, device=device, progress=progress.share)
     print(json.dumps(asdict(found), default=str))
 
 

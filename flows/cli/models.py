@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +15,10 @@ from flows.cli.tables import text_table
 from ipa_core.config import ConfigError
 
 if TYPE_CHECKING:
+    from flows.outcomes.adapters import ModelRow
     from ipa_core.records import Ruling
     from storage import Store
-    from storage.registry import Decided, Registry, State
+    from storage.registry import Registry
 
 models_app = typer.Typer(help="Adapters: champion and challengers, and decisions by hand.")
 
@@ -27,28 +26,13 @@ Adapter = Annotated[str, typer.Argument(help="An adapter's digest, or how it beg
 Reason = Annotated[str, typer.Option(help="Why; it is kept in the registry.", show_default=False)]
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """One adapter with the last event about it."""
-
-    adapter: str
-    role: str
-    run: str
-    registered: str
-    """UTC, ISO 8601."""
-    decided: Decided | None
-    """The last promotion, refusal or rollback, by the rule or by a person."""
-    ruling: Ruling | None
-    """The last ruling; an event by a person has none of its own."""
-    generator: str | None
-    model: str
-
-
 @models_app.callback(invoke_without_command=True)
 def models(context: typer.Context, json_: AsJson = False) -> None:
     """List the adapters, newest first; win rate and differences are against the champion of their time."""
     if context.invoked_subcommand is not None:
         return
+    from flows.outcomes.adapters import model_rows
+
     rows = model_rows(_registry().state())
     if json_:
         print(json.dumps([_as_json(row) for row in rows]))
@@ -102,25 +86,6 @@ def export(
     print(folder)
 
 
-def model_rows(state: State) -> list[ModelRow]:
-    """Return the newest first."""
-    last: Mapping[str, Decided] = {event.adapter: event for event in state.decisions}
-    rulings = {event.adapter: event.ruling for event in state.decisions if event.ruling is not None}
-    return [
-        ModelRow(
-            adapter=adapter,
-            role=state.role(adapter),
-            run=entry.run,
-            registered=entry.at,
-            decided=last.get(adapter),
-            ruling=rulings.get(adapter),
-            generator=entry.lineage.generator,
-            model=entry.lineage.model,
-        )
-        for adapter, entry in reversed(state.adapters.items())
-    ]
-
-
 def _as_json(row: ModelRow) -> dict[str, object]:
     records = {"decided": row.decided, "ruling": row.ruling}
     return vars(row) | {name: record and record.model_dump(mode="json") for name, record in records.items()}
@@ -167,9 +132,9 @@ def _now() -> str:
 
 
 def _store() -> Store:
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
-    return open_store()
+    return existing_store()
 
 
 def _registry() -> Registry:

@@ -39,12 +39,12 @@ def page(
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
 ) -> None:
     """Serve the page for a run's candidates until Ctrl-C; `ipa review RUN` does the same."""
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.review.app import address, listen, serve
     from flows.review.queue import open_queue
     from flows.review.session import Session
 
-    store = open_store()
+    store = existing_store()
     session = Session(store, open_queue(store, run_id), _named(by))
     listening = listen(port)
     print(address(listening), flush=True)
@@ -62,11 +62,11 @@ def export(
     json_: AsJson = False,
 ) -> None:
     """Write a run's candidates with their reviews."""
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from flows.review.exchange import export_reviews, write_videos
     from flows.review.queue import open_queue
 
-    store = open_store()
+    store = existing_store()
     queue = open_queue(store, run_id)
     decided = export_reviews(store, queue, to)
     if videos is not None:

@@ -1,4 +1,4 @@
-"""`ipa demo`, `ipa run`, `ipa plan` and `ipa serve`."""
+"""`ipa demo`, `ipa run` and `ipa plan`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
 
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
-    _check_weights(config, scope)
+    _check(config, scope)
+    print(f"{config.name}: looking up what is in the store", file=sys.stderr, flush=True)
     summary = _retrain(config, scope)
     if json_:
         print(json.dumps(_run_json(summary)))
@@ -79,13 +80,19 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
         raise typer.Exit(1)
 
 
-def _check_weights(config: RunConfig, scope: Any) -> None:
-    """Raise for missing weights before any work starts."""
+def _check(config: RunConfig, scope: Any) -> None:
+    """Raise ``ConfigError`` as the run would, before there is a server or a record."""
     from flows.engine.components import components
+    from flows.engine.inputs import RunInputs
+    from flows.engine.store import open_store
+    from flows.engine.view import View
     from flows.stages import STAGES
 
-    if any(stage.place in ("gpu", "train") for stage in scope.walked(STAGES)):
-        components().model_folder(config.candidates.model)
+    store = open_store(config.execution)
+    view = View(config, RunInputs(store, config, components()))
+    for stage in scope.walked(STAGES):
+        stage.check(view)
+    store.digests.save()
 
 
 def _retrain(config: RunConfig, scope: Any) -> RunSummary:
@@ -120,12 +127,11 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
 def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.components import components
     from flows.engine.run import Run
-    from flows.retrain import finish
+    from flows.retrain import work
     from flows.stages import STAGES
 
     with Run(config, STAGES, components(), scope) as run:
-        run.walk()
-        finish(run)
+        work(run)
     return run.summary
 
 
@@ -201,17 +207,5 @@ def plan(
     from flows.stages import STAGES
 
     settings = run_config(config, videos, set_)
-    found = plan_run(open_store(settings.execution), settings, STAGES, components(), clips)
+    found = plan_run(open_store(settings.execution, make=False), settings, STAGES, components(), clips)
     print(json.dumps(found.to_json()) if json_ else plan_text(found, settings.execution))
-
-
-def serve() -> None:
-    """Serve the deployments from this process: one machine, no work pool. Needs a Prefect server."""
-    # A run that beats no more has gone, whatever became of this process; see flows.orchestration.automations.
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    from flows.engine.stop import give_time
-    from flows.orchestration.serving import serve_here
-    from flows.retrain import retrain
-
-    give_time(60)
-    serve_here(retrain)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import AsJson
+from flows.cli.tables import text_table
+
+if TYPE_CHECKING:
+    from flows.outcomes.retention import Found
 
 store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 
@@ -15,10 +25,10 @@ store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 @store_app.command("stat")
 def store_stat(json_: AsJson = False) -> None:
     """Show what the store holds."""
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from storage.maintenance import stat
 
-    found = asdict(stat(open_store()))
+    found = asdict(stat(existing_store()))
     if json_:
         print(json.dumps(found))
     else:
@@ -30,11 +40,11 @@ def store_stat(json_: AsJson = False) -> None:
 def store_verify(json_: AsJson = False) -> None:
     """Read every object and compare it with its digest; damaged ones are set aside and computed again when needed."""
     from flows.engine.progress import Progress
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
     from storage.maintenance import verify
 
     progress = Progress()
-    found = verify(open_store(), lambda done, total: progress.share("store verify", done / total if total else 1.0))
+    found = verify(existing_store(), lambda done, total: progress.share("store verify", done / total if total else 1.0))
     if json_:
         print(json.dumps(asdict(found)))
     else:
@@ -45,3 +55,66 @@ def store_verify(json_: AsJson = False) -> None:
             print(f"bytes missing: {action.stage} {action.key}")
     if found.corrupt:
         raise typer.Exit(1)
+
+
+@store_app.command("gc")
+def store_gc(
+    runs: Annotated[int, typer.Option(min=1, help="Keep so many last runs of each config.")] = 3,
+    days: Annotated[float, typer.Option(min=0, help="Keep all runs of so many days.")] = 30,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only show.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Show what only older runs need, and delete it with --delete.
+
+    Champions with the runs behind them, registered adapters, reviewed candidates, and runs that go on keep theirs.
+    """
+    from flows.engine.progress import Progress
+    from flows.engine.store import existing_store
+    from flows.outcomes.retention import Policy, collect, find_garbage
+    from ipa_core.scratch import abandoned
+
+    store = existing_store()
+    found, scratch = find_garbage(store, Policy(runs, days)), abandoned()
+    left = sum(_size(folder) for folder in scratch)
+    if delete:
+        progress, count = Progress(), sum(len(kind.names) for kind in found.garbage)
+        collect(store, found, lambda done: progress.share("store gc", done / count))
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
+    if json_:
+        print(json.dumps(_gc_json(found, scratch, left, delete)))
+        return
+    print(_kept_sentence(found))
+    rows = [(kind.kind, str(kind.count), _megabytes(kind.bytes)) for kind in found.garbage if kind.count]
+    rows += [("scratch folders", str(len(scratch)), _megabytes(left))] if scratch else []
+    if rows:
+        rows.append(("total", "", _megabytes(found.bytes + left)))
+        print(text_table("lrr", ("deleted" if delete else "can go", "number", "disk"), rows))
+        if not delete:
+            print("`ipa store gc --delete` deletes it", file=sys.stderr)
+    else:
+        print("there is nothing to delete")
+
+
+def _kept_sentence(found: Found) -> str:
+    whys = Counter(run.why for run in found.kept)
+    about = ", ".join(f"{count} {why}" for why, count in whys.items())
+    return f"kept runs: {len(found.kept)}" + (f" ({about})" if about else "")
+
+
+def _gc_json(found: Found, scratch: Sequence[Path], left: int, deleted: bool) -> dict[str, object]:
+    return {
+        "kept": {run.folder.run_id: run.why for run in found.kept},
+        "garbage": [{"kind": kind.kind, "count": kind.count, "bytes": kind.bytes} for kind in found.garbage],
+        "scratch": {"count": len(scratch), "bytes": left},
+        "bytes": found.bytes + left,
+        "deleted": deleted,
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

@@ -19,6 +19,7 @@ from ipa_core.config_file import load_config
 if TYPE_CHECKING:
     from flows.engine.stage import Drop
     from ipa_core.reporting.charts import RunYield
+    from storage import Store
 
 
 def animate(
@@ -48,43 +49,50 @@ def animate(
 
 
 def report(
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with a report.")
-    ] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run.")] = None,
     json_: AsJson = False,
 ) -> None:
     """Print the path of a run's report; for a store behind a URL, the path of the copy on this machine."""
-    from flows.engine.run_folder import RunFolder, runs
-    from flows.engine.store import open_store
+    from flows.engine.run_folder import LAST, named_run
+    from flows.engine.store import existing_store
+    from flows.outcomes.report import report_of
 
-    store = open_store()
-    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
-        path = folder.local_copy("report.html")
-        if path is not None:
-            address = folder.address("report.html")
-            if address != str(path):
-                print(f"a copy of {address}", file=sys.stderr)
-            print(json.dumps({"run_id": folder.run_id, "report": str(path), "address": address}) if json_ else path)
-            return
-    raise ConfigError(f"there is no report of run {run_id}" if run_id else "no run of this store has a report yet")
+    folder = named_run(run_id or LAST)
+    path, state = report_of(folder, existing_store())
+    address = folder.address("report.html")
+    if address != str(path):
+        print(f"a copy of {address}", file=sys.stderr)
+    if state.state not in ("completed", "nothing_new"):
+        print(f"run {folder.run_id}: {state.state}: {state.sentence()}", file=sys.stderr)
+    about = {"run_id": folder.run_id, "state": state.state, "report": str(path), "address": address}
+    print(json.dumps(about) if json_ else path)
 
 
 def status(
     run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id; default: the last runs.")] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show failures, waiting and hours by stage over the last runs.")
+    ] = False,
     json_: AsJson = False,
 ) -> None:
-    """Show how far runs are and how they ended."""
+    """Show how far runs are and how they ended, the newest first."""
     from flows.engine.run_folder import named_run
     from flows.engine.status import last_runs, run_state
-    from flows.engine.store import open_store
+    from flows.engine.store import existing_store
 
+    if stats:
+        if run_id:
+            raise typer.BadParameter("--stats is over all runs: leave out RUN")
+        _print_stats(json_)
+        return
     chosen = named_run(run_id) if run_id else None
-    found = [run_state(chosen)] if chosen else last_runs(open_store(), 10)
+    store = existing_store()
+    found = [run_state(chosen)] if chosen else last_runs(store, 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        print(f"the store at {open_store().address} has no run yet", file=sys.stderr)
+        _say_empty(store)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if chosen or state.progress is not None:
@@ -92,6 +100,26 @@ def status(
     if chosen:
         print_outputs(found[0].outputs)
         _print_dropped(chosen.dropped())
+
+
+def _say_empty(store: Store) -> None:
+    print(f"the store at {store.address} has no run yet", file=sys.stderr)
+
+
+def _print_stats(json_: bool) -> None:
+    from flows.engine.stats import LAST, STAGE_HEAD, run_stats
+    from flows.engine.status import last_runs
+    from flows.engine.store import existing_store
+
+    store = existing_store()
+    found = run_stats(last_runs(store, LAST))
+    if json_:
+        print(json.dumps(found.to_json()))
+    elif not found.runs:
+        _say_empty(store)
+    else:
+        print("\n".join(found.sentences()))
+        print(text_table("l" + "r" * (len(STAGE_HEAD) - 1), STAGE_HEAD, found.rows()))
 
 
 def _print_dropped(dropped: Sequence[Drop]) -> None:
@@ -115,26 +143,32 @@ def yield_(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Show each run's yield: good candidates, kept ones, and the pairs that DPO would have had."""
-    from flows.engine.store import open_store
+    """Show each run's yield, the newest first: good candidates, kept ones, and the pairs that DPO would have had."""
+    from flows.engine.store import existing_store
     from flows.outcomes.yields import run_yields
 
-    found = run_yields(open_store())
+    store = existing_store()
+    found = run_yields(store)
     if plot is not None:
         from ipa_core.reporting.charts import yield_chart
 
         if not found:
-            raise ConfigError("there is nothing to plot: no run of this store has come to its selection")
+            raise ConfigError(
+                f"there is nothing to plot: no run of the store at {store.address} has come to its selection"
+            )
         with writing("--plot", plot):
-            plot.write_bytes(yield_chart(found))
+            plot.write_bytes(yield_chart(found[::-1]))  # The time runs to the right.
         print(f"chart: {plot}", file=sys.stderr)
-    print(json.dumps([entry.model_dump() for entry in found]) if json_ else yield_table(found))
+    if json_:
+        print(json.dumps([entry.model_dump() for entry in found]))
+    elif found:
+        print(yield_table(found))
+    else:
+        print(f"no run of the store at {store.address} has come to its selection", file=sys.stderr)
 
 
 def yield_table(found: Sequence[RunYield]) -> str:
     """Return a line per run; cases 1 to 4 are pairs of one clip's candidates."""
-    if not found:
-        return "no run of this store has come to its selection"
     head = (
         *("run", "config", "clips", "candidates", "good", "bad", "unscorable", "kept"),
         *("1 both good", "2 both bad", "3 mixed", "4 strict", "clips with 4"),

@@ -10,6 +10,7 @@ from contextvars import copy_context
 from statistics import fmean
 from typing import Any
 
+from flows.engine.room import check_room
 from flows.engine.stage import Item, Stage
 from flows.engine.work import Batch, Crew, Listener, Outcome, WorkersLost
 from storage import Store
@@ -24,7 +25,7 @@ class Batches:
         self._batch_seconds = 60 * batch_minutes
 
     def compute(self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener) -> list[Outcome]:
-        """Return one outcome for each item, in any order."""
+        """Return one outcome for each item, in any order. Raises ``NoRoom`` when the store's disk is nearly full."""
         self._crew.prepare(stage.place)
         slots = min(self._crew.slots(stage.place), len(items))
         cut = _Cut(stage, items, refresh, slots, self._crew.limit(stage.place), self._batch_seconds)
@@ -34,6 +35,7 @@ class Batches:
         with _threads(slots) as threads:
             while cut.waiting or flying:
                 while cut.waiting and len(flying) < slots:
+                    check_room(self._store)
                     batch = cut.next()
                     if threads is not None:
                         # Prefect keeps the run of a task in context variables.

@@ -61,7 +61,8 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
-    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing."""
+    """Return a hand score's files besides the pose backend's. Raises ``ConfigError`` when one is missing, and when
+    ``scores.reward`` can't be loaded."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
     files = {"coefficients": config.model or str(PACKAGED)}
@@ -71,6 +72,8 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
         files["fingers"] = str(FINGER_WEIGHTS)
     if config.reward == "dwpose":
         files |= _second_backend(config).weights()
+    else:
+        reward(config)
     return files
 
 
@@ -131,6 +134,17 @@ def model_folder(config: ModelConfig) -> Path:
     from ipa_core.models.location import resolve_model
 
     return resolve_model(config)
+
+
+def check_trackers(execution: Execution) -> None:
+    """Raises ``ConfigError`` when the package of a tracker is missing."""
+    for name in execution.trackers:
+        found = find_spec(name)
+        # A folder of that name, such as the one that W&B writes, is no package.
+        if found is None or found.origin is None:
+            raise ConfigError(
+                f"execution.trackers: the package of {name} is not installed; pip install 'ipa-pipeline[track]'"
+            )
 
 
 def device(execution: Execution) -> str:

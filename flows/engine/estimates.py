@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Final, Literal
 
 from flows.engine.stage import Stage
 from ipa_core.config import RunConfig
 from ipa_core.models import known_network
 from ipa_core.models.cost import gpu_hours
-from storage import Store
+from storage import ActionResult, Store
+
+SAMPLE: Final = 2000
+"""Results of a stage that are read for its mean time: a large store has many more."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Estimate for some items of one stage. None: nothing is known."""
 
+    items: float = 0
+    """Number of usual items (see `Stage.work`)."""
     seconds: float | None = None
     """Wall time with the config's workers and GPUs."""
     bytes: int | None = None
@@ -44,8 +51,9 @@ class Estimates:
         if seconds is None and flops is not None:
             seconds, basis = 3600 * gpu_hours(flops), "formula"
         if seconds is None:
-            return Estimate()
+            return Estimate(items=count)
         return Estimate(
+            items=count,
             seconds=round(seconds * count / self._lanes(stage, count), 1),
             bytes=None if size is None else round(size * count),
             gpu_hours=None if flops is None else round(seconds * count / 3600, 2),
@@ -54,16 +62,18 @@ class Estimates:
 
     def _measured(self, stage: Stage[Any]) -> tuple[float | None, float | None]:
         """Return the usual item's mean seconds, summed over its processes, and its mean bytes, both from the store."""
-        done = [result for result in self._store.actions.all(stage.name) if "seconds" in result.provenance]
-        if stage.place in ("gpu", "train"):
-            done = [result for result in done if result.action.inputs.get("model") == self._model]
+        # The keys are hashes, so the first ones are a fair sample.
+        some = list(islice(self._store.actions.keys(stage.name), SAMPLE))
+        found = self._store.actions.lookup(stage.name, some).values()
+        timed = [result for result in found if "seconds" in result.provenance]
+        done = of_model(stage, timed, self._model)
         work = sum(stage.work(result.action) for result in done)
         if not work:
             return None, None
         seconds = sum(result.provenance["seconds"] for result in done) / work
         if stage.place == "train":
             seconds *= self._config.execution.train_processes
-        return seconds, sum(output.size for result in done for output in result.outputs.values()) / work
+        return seconds, usual_bytes(stage, done)
 
     def _lanes(self, stage: Stage[Any], count: float) -> float:
         """Return the number of processes that ``count`` items of the stage keep busy."""
@@ -77,3 +87,17 @@ class Estimates:
                 return execution.train_processes
             case "here":
                 return 1
+
+
+def of_model(stage: Stage[Any], results: Iterable[ActionResult], model: str | None) -> list[ActionResult]:
+    """Return the results of a stage that tell about this model: all, if the stage needs none."""
+    found = list(results)
+    if stage.place not in ("gpu", "train"):
+        return found
+    return [result for result in found if result.action.inputs.get("model") == model]
+
+
+def usual_bytes(stage: Stage[Any], results: Sequence[ActionResult]) -> float | None:
+    """Return the mean bytes of a stage's usual item; None if nothing is known."""
+    work = sum(stage.work(result.action) for result in results)
+    return sum(output.size for result in results for output in result.outputs.values()) / work if work else None

@@ -6,17 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components
 from ipa_core.clips.sources import Video, VideoMetadata, find_videos, is_url, local_file, read_metadata, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
-from storage import Store
-from storage.digest import digest_bytes, digest_config, digest_file
+from storage import Store, StoreError
+from storage.digest import digest_bytes, digest_config, digest_file, is_digest
 from storage.registry import Registry, State
 from storage.reviews import Reviews, verdicts
 
+_DOCUMENTS = frozenset({".gif", ".jpeg", ".jpg", ".md", ".mp4", ".pdf", ".png", ".rst", ".svg", ".webm", ".webp"})
+"""Suffixes of files beside a model's weights that no pipeline reads."""
 _DOWNLOADS = 8
 """Videos behind URLs that are read at the same time."""
 
@@ -91,9 +93,27 @@ class RunInputs:
             return self.registry.champion(self.model_weights)
         return self._generator
 
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the model's weights. Raises ``MissingModel``."""
+        return self._components.model_folder(self._config.candidates.model)
+
     @cached_property
     def model_weights(self) -> str:
-        return self.store.digests.tree(self._components.model_folder(self._config.candidates.model))
+        """The model's digest, of the whole folder as the store saw it first.
+
+        Documents beside the weights may change later: a folder that computes the same keeps its digest. Stores from
+        before know whole folders only, so their keys stay.
+        """
+        seen = self.store.folder.below("models")
+        computes = self.store.digests.tree(self.model_folder, _computes)
+        if (first := seen.read(computes)) is None:
+            first = self.store.digests.tree(self.model_folder).encode()
+            if self._keep and not seen.write(computes, first, replace=False):
+                first = seen.read(computes) or first  # Another run was first.
+        if not is_digest(digest := first.decode(errors="replace")):
+            raise StoreError(f"{seen.address(computes)} holds no digest: it is damaged; remove it")
+        return digest
 
     @cached_property
     def pose_weights(self) -> str:
@@ -115,3 +135,9 @@ class RunInputs:
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""
         return self.store.objects.put(data) if self._keep else digest_bytes(data)
+
+
+def _computes(name: str) -> bool:
+    """Return whether a file of a model folder may change what the model computes."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() not in _DOCUMENTS and not path.name.startswith(("LICENSE", "NOTICE"))

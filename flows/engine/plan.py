@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flows.engine.components import Components
+from flows.engine.course import Expected
 from flows.engine.estimates import Estimate, Estimates
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import provenance
+from flows.engine.room import shortage
 from flows.engine.run_folder import last_items
-from flows.engine.stage import Item, ItemResult, Stage
+from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
-from flows.engine.walk import Stages, looked_up
-from flows.engine.worker import provenance
-from ipa_core.config import Config, RunConfig, is_later
+from flows.engine.walk import Scope, Stages, looked_up
+from ipa_core.config import Config, ConfigError, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store
 from storage.digest import digest_bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,43 @@ class Plan:
         return asdict(self)
 
 
-def plan_run(store: Store, config: RunConfig, stages: Stages, components: Components, clips: int | None = None) -> Plan:
+def plan_run(
+    store: Store,
+    config: RunConfig,
+    stages: Stages,
+    components: Components,
+    clips: int | None = None,
+    *,
+    refresh: frozenset[str] = frozenset(),
+    generator: str | None = None,
+) -> Plan:
     """Walk the stages as a run would. An item to compute keeps the result that it had the last time.
 
-    With ``clips`` the plan is for that many new clips, and ignores the config's sources.
+    With ``clips`` the plan is for that many new clips, and ignores the config's sources. ``refresh`` and ``generator``
+    are those of the run.
     """
-    inputs = _Inputs(store, config, components, keep=False)
-    prediction = _Prediction(store, config, inputs, clips)
+    inputs = _Inputs(store, config, components, keep=False, generator=generator)
+    prediction = _Prediction(store, config, inputs, clips, refresh)
+    for stage in stages:
+        prediction.check(stage)
     for stage in stages:
         prediction.walk(stage)
     prediction.find_missing_bytes(stages)
     return prediction.plan(stages)
+
+
+def expected_work(
+    store: Store, config: RunConfig, stages: Stages, components: Components, scope: Scope, generator: str | None
+) -> dict[str, Expected]:
+    """Forecast the work of a run's stages. Empty when a stage can't be planned: the run says why when it gets there."""
+    walked, looked_up_only = scope.walked(stages), scope.only_looked_up(stages)
+    try:
+        plan = plan_run(store, config, walked, components, refresh=scope.refresh, generator=generator)
+    except (RunStopped, ConfigError) as trouble:
+        log.debug("no forecast: %s", trouble)
+        return {}
+    estimates = {row.name: row.estimate for row in plan.stages if row.name not in looked_up_only}
+    return {name: Expected(one.items, one.seconds if one.items else 0.0) for name, one in estimates.items()}
 
 
 class _Inputs(RunInputs):
@@ -100,8 +131,11 @@ class Forecast:
 class _Prediction:
     """Walks the stages. A missing item is pending, with the last result of an item of the same name."""
 
-    def __init__(self, store: Store, config: RunConfig, inputs: _Inputs, clips: int | None) -> None:
+    def __init__(
+        self, store: Store, config: RunConfig, inputs: _Inputs, clips: int | None, refresh: frozenset[str]
+    ) -> None:
         self._store = store
+        self._refresh = refresh
         self._config = config
         self._inputs = inputs
         self._clips = clips
@@ -115,20 +149,28 @@ class _Prediction:
         self._reasons: dict[str, Counter[str]] = {}
         self._notes: list[str] = []
 
+    def check(self, stage: Stage[Any]) -> None:
+        if self._clips:
+            return
+        try:
+            stage.check(self._view)
+        except MissingModel as missing:  # A plan needs no weights.
+            self._inputs.missing = str(missing)
+
     def walk(self, stage: Stage[Any]) -> None:
         self._reasons[stage.name] = Counter()
         if self._clips:
             self._view.add(stage.name, ())
         else:
-            note = stage.note(self._view)
-            self._notes += [f"note: {note}"] if note else []
+            self._notes += [f"note: {note}" for note in stage.notes(self._view)]
             for items, known in looked_up(self._view, stage):
                 self._view.add(stage.name, [self._look(stage, item, known.get(item.action.key)) for item in items])
         self._forecast.count(stage)
 
     def _look(self, stage: Stage[Any], item: Item, known: ActionResult | None) -> ItemResult:
         upstream = next((self._pending[parent] for parent in item.parents if parent in self._pending), None)
-        if known is not None and upstream is None:
+        refresh = stage.name in self._refresh
+        if known is not None and upstream is None and not refresh:
             self._drift.update(_drift(known.provenance, self._here))
             return ItemResult(item, "cached", known)
         key = self._last.get((stage.name, item.name))
@@ -138,6 +180,8 @@ class _Prediction:
             reason = f"follows from {upstream}"
         elif self._inputs.missing and "model" in item.action.inputs:
             reason = "the weights are not here"
+        elif refresh:
+            reason = "refreshed"
         else:
             reason = why(stage, item.action, before, self._config)
         self._reasons[stage.name][reason] += 1
@@ -170,8 +214,14 @@ class _Prediction:
         """Return the plan. Read the weights' digest as a stage would, because times are measured per model."""
         estimates = Estimates(self._store, self._config, self._inputs.model_weights)
         rows = tuple(self._stage_plan(stage, estimates) for stage in stages)
-        missing = [self._inputs.missing] if self._inputs.missing else []
-        return Plan(rows, dict(self._drift), (*self._notes, *missing))
+        notes = list(self._notes)
+        needed = sum(row.estimate.bytes or 0 for row in rows)
+        sentence = shortage(self._store, "the run", needed) if needed else None
+        notes += [f"note: {sentence}"] if sentence else []
+        if not self._store.exists:
+            notes.append(f"note: there is no store at {self._store.address} yet; a run makes it")
+        notes += [self._inputs.missing] if self._inputs.missing else []
+        return Plan(rows, dict(self._drift), tuple(notes))
 
     def _stage_plan(self, stage: Stage[Any], estimates: Estimates) -> StagePlan:
         entries = self._view.results[stage.name]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from flows.engine.course import Course, Expected, UnderWay
 from flows.engine.work import Outcome
 
 
@@ -22,13 +23,19 @@ class StageProgress:
     """Misses that have an outcome."""
     failed: int
     share: float
-    """Share of the work that is done, in [0, 1]; a long item counts by its parts."""
+    """Share of the stage's work that is done, in [0, 1]; a long item counts by its parts."""
     seconds_left: float | None
-    """None while there is no estimate."""
+    """Of the stage. None while there is no estimate."""
+    run_share: float | None = None
+    """Share of the run's work that is done, in [0, 1]. None unless all of the work could be forecast."""
+    run_seconds_left: float | None = None
 
     def sentence(self) -> str:
-        text = f"{self.stage:<10} {self.done}/{self.misses} ({100 * self.share:.0f} %)"
-        return text if self.seconds_left is None else f"{text}, about {span(self.seconds_left)} left"
+        text = f"{self.stage:<10} {self.done}/{self.misses}"
+        if self.run_share is None or self.run_seconds_left is None:
+            about = "" if self.seconds_left is None else f", about {span(self.seconds_left)} left of this stage"
+            return f"{text} ({percent(self.share)}){about}"
+        return f"{text} ({percent(self.run_share)} of the run), about {span(self.run_seconds_left)} left"
 
 
 _silent = False
@@ -60,51 +67,52 @@ class Progress:
         self._every = every
         self._listen = listen
         self._lock = threading.RLock()
-        self._stage: str | None = None
-        self._cached = self._misses = self._failed = 0
-        self._done: set[str] = set()
-        """Keys of items with an outcome."""
-        self._parts: dict[str, float] = {}
-        """Share of each item under way, by key."""
+        self._course = Course({})
+        self._stage = UnderWay("")
+        self._cached = self._failed = 0
         self._started = self._said = self._told = 0.0
-        self._since: tuple[float, float] | None = None
-        """Time and share at the first report of the stage's work."""
         self._share = 1.0
         self._first = (0.0, 0.0)
         """Time and share at the first report of the work outside the stages."""
 
-    def start(self, stage: str, *, cached: int, misses: int) -> None:
+    def expect(self, stages: Mapping[str, Expected]) -> None:
+        """Take the forecast of a run's stages, once, before anything is computed."""
+        self._course = Course(stages)
+
+    def start(self, stage: str, *, cached: int, works: Mapping[str, float]) -> None:
+        """Begin a stage, or its next wave of items. ``works``: the work of each item to compute, by key."""
         with self._lock:
-            if stage != self._stage:
-                self._cached = self._misses = self._failed = 0
-                self._done, self._parts = set(), {}
+            if stage != self._stage.stage:
+                self._cached = self._failed = 0
+                self._stage = UnderWay(stage)
                 self._started = self._said = self._told = time.monotonic()
-                self._since = None
-            self._stage = stage
             self._cached += cached
-            self._misses += misses
-            if misses:
+            self._stage.add(works)
+            if works:
+                surprise = self._course.surprise(self._stage)
+                if surprise is not None:
+                    self.line(f"note: {surprise}")
                 self._say(now=True)
 
     def done(self, outcome: Outcome) -> None:
         with self._lock:
-            self._parts.pop(outcome.key, None)
-            if outcome.lost or outcome.key in self._done:
+            if outcome.lost or outcome.key in self._stage.done:
                 return
-            self._done.add(outcome.key)
+            self._stage.end(outcome.key)
             if outcome.error is not None:
                 self._failed += 1
-                self.line(f"{self._stage}: an item failed: {outcome.error}")
+                self.line(f"{self._stage.stage}: an item failed: {outcome.error}")
             self._say()
 
     def part(self, key: str, share: float) -> None:
         with self._lock:
-            if key not in self._done:
-                self._parts[key] = share
-                self._say()
+            self._stage.part(key, share)
+            self._say()
 
     def finish(self, stage: str, counts: str) -> None:
-        spent = time.monotonic() - self._started if stage == self._stage else 0.0
+        with self._lock:
+            spent = time.monotonic() - self._started if stage == self._stage.stage else 0.0
+            self._course.end(self._stage if stage == self._stage.stage else UnderWay(stage))
         self.line(f"{stage:<10} {counts} ({spent:.1f} s)")
 
     def line(self, text: str) -> None:
@@ -119,53 +127,53 @@ class Progress:
         if share < self._share:
             self._first = (moment, share)
         self._share = share
-        if moment - self._said >= self._every or share >= 1:
-            self._said = moment
-            left = _left(self._first, share)
-            about = "" if left is None or share >= 1 else f", about {span(left)} left"
-            self.line(f"{what} ({100 * share:.0f} %{about})")
+        if share < 1 and moment - self._said < (0.2 if self._bar else self._every):
+            return
+        self._said = moment
+        left = _left(self._first, share)
+        about = "" if left is None or share >= 1 else f", about {span(left)} left"
+        self._show(f"{what} ({percent(share)}{about})", stays=share >= 1)
 
     def _say(self, *, now: bool = False) -> None:
         moment = time.monotonic()
-        if self._since is None and (self._done or any(self._parts.values())):
-            self._since = (moment, self._share_done())
         if now or moment - self._told >= self._every:
             self._told = moment
             self._listen(self._now())
-        if self._quiet or (not now and moment - self._said < (0.2 if self._bar else self._every)):
-            return
-        self._said = moment
-        text = self._now().sentence()
-        if self._bar:
+        if now or moment - self._said >= (0.2 if self._bar else self._every):
+            self._said = moment
+            self._show(self._now().sentence())
+
+    def _show(self, text: str, *, stays: bool = False) -> None:
+        """Show a line that the next one replaces on a terminal, unless it ``stays``."""
+        if self._bar and not stays:
             print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
         else:
             self.line(text)
 
-    def _share_done(self) -> float:
-        return (len(self._done) + sum(self._parts.values())) / self._misses if self._misses else 1.0
-
     def _now(self) -> StageProgress:
-        assert self._stage is not None
-        share = self._share_done()
+        stage, course = self._stage, self._course
         return StageProgress(
-            self._stage, self._cached, self._misses, len(self._done), self._failed, share, self._seconds_left(share)
+            stage.stage,
+            self._cached,
+            len(stage.works),
+            len(stage.done),
+            self._failed,
+            stage.share,
+            course.stage_seconds_left(stage),
+            course.share(stage),
+            course.seconds_left(stage),
         )
-
-    def _seconds_left(self, share: float) -> float | None:
-        """Estimate by the speed since the first report. Before it, models were loaded, and an earlier run may have done
-        a part. A batch may report all its items at once, so some time must pass first."""
-        if self._since is None:
-            return None
-        moment, _ = self._since
-        if time.monotonic() - moment < (moment - self._started) / 4:
-            return None
-        return _left(self._since, share)
 
 
 def _left(since: tuple[float, float], share: float) -> float | None:
     """Return the seconds until share 1, by the speed since a (moment, share)."""
     begun, known = since
     return (time.monotonic() - begun) * (1 - share) / (share - known) if share > known else None
+
+
+def percent(share: float) -> str:
+    """Format a share in whole per cent; only all of it is 100 %."""
+    return f"{int(100 * share + 1e-9)} %"
 
 
 def span(seconds: float) -> str:

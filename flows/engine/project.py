@@ -1,4 +1,4 @@
-"""Where the files are that come with the code: configs, demo clips, hand bench, small model, deployments."""
+"""Where the files are that come with the code: configs, demo clips, hand bench, small model."""
 
 from __future__ import annotations
 

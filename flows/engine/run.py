@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from flows.engine.batches import Batches
 from flows.engine.components import Components
 from flows.engine.inputs import RunInputs
+from flows.engine.machine import this_machine
+from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
+from flows.engine.room import Room, check_room
 from flows.engine.run_folder import (
     Promotion,
     RunFolder,
@@ -22,15 +26,15 @@ from flows.engine.run_folder import (
     drops,
     stage_table,
 )
-from flows.engine.stage import Item, ItemResult, RunStopped, Stage
+from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.stop import stop_sentence, stop_signal
 from flows.engine.store import open_store
 from flows.engine.view import View
-from flows.engine.walk import Scope, Stages, looked_up
+from flows.engine.walk import Scope, Stages, looked_up, readable_records
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
-from storage import ActionResult, Store
+from storage import ActionResult, Store, StoreError
 
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
@@ -42,6 +46,8 @@ class Watch:
 
     flow_run: str | None = None
     """Id of the Prefect flow run."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start."""
 
     def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
         """Call ``work``, which runs the stage."""
@@ -62,9 +68,9 @@ class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything 
 class Run:
     """A run over one store; it computes the missing items.
 
-    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped`` and
-    ``ConfigError`` end the block with ``summary.status == "failed"`` and their message; any other error passes through.
-    Nothing computed is lost. "The last run" never means an ``experiment``.
+    Within ``with Run(...) as run``, :meth:`walk` computes the stages of the scope; more may follow. ``RunStopped``,
+    ``ConfigError`` and ``StoreError`` end the block with ``summary.status == "failed"`` and their message; any other
+    error passes through. Nothing computed is lost. "The last run" never means an ``experiment``.
     """
 
     def __init__(
@@ -84,7 +90,11 @@ class Run:
         self.store: Store = open_store(config.execution)
         self.folder = RunFolder.new(self.store)
         self.view = View(config, RunInputs(self.store, config, components, generator=generator))
+        self._components = components
+        self._generator = generator
         self._experiment = experiment
+        self._forecast = False
+        """Whether to forecast the run's work before its first computation."""
         self.outputs: dict[str, str] = {}
         """Paths or URLs of the run's `lora`, `shards` and `report`."""
         self.promotion: Promotion | None = None
@@ -93,11 +103,15 @@ class Run:
         self._progress = Progress(listen=self._listen, quiet=quiet)
         self._crew = (crew or LocalCrew)(self.store, config, components)
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
+        self._started = time.perf_counter()
+        self._held: dict[str, Item] = {}
+        """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
+        self._room = Room(self.store)
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
         self._summary: RunSummary | None = None
-        self._stopped: RunStopped | ConfigError | None = None
+        self._stopped: RunStopped | ConfigError | StoreError | None = None
 
     @property
     def summary(self) -> RunSummary:
@@ -116,6 +130,7 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.write_config(self.config)
+        self.folder.write_machine(this_machine())
         if self._experiment:
             self.folder.mark_experiment()
         return self
@@ -123,34 +138,65 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(error, RunStopped | ConfigError):
+        if isinstance(error, RunStopped | ConfigError | StoreError):
             self._stopped = error
         expected = self._stopped is not None
-        signal = None if error is None else stop_signal(error)
         try:
-            if error is None:
-                self._end("completed" if self.computed else "nothing_new", None)
-            elif signal is not None:
-                self._end("stopped", stop_sentence(signal))
-            else:
-                self._end("failed", str(error) if expected else f"{type(error).__name__}: {error}")
+            self._summary = self.summed_up(error)
+            self._record_items()
+            self.folder.write_summary(self._summary)
         finally:
             self._crew.close()
-            self.store.digests.save()
+            with suppress(StoreError):  # They only save time.
+                self.store.digests.save()
             self._watch.close()
         if error is None or expected:
             self._watch.outcome(self.summary)
         return expected
 
-    def walk(self) -> None:
-        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``."""
+    def summed_up(self, error: BaseException | None = None) -> RunSummary:
+        """Return the summary of the run if it ends now, with this error."""
+        status, sentence = self._ending(error)
+        dropped: tuple[Drop, ...] = ()
+        with suppress(RunStopped), readable_records():  # If records can't be read, the error says it.
+            dropped = drops(self.view, self.stages)
+        return RunSummary(
+            run_id=self.folder.run_id,
+            status=status,
+            stages=tuple(self._table(name) for name in self._seconds),
+            outputs=self.outputs,
+            error=sentence,
+            dropped=dropped,
+            promotion=self.promotion,
+            seconds=round(time.perf_counter() - self._started, 1),
+            queued=self._watch.queued,
+        )
+
+    def _ending(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return ("completed" if self.computed else "nothing_new"), None
+        signal = stop_signal(error)
+        if signal is not None:
+            return "stopped", stop_sentence(signal)
+        known = isinstance(error, RunStopped | ConfigError | StoreError)
+        return "failed", str(error) if known else f"{type(error).__name__}: {error}"
+
+    def walk(self, *, forecast: bool = True) -> None:
+        """Compute all stages of the scope, one after the other. Raises ``RunStopped`` and ``ConfigError``.
+
+        Without ``forecast`` only the time left of each stage is told: for a run with work beside its stages.
+        """
         stages = self._scope.walked(self.stages)
+        self._forecast = forecast
         self.view.inputs.read()
+        for stage in stages:
+            stage.check(self.view)
         for last in (False, True):
             self.view.clear()
             try:
-                for stage in stages:
-                    self._watch.stage(stage, self._stage)
+                with readable_records():
+                    for stage in stages:
+                        self._watch.stage(stage, self._stage)
                 return
             except UpstreamChanged as change:
                 if last:
@@ -170,10 +216,16 @@ class Run:
         self.restore({digest})
         return self.store.objects.get(digest)
 
+    def _expect(self) -> None:
+        """Forecast the work of the whole run, before its first computation."""
+        if self._forecast:
+            self._forecast = False
+            about = (self.store, self.config, self.stages, self._components, self._scope, self._generator)
+            self._progress.expect(expected_work(*about))
+
     def _stage(self, stage: Stage[Any]) -> StageTable:
         started = time.perf_counter()
-        note = stage.note(self.view)
-        if note is not None:
+        for note in stage.notes(self.view):
             self._progress.line(f"note: {note}")
         try:
             for items, known in looked_up(self.view, stage):
@@ -183,7 +235,7 @@ class Run:
             self._seconds[stage.name] = self._seconds.get(stage.name, 0.0) + spent
             self._crew.end_stage()
             self._listen(None)
-            self.folder.write_items(self.view.results)
+            self._record_items()
         self._progress.finish(stage.name, self._table(stage.name).sentence())
         self._check(stage)
         return self._table(stage.name)
@@ -193,11 +245,19 @@ class Run:
     ) -> list[ItemResult]:
         """Return the result of each item, in their order; compute those that are not ``known``."""
         refresh = stage.name in self._scope.refresh
+        self._held |= {item.action.key: item for item in items}
         if stage.name in self._scope.only_looked_up(self.stages):
             return self._found(stage, items, known)
         fresh = {key for key in known if not refresh or key in self._renewed}
         waiting = list({item.action.key: item for item in items if item.action.key not in fresh}.values())
-        self._progress.start(stage.name, cached=len(items) - len(waiting), misses=len(waiting))
+        if waiting:
+            self._expect()
+            self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
+            note = self._room.note(stage, waiting)
+            if note is not None:
+                self._progress.line(f"note: {note}")
+        works = {item.action.key: stage.work(item.action) for item in waiting}
+        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -233,7 +293,7 @@ class Run:
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
         """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""
         missing = [item for item in items if item.action.key not in known]
-        self._progress.start(stage.name, cached=len(items) - len(missing), misses=len(missing))
+        self._progress.start(stage.name, cached=len(items) - len(missing), works={})
         if len(missing) > self.config.execution.max_failed * len(items):
             raise RunStopped(
                 f"{len(missing)} of {len(items)} items of {stage.name} are not in the store (the first: "
@@ -275,6 +335,8 @@ class Run:
     def _check(self, stage: Stage[Any]) -> None:
         entries = self.view.results[stage.name]
         failed = [entry for entry in entries if entry.status == "failed"]
+        if failed:
+            check_room(self.store)  # The reason of the failures, if there is no room.
         limit = self.config.execution.max_failed
         if entries and len(failed) / len(entries) > limit:
             raise RunStopped(
@@ -286,6 +348,9 @@ class Run:
         if sentence:
             raise RunStopped(sentence)
 
+    def _record_items(self) -> None:
+        self.folder.write_items(self.view.results, self._held.values())
+
     def _table(self, stage: str) -> StageTable:
         return stage_table(self.view.results, stage, self._seconds[stage])
 
@@ -294,16 +359,3 @@ class Run:
         self.folder.write_progress(RunProgress(through, progress, self._watch.flow_run))
         if progress is not None:
             self._watch.progress(progress)
-
-    def _end(self, status: RunStatus, error: str | None) -> None:
-        self._summary = RunSummary(
-            run_id=self.folder.run_id,
-            status=status,
-            stages=tuple(self._table(name) for name in self._seconds),
-            outputs=self.outputs,
-            error=error,
-            dropped=drops(self.view, self.stages),
-            promotion=self.promotion,
-        )
-        self.folder.write_items(self.view.results)
-        self.folder.write_summary(self._summary)

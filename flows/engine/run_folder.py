@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
+from flows.engine.machine import Machine
 from flows.engine.progress import StageProgress
-from flows.engine.stage import Drop, Stage
-from flows.engine.store import open_store
+from flows.engine.stage import Drop, Item, ItemResult, Stage
+from flows.engine.store import existing_store
 from flows.engine.view import Results, View
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
-from storage import Store
+from storage import Store, StoreError
+from storage.errors import NEWER
 from storage.folders import LocalFolder, cache_folder, write_whole
 from storage.manifests import table_bytes, table_rows
 
@@ -28,6 +31,8 @@ Value = TypeVar("Value")
 LAST: Final = "last"
 """Names the newest run that is no experiment."""
 RunStatus = Literal["completed", "nothing_new", "failed", "stopped"]
+_HELD: Final = "held"
+"""Status of items that a run has looked up but not ended, and of items beside its own."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class StageTable:
     rejected: int
     failed: int
     seconds: float
+    hours: dict[str, float] = field(default_factory=dict)
+    """Measured hours of the computed items by device: `gpu`, `cpu` (of one process), or `unrecorded` for results of
+    versions that did not record it."""
+    cached_hours: dict[str, float] = field(default_factory=dict)
+    """The same for the cached items: what this run did not have to compute."""
 
     def sentence(self) -> str:
         parts = [f"{self.cached} cached", f"{self.computed} computed"]
@@ -76,6 +86,10 @@ class RunSummary:
     dropped: tuple[Drop, ...] = ()
     promotion: Promotion | None = None
     """None if the run made no comparison."""
+    seconds: float | None = None
+    """Wall time. None in records of older versions."""
+    queued: float | None = None
+    """Seconds between the time for which the run was scheduled and its start. None without a schedule."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -126,7 +140,18 @@ class RunFolder:
     def read_json(self, name: str) -> Any | None:
         """Return None if there is no such file."""
         data = self._folder.read(name)
-        return None if data is None else json.loads(data)
+        with self.readable(name):
+            return None if data is None else json.loads(data)
+
+    @contextmanager
+    def readable(self, name: str) -> Iterator[None]:
+        """Turn an error about the form of a file of the run into a ``StoreError`` of one sentence."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+            raise StoreError(
+                f"this version can't read {self.address(name)}; {NEWER}, or move the run's folder away"
+            ) from None
 
     def write_config(self, config: RunConfig) -> None:
         self.write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
@@ -138,6 +163,10 @@ class RunFolder:
             raise ConfigError(f"there is no config at {self.address('config.yaml')}: the run did not get that far")
         return load_config(path)
 
+    def config_text(self) -> str | None:
+        data = self._folder.read("config.yaml")
+        return None if data is None else data.decode()
+
     def mark_experiment(self) -> None:
         """Mark a run of a sweep or hand bench, so that "last" never means it."""
         self.write("experiment", b"")
@@ -147,15 +176,37 @@ class RunFolder:
         return self._folder.read("experiment") is not None
 
     @property
+    def has_config(self) -> bool:
+        return self._folder.size("config.yaml") is not None
+
+    @property
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
-        data = self._folder.read("config.yaml")
-        tree = yaml.safe_load(data) if data else None
+        text = self.config_text()
+        with self.readable("config.yaml"):
+            tree = yaml.safe_load(text) if text else None
         return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
 
-    def write_items(self, results: Results) -> None:
-        """Write the key of each item; `ipa plan` compares with them."""
-        rows = [
+    def write_machine(self, machine: Machine) -> None:
+        self.write_json("machine.json", asdict(machine))
+
+    def machine(self) -> Machine | None:
+        """Return None for a run of an older version."""
+        about = self.read_json("machine.json")
+        if about is None:
+            return None
+        with self.readable("machine.json"):
+            return known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
+
+    @property
+    def started(self) -> datetime:
+        """The time in the run's id."""
+        return datetime.strptime(self.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+
+    def write_items(self, results: Results, held: Iterable[Item] = ()) -> None:
+        """Write the key of each item; `ipa plan` compares with them. Items that are ``held`` are no results of the run
+        (yet); `ipa store gc` keeps theirs too."""
+        rows: list[dict[str, str | None]] = [
             {
                 "stage": stage,
                 "name": entry.item.name,
@@ -167,6 +218,12 @@ class RunFolder:
             for stage, entries in results.items()
             for entry in entries
         ]
+        known = {row["key"] for row in rows}
+        rows += [
+            {"stage": item.action.stage, "name": item.name, "key": item.action.key, "status": _HELD}
+            for item in held
+            if item.action.key not in known
+        ]
         self.write("items.parquet", table_bytes(rows))
 
     def write_progress(self, progress: RunProgress) -> None:
@@ -177,21 +234,29 @@ class RunFolder:
         about = self.read_json("progress.json")
         if about is None:
             return None
-        stage = known_fields(StageProgress, about["stage"]) if about["stage"] else None
-        tables = tuple(known_fields(StageTable, row) for row in about["stages"])
-        return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
+        with self.readable("progress.json"):
+            stage = known_fields(StageProgress, about["stage"]) if about["stage"] else None
+            tables = tuple(known_fields(StageTable, row) for row in about["stages"])
+            return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
     def items(self) -> dict[tuple[str, str], str]:
         """Return the key by (stage, name)."""
-        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
+        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows() if row["status"] != _HELD}
 
     def names(self, stage: str) -> dict[str, str]:
         """Return the name by key of a stage's items. Two items may have the same name."""
-        return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
+        rows = self._item_rows()
+        return {row["key"]: row["name"] for row in rows if row["stage"] == stage and row["status"] != _HELD}
+
+    def keys(self) -> set[str]:
+        """Return the keys of all items, with those that are held."""
+        return {row["key"] for row in self._item_rows()}
 
     def _item_rows(self) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
-        return [] if data is None else table_rows(data)
+        with self.readable("items.parquet"):
+            rows = [] if data is None else table_rows(data)
+            return [{name: row[name] for name in ("stage", "name", "key", "status")} for row in rows]
 
     def write_summary(self, summary: RunSummary) -> None:
         self.write_json("run.json", summary.to_json())
@@ -202,11 +267,16 @@ class RunFolder:
 
     def dropped(self) -> tuple[Drop, ...]:
         """Return every input that the run dropped; none while it goes on."""
-        return tuple(known_fields(Drop, row) for row in (self.summary() or {}).get("dropped", ()))
+        with self.readable("run.json"):
+            return tuple(known_fields(Drop, row) for row in (self.summary() or {}).get("dropped", ()))
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
         """Put an object into the run's folder under a name that people know."""
         self._store.objects.export(digest, f"runs/{self.run_id}/{name}", link=link)
+
+    def take(self, source: str, name: str) -> bool:
+        """Put another file of the store into the run's folder; False if there is none. A local store links it."""
+        return self._store.folder.copy(source, f"runs/{self.run_id}/{name}", link=True)
 
     def local_copy(self, name: str) -> Path | None:
         """Return the file on this machine, or a copy of the file behind the URL; None if there is none."""
@@ -232,10 +302,15 @@ def runs(store: Store) -> Iterator[RunFolder]:
 
 
 def named_run(name: str) -> RunFolder:
-    """Return a run by its id, or for `last` the newest that is no experiment. Raises `ConfigError` if there is none."""
-    store = open_store()
-    for folder in runs(store):
-        if name == folder.run_id or (name == LAST and not folder.is_experiment):
+    """Return a run by its id; for `last` the newest that is no experiment; for a config's name its newest run. Raises
+    `ConfigError` if there is none."""
+    store = existing_store()
+    found = list(runs(store))
+    for folder in found:
+        if name == folder.run_id:
+            return folder
+    for folder in found:
+        if name in (LAST, folder.name) and not folder.is_experiment:
             return folder
     raise ConfigError(
         f"the store at {store.address} has no run yet"
@@ -264,7 +339,19 @@ def stage_table(results: Results, name: str, seconds: float) -> StageTable:
         rejected=sum(entry.result is not None and entry.result.outcome == "rejected" for entry in entries),
         failed=sum(entry.status == "failed" for entry in entries),
         seconds=round(seconds, 2),
+        hours=_hours(entry for entry in entries if entry.status == "computed"),
+        cached_hours=_hours(entry for entry in entries if entry.status == "cached"),
     )
+
+
+def _hours(entries: Iterable[ItemResult]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for result in {entry.result.key: entry.result for entry in entries if entry.result is not None}.values():
+        about = result.provenance
+        device = about.get("device")
+        kind = "unrecorded" if device is None else "cpu" if device == "cpu" else "gpu"
+        found[kind] = found.get(kind, 0.0) + about.get("seconds", 0.0) * about.get("processes", 1) / 3600
+    return {kind: round(hours, 5) for kind, hours in sorted(found.items())}
 
 
 def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:

@@ -119,9 +119,12 @@ class Stage(ABC, Generic[Kept]):
         """Return why the next stage has no input and what to do, or None if it has one."""
         return None
 
-    def note(self, run: View) -> str | None:
-        """Return what people should know about the input before the work, or None."""
-        return None
+    def check(self, run: View) -> None:
+        """Raise ``ConfigError`` for what the stage will need and can't have. Plans and runs ask before any work."""
+
+    def notes(self, run: View) -> Iterable[str]:
+        """Return what people should know about the input before the work."""
+        return ()
 
     def read(self, result: ActionResult) -> Kept:
         return self.record.model_validate(result.record)  # type: ignore[return-value]

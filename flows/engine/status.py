@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine.progress import span
-from flows.engine.run_folder import RunFolder, RunProgress, StageTable, known_fields, runs
+from flows.engine.run_folder import Promotion, RunFolder, RunProgress, StageTable, known_fields, runs
 from storage import Store
 
 SILENCE = 300.0
@@ -31,6 +31,11 @@ class RunState:
     error: str | None
     outputs: dict[str, str]
     dropped: int
+    promotion: Promotion | None = None
+    seconds: float | None = None
+    """Wall time; None before the end, and in records of older versions."""
+    queued: float | None = None
+    """See `RunSummary`."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,15 +51,30 @@ class RunState:
 
 def run_state(folder: RunFolder) -> RunState:
     summary = folder.summary()
-    progress = folder.progress() if summary is None else None
     if summary is not None:
-        stages = tuple(known_fields(StageTable, row) for row in summary["stages"])
-        state, error, outputs = summary["status"], summary["error"], summary["outputs"]
-        dropped = len(summary["dropped"])
-    else:
-        stages = progress.stages if progress else ()
-        state, error, outputs, dropped = _life_of(progress), None, {}, 0
-    return RunState(folder.run_id, folder.name, state, stages, progress, error, outputs, dropped)
+        return ended(folder, summary)
+    progress = folder.progress()
+    stages = progress.stages if progress else ()
+    return RunState(folder.run_id, folder.name, _life_of(progress), stages, progress, None, {}, 0)
+
+
+def ended(folder: RunFolder, summary: dict[str, Any]) -> RunState:
+    """Return the state of a run with this summary."""
+    with folder.readable("run.json"):
+        promotion = summary.get("promotion")
+        return RunState(
+            run_id=folder.run_id,
+            config=folder.name,
+            state=summary["status"],
+            stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
+            progress=None,
+            error=summary["error"],
+            outputs=summary["outputs"],
+            dropped=len(summary["dropped"]),
+            promotion=known_fields(Promotion, promotion) if promotion else None,
+            seconds=summary.get("seconds"),
+            queued=summary.get("queued"),
+        )
 
 
 def _life_of(progress: RunProgress | None) -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 
-from ipa_core.config import Execution
+from ipa_core.config import ConfigError, Execution
+from ipa_core.scratch import scratch_folder
 from storage import Store
 from storage.folders import LocalFolder
 
 
-def open_store(execution: Execution | None = None) -> Store:
+def open_store(execution: Execution | None = None, *, make: bool = True) -> Store:
+    """Open the store. With ``make=False`` nothing is made where there is none, and it reads as empty."""
     configured = execution.store if execution else None
-    return Store(configured or os.environ.get("IPA_HOME") or ".ipa")
+    return Store(configured or os.environ.get("IPA_HOME") or ".ipa", make=make)
+
+
+def existing_store() -> Store:
+    """Open the store for a command that only reads. Raises :class:`ConfigError` if there is none."""
+    store = open_store(make=False)
+    if not store.exists:
+        raise ConfigError(f"there is no store at {store.address}; `ipa run` makes one, IPA_HOME names another")
+    return store
 
 
 class LogFolder:
@@ -24,15 +32,14 @@ class LogFolder:
     def __init__(self, store: Store, name: str) -> None:
         folder = store.folder.below(name)
         self._uploads_to = None if isinstance(folder, LocalFolder) else folder
-        self.path = folder.path if isinstance(folder, LocalFolder) else Path(tempfile.mkdtemp(prefix="ipa-"))
+        self._scratch = ExitStack()
+        self.path = folder.path if isinstance(folder, LocalFolder) else self._scratch.enter_context(scratch_folder())
 
     def close(self) -> None:
         """Put the files into a remote store. Raises ``StoreError``."""
-        if self._uploads_to is None:
-            return
-        try:
+        with self._scratch:
+            if self._uploads_to is None:
+                return
             for path in sorted(self.path.rglob("*")):
                 if path.is_file():
                     self._uploads_to.write(path.relative_to(self.path).as_posix(), path.read_bytes())
-        finally:
-            shutil.rmtree(self.path)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
 from storage import ActionResult
+from storage.errors import NEWER
 
 Stages = Sequence[Stage[Any]]
 
@@ -61,3 +65,17 @@ def nothing_to_compute(view: View, stages: Stages, scope: Scope) -> bool:
         if stage.nothing_left(view):
             return True
     return True
+
+
+@contextmanager
+def readable_records() -> Iterator[None]:
+    """Raise ``RunStopped`` for a record with fields that this version does not know: a newer one wrote it, under the
+    same key."""
+    try:
+        yield
+    except ValidationError as error:
+        unknown = [one for one in error.errors() if one["type"] == "extra_forbidden"]
+        if not unknown:
+            raise
+        name = ".".join([error.title, *map(str, unknown[0]["loc"])])
+        raise RunStopped(f"this version can't read a record of the store, it does not know {name}; {NEWER}") from None

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import platform
-import tempfile
 import time
 from collections.abc import Callable
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.engine.components import Components
 from flows.engine.devices import release_device
-from flows.engine.stage import Item, Output
+from flows.engine.machine import device_of, provenance
+from flows.engine.room import check_room
+from flows.engine.stage import Item, Output, Place
 from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
+from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ipa_core.scoring import HandScorer
 
 log = logging.getLogger(__name__)
-_LIBRARIES = ("torch", "diffusers", "peft", "mediapipe", "opencv-python", "av")
 
 
 class Worker:
@@ -97,9 +96,7 @@ class Worker:
         for item in batch.items:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
-            with tempfile.TemporaryDirectory(prefix="ipa-") as scratch:
-                self.scratch = Path(scratch)
-                outcomes.append(self._outcome(item, batch, listener))
+            outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
 
@@ -107,18 +104,20 @@ class Worker:
         started, key = time.perf_counter(), item.action.key
         self.progress = lambda done, total: listener.part(key, done / total)
         try:
-            try:
-                output = batch.stage.compute(item, self)
-            except Rejected as finding:
-                output = Output(record={}, rejected=str(finding))
-            return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch.refresh))
+            check_room(self.store)
+            with scratch_folder() as self.scratch:
+                try:
+                    output = batch.stage.compute(item, self)
+                except Rejected as finding:
+                    output = Output(record={}, rejected=str(finding))
+                return Outcome(key, result=self._commit(item, output, time.perf_counter() - started, batch))
         except (MissingObject, CorruptObject) as trouble:
             return Outcome(key, lost=trouble.digest)
         except Exception as error:
             log.debug("%s: %s failed", batch.stage.name, item.name, exc_info=True)
             return Outcome(key, error=_sentence(error))
 
-    def _commit(self, item: Item, output: Output, seconds: float, refresh: bool) -> ActionResult:
+    def _commit(self, item: Item, output: Output, seconds: float, batch: Batch) -> ActionResult:
         outputs: dict[str, Blob] = {}
         for name, content in output.objects.items():
             if isinstance(content, bytes):
@@ -126,7 +125,7 @@ class Worker:
             else:
                 size = content.stat().st_size
                 outputs[name] = Blob(self.store.objects.put_file(content), size)
-        if refresh:
+        if batch.refresh:
             self.store.actions.forget(item.action.stage, item.action.key)
         result = self.store.actions.commit(
             ActionResult(
@@ -135,17 +134,19 @@ class Worker:
                 reason=output.rejected,
                 record=output.record_json(),
                 outputs=outputs,
-                provenance=provenance() | {"seconds": round(seconds, 3), "name": item.name},
+                provenance=provenance()
+                | {"seconds": round(seconds, 3), "name": item.name}
+                | self._devices(batch.stage.place),
             )
         )
         self.store.checkpoints.clear(item.action.key)
         return result
 
-
-def provenance() -> dict[str, Any]:
-    """Return the versions that are in no key but may change low bits of an output."""
-    libraries = {name: version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **libraries}
+    def _devices(self, place: Place) -> dict[str, str | int]:
+        """Return the device and the number of its kind that worked on the item at once: they make the item's cost."""
+        execution = self.config.execution
+        processes = execution.train_processes if place == "train" else 1
+        return {"device": device_of(place, execution), "processes": processes}
 
 
 def _sentence(error: Exception) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from flows.engine.components import Components
 from flows.engine.run import Run
-from flows.engine.stage import RunStopped, blob
+from flows.engine.stage import ItemResult, RunStopped, blob
 from flows.engine.walk import Scope
 from flows.experiments.sweep import check_here
 from flows.stages import STAGES
+from flows.stages.clips import NamedClip
 from flows.stages.evaluation import Evaluated, Evaluation, clip_item
 from flows.stages.poses import Poses, posed_clips
 from ipa_core.config import ConfigError, RunConfig
@@ -74,10 +76,10 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     check_here(config, components)
     truths = _truths(config)
     with Run(config, STAGES, components, Scope(last=Poses.name), experiment=True) as run:
-        run.walk()
-        base = _measured(run, truths, None)
-        adapted = _measured(run, truths, run.store.objects.put(lora)) if lora else []
+        run.walk(forecast=False)
+        measured = _measured(run, truths, [None, run.store.objects.put(lora)] if lora else [None])
     run.check()
+    base, adapted = measured[0], measured[1] if lora else []
     left_out = tuple(sorted(truths.keys() - {one.name for one in base}))
     rows = [_row(name, "base", base) for name in (*DIFFICULTIES, ALL)]
     if not adapted:
@@ -111,13 +113,23 @@ def _truths(config: RunConfig) -> dict[str, Truth]:
         raise ConfigError(f"clips.metadata: {folder} holds no truth.safetensors, so it is no hand bench") from None
 
 
-def _measured(run: Run, truths: dict[str, Truth], lora: str | None) -> list[_Measured]:
-    """Measure every video of one model on the bench's clips."""
+def _measured(run: Run, truths: dict[str, Truth], loras: Sequence[str | None]) -> list[list[_Measured]]:
+    """Measure every video on the bench's clips: a list for the model with each LoRA, None for the base model."""
     named = [(one, pose) for one, pose in posed_clips(run.view) if one.clip.split == "held_out"]
-    model = "base" if lora is None else "aligned"
-    items = [clip_item(run.view, one, pose, model, lora, ()) for one, pose in named]
+    items = [
+        clip_item(run.view, one, pose, "base" if lora is None else "aligned", lora, ())
+        for lora in loras
+        for one, pose in named
+    ]
+    entries = iter(run.items(Evaluation(), items))
+    return [_of_model(run, truths, [one for one, _ in named], list(islice(entries, len(named)))) for _ in loras]
+
+
+def _of_model(
+    run: Run, truths: dict[str, Truth], named: Sequence[NamedClip], entries: Sequence[ItemResult]
+) -> list[_Measured]:
     found: list[_Measured] = []
-    for (one, _), entry in zip(named, run.items(Evaluation(), items), strict=True):
+    for one, entry in zip(named, entries, strict=True):
         name = one.name.partition(".mp4")[0]
         truth = truths.get(name)
         if truth is None or truth.video != one.clip.source:

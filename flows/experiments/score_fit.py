@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.engine.worker import provenance
+from flows.engine.machine import provenance
 from flows.experiments.score_material import SCORES, Measured, measure, people, trials
 from ipa_core.records import HandMeasures
 from ipa_core.scoring import QualityModel, quality

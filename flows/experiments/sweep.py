@@ -7,8 +7,6 @@ settings: a sweep over beta computes candidates, scores and reference errors onc
 from __future__ import annotations
 
 import datetime
-import os
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +17,11 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from flows.engine.components import Components
+from flows.engine.machine import processor, provenance
 from flows.engine.progress import Progress, span
 from flows.engine.run import Run
 from flows.engine.stage import RunStopped
 from flows.engine.view import View
-from flows.engine.worker import provenance
 from flows.outcomes.retention import drop_unkept
 from flows.stages import STAGES
 from flows.stages.evaluation import Evaluation, clip_results
@@ -282,15 +280,7 @@ def _made_with(swept: Swept) -> Section:
     rows = [(f"{arm.name}, seed {run.seed}", run.lora) for arm in swept.arms for run in arm.runs]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     sentence = (
-        f"{today}, {machine()}; {libraries}. This command took {span(swept.seconds)} ({swept.computed:,} items "
+        f"{today}, {processor()}; {libraries}. This command took {span(swept.seconds)} ({swept.computed:,} items "
         f"computed, {swept.cached:,} cached); to compute all items of the table takes {span(swept.item_seconds)}."
     )
     return Section("Made with", (sentence, Table(("training", "blake3 of its LoRA"), tuple(rows))))
-
-
-def machine() -> str:
-    """Return the processor and its cores, in words."""
-    cpuinfo = Path("/proc/cpuinfo")  # Has the processor's name, on Linux; Python's platform does not.
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor() or platform.machine()}"

@@ -1,22 +1,19 @@
-"""Puts the project's automations on the Prefect server, in place of those of the same name.
+"""Put the project's automations on the Prefect server, in place of those of the same name.
 
-    python -m flows.orchestration.automations
-
-A failed retrain is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A run whose process or
-machine is gone counts as crashed. `deployments/deploy.sh` and `ipa serve` call this after they made the deployments.
+A failed run of a config's deployment is run again once; if that fails too, the web hook of IPA_NOTIFY_URL is told. A
+run whose process or machine is gone counts as crashed.
 """
 
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -28,27 +25,23 @@ BEAT = "prefect.flow-run.heartbeat"
 SILENCE = timedelta(minutes=3)
 
 
-def put_automations() -> None:
-    with get_client(sync_client=True) as client:
-        retrain, again = (client.read_deployment_by_name(f"retrain/{name}").id for name in ("retrain", "again"))
-    wanted = [retry_once(retrain, again), call_crashed()]
+def put_automations(configs: Mapping[str, UUID], again: UUID) -> list[str]:
+    """Put them for the deployments of these configs, by name, and return sentences about it."""
+    wanted = [*(retry_once(name, deployment, again) for name, deployment in configs.items()), call_crashed()]
     url = os.environ.get("IPA_NOTIFY_URL")
     if url:
         wanted.append(tell(again, url))
-    else:
-        print("IPA_NOTIFY_URL is not set: nobody is told of a retrain that failed twice", file=sys.stderr)
-    for automation in wanted:
-        put(automation)
-        print(f"automation: {automation.name}", file=sys.stderr)
+    said = [put(automation) for automation in wanted]
+    return said if url else [*said, "IPA_NOTIFY_URL is not set: nobody is told of a run that failed twice"]
 
 
-def retry_once(retrain: UUID, again: UUID) -> Automation:
+def retry_once(name: str, deployment: UUID, again: UUID) -> Automation:
     # Text, by its kind: Prefect would turn a plain template into JSON, which has no ids.
     failed = {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}
     return Automation(
-        name="ipa: run a failed retrain again, once",
+        name=f"ipa: run a failed {name} again, once",
         description="What was computed is in the store; the second attempt goes on from there.",
-        trigger=ends_of(retrain, BROKEN),
+        trigger=ends_of(deployment, BROKEN),
         actions=[
             RunDeployment(source="selected", deployment_id=again, parameters={"repeat": failed}, job_variables=None)
         ],
@@ -102,15 +95,14 @@ def ends_of(deployment: UUID, events: set[str]) -> EventTrigger:
     )
 
 
-def put(automation: Automation) -> None:
+def put(automation: Automation) -> str:
+    """One that a person switched off stays off."""
     try:
         found: Any = Automation.read(name=automation.name)  # a coroutine in an event loop only
     except ValueError:
         automation.create()
-    else:
-        automation.id = found.id
-        automation.update()
-
-
-if __name__ == "__main__":
-    put_automations()
+        return f"automation made: {automation.name}"
+    automation.id = found.id
+    automation.enabled = found.enabled
+    automation.update()
+    return f"automation: {automation.name}" + ("" if found.enabled else " (switched off on the server)")

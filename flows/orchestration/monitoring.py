@@ -6,18 +6,19 @@ Showing must not stop computing: if the server does not answer, the run goes on 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
 import httpx
 from prefect import flow
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -27,18 +28,20 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import APILogHandler
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.engine.progress import StageProgress, span
 from flows.engine.run import UpstreamChanged, Watch
 from flows.engine.run_folder import RunSummary, StageTable
 from flows.engine.stage import RunStopped, Stage
+from flows.engine.stats import STAGE_HEAD, RunStats
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
 from ipa_core.reporting.charts import curve_chart
 from ipa_core.reporting.page import data_uri
-from ipa_core.reporting.report import ReportData
+from ipa_core.reporting.report import ReportData, Sheet
+from ipa_core.reporting.sheets import ROWS
 
 log = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("flows")
@@ -73,6 +76,7 @@ class Monitor(Watch):
 
     def __init__(self, run: str) -> None:
         self.flow_run = flow_run.get_id()
+        self.queued = _queued()
         self._run = run
         self._bars: dict[str, UUID] = {}
         self._thread = ThreadPoolExecutor(1)
@@ -111,27 +115,33 @@ class Monitor(Watch):
             create_markdown_artifact(key="yield", markdown=_yield(data.yield_report), description="Yield")
         for number, sheet in enumerate(data.sheets[:SHEETS], 1):
             with _shown("a contact sheet"):
-                text = f"{sheet.clip}: driving video, base, aligned. {sheet.caption}"
-                create_image_artifact(data_uri(sheet.frames), f"contact-sheet-{number}", text)
+                text = f"{sheet.clip}, {sheet.caption}"
+                create_markdown_artifact(_contact_sheet(sheet), f"contact-sheet-{number}", text)
         for curve in data.curves[:1]:
             with _shown("the training curve"):
                 text = f"Training {curve.name}: {curve.about}"
-                create_image_artifact(data_uri(curve_chart(curve), "svg+xml"), "training-curve", text)
+                picture = _picture(f"training {curve.name}", curve_chart(curve), "svg+xml")
+                create_markdown_artifact(picture, "training-curve", text)
 
     def outcome(self, summary: RunSummary) -> None:
         """Show the table of the stages, the end of the run, and the addresses of its outputs."""
         with _shown("the table of the stages"):
-            table = [
-                {"stage": row.name} | {k: v for k, v in asdict(row).items() if k != "name"} for row in summary.stages
-            ]
-            create_table_artifact(table, "stages", f"Run {summary.run_id}: {summary.status}")
+            create_table_artifact(
+                [_stage_row(row) for row in summary.stages], "stages", f"Run {summary.run_id}: {summary.status}"
+            )
         with _shown("the outcome"):
             create_markdown_artifact(key="outcome", markdown=_outcome(summary), description=summary.status)
-        if "report" in summary.outputs:
+        site = os.environ.get("IPA_WEB_URL")
+        if site and "report" in summary.outputs:
+            # A page of the server can't link to a file: browsers never open it.
             with _shown("the link to the report"):
-                address = summary.outputs["report"]
-                link = address if "://" in address else f"file://{address}"
-                create_link_artifact(link, link_text=address, key="report", description="The report of the run")
+                link = f"{site.rstrip('/')}/runs/{summary.run_id}/report.html"
+                create_link_artifact(link, link_text=link, key="report", description="The report of the run")
+
+    def stats(self, stats: RunStats) -> None:
+        """Show the statistics over the last runs of the store."""
+        with _shown("the statistics of the runs"):
+            create_markdown_artifact(key="ipa-stats", markdown=_stats(stats), description="The last runs of the store")
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -198,6 +208,34 @@ def _yield(report: YieldReport) -> str:
         ("clips with a strict pair", report.clips_with_strict_pair),
     ]
     return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {count} |" for name, count in rows)])
+
+
+def _stage_row(row: StageTable) -> dict[str, Any]:
+    counts = {name: getattr(row, name) for name in ("items", "cached", "computed", "rejected", "failed", "seconds")}
+    hours = {f"{device}_hours": row.hours.get(device, 0.0) for device in ("gpu", "cpu")}
+    return {"stage": row.name} | counts | hours
+
+
+def _queued() -> float | None:
+    """Return the seconds from the scheduled start of a deployment's run to now."""
+    if deployment.get_id() is None:
+        return None
+    return max(0.0, (datetime.now(UTC) - flow_run.get_scheduled_start_time()).total_seconds())
+
+
+def _stats(stats: RunStats) -> str:
+    lines = [f"- {sentence}" for sentence in stats.sentences()]
+    table = [STAGE_HEAD, ("---", *["---:"] * (len(STAGE_HEAD) - 1)), *stats.rows()]
+    return "\n".join([*lines, "", *(f"| {' | '.join(row)} |" for row in table)])
+
+
+def _contact_sheet(sheet: Sheet) -> str:
+    return "\n\n".join(f"**{name}**\n\n{_picture(name, row)}" for name, row in zip(ROWS, sheet.rows, strict=True))
+
+
+def _picture(name: str, data: bytes, kind: str = "jpeg") -> str:
+    """A picture in Markdown: the page of an image artifact writes the image's address below it, here all its bytes."""
+    return f"![{name}]({data_uri(data, kind)})"
 
 
 def _outcome(summary: RunSummary) -> str:

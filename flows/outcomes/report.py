@@ -1,19 +1,24 @@
-"""Gather the data of a report. It depends on content only, so the same results are rendered once."""
+"""Write the report of a run, however it ends. The same results are gathered and rendered once for all runs."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-
-import yaml
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 from flows.engine.run import Run
-from flows.engine.run_folder import drops
+from flows.engine.run_folder import RunFolder, RunSummary
 from flows.engine.stage import blob
+from flows.engine.status import RunState, ended, run_state
 from flows.outcomes.promotion import ruling_of
+from flows.outcomes.run_record import run_record
+from flows.outcomes.yields import past_runs
+from flows.stages import STAGE_NAMES
 from flows.stages.candidates import generator
-from flows.stages.clips import NamedClip
+from flows.stages.clips import NamedClip, named_clips
 from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
 from flows.stages.finetune import Finetune
 from flows.stages.poses import pose_of, posed_clips
@@ -21,24 +26,28 @@ from flows.stages.scores import scored_candidates
 from flows.stages.selection import Selected, Selection, decisions
 from flows.stages.shards import Shards
 from flows.training.job import LORA
+from ipa_core.config import ConfigError
 from ipa_core.records import PoseSequence
 from ipa_core.reporting.charts import Curve
 from ipa_core.reporting.report import (
     CandidateLine,
-    DroppedInput,
+    ClipLine,
     NamedDigest,
     ReportData,
     Sheet,
-    render_report,
+    clip_lines,
+    render_results,
     sheets_to_show,
     strips_to_show,
 )
-from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet
+from ipa_core.reporting.run_record import render_report
+from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet, film
 from ipa_core.video import decode_png, decode_video
-from storage import ActionResult
+from storage import ActionResult, Store
 from storage.digest import digest_config
 
-VERSION = 2
+log = logging.getLogger(__name__)
+VERSION = 3
 _CURVES = {
     "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
     "model_error": "e_theta, hand-weighted error of the model that is trained",
@@ -50,11 +59,85 @@ _CURVES = {
 }
 
 
-def write_report(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
-    """Write ``report.html`` into the run's folder if selection has run. ``show`` gets the data of a new report."""
+@contextmanager
+def reported(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> Iterator[None]:
+    """Write ``report.html`` into the run's folder when the block ends, also with an error. ``show`` gets the data of
+    results that were not rendered before. Raises ``RunStopped`` when they can't be read."""
+    try:
+        yield
+        summary = run.summed_up()
+        if summary.status != "nothing_new" or not _same_report(run):
+            _write(run, summary, _results(run, show))
+            run.store.folder.write(_rendered(run, "run"), run.folder.run_id.encode())
+    except BaseException as error:
+        summary = run.summed_up(error)
+        # A process that is told to stop may be ended at any moment, so the record comes first, and nothing long after.
+        run.folder.write_summary(summary)
+        _report_of_the_broken_off(run, summary)
+        raise
+
+
+def _report_of_the_broken_off(run: Run, summary: RunSummary) -> None:
+    """Write it with the run's results if these can be read. Trouble here must not hide the error that ended the run."""
+    ways: list[Callable[[], str | None]] = [lambda: None]
+    if summary.status == "failed":
+        ways.insert(0, lambda: _results(run))
+    for results in ways:
+        try:
+            _write(run, summary, results())
+            return
+        except Exception as trouble:  # noqa: BLE001 - the run's own error is raised next
+            log.warning("the report of the run that broke off is not whole: %s: %s", type(trouble).__name__, trouble)
+
+
+def _write(run: Run, summary: RunSummary, results: str | None) -> None:
+    past = () if summary.status == "stopped" else past_runs(run.store, run.folder, summary.status)
+    state = ended(run.folder, summary.to_json())
+    record = run_record(run.folder, state, summary.dropped, [stage.name for stage in run.stages], past)
+    run.outputs["report"] = run.folder.write("report.html", render_report(record, results).encode())
+
+
+def report_of(folder: RunFolder, store: Store) -> tuple[Path, RunState]:
+    """Return a local copy of a run's report, and the run's state. A run that was killed, or broke off in an older
+    version, wrote none: it gets one from its record. Raises ``ConfigError`` for a run that goes on."""
+    state = run_state(folder)
+    if folder.summary() is None or folder.local_copy("report.html") is None:
+        if state.state == "running":
+            raise ConfigError(f"run {folder.run_id} goes on; its report comes at its end: `ipa status {folder.run_id}`")
+        past = past_runs(store, folder, state.state)
+        record = run_record(folder, state, folder.dropped(), STAGE_NAMES, past)
+        folder.write("report.html", render_report(record, None).encode())
+    path = folder.local_copy("report.html")
+    assert path is not None
+    return path, state
+
+
+def _same_report(run: Run) -> bool:
+    """Link the report of the last run with the same results: a run with nothing new costs no disk."""
+    earlier = run.store.folder.read(_rendered(run, "run"))
+    if earlier is None or not run.folder.take(f"runs/{earlier.decode()}/report.html", "report.html"):
+        return False
+    run.outputs["report"] = run.folder.address("report.html")
+    return True
+
+
+def _results(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> str | None:
+    """Return the HTML of the run's results; None if selection has not run."""
+    if run.view.one(Selection) is None:
+        return None
+    cached = _rendered(run, "html")
+    html = run.store.folder.read(cached)
+    if html is None:
+        data = _Gatherer(run).data()
+        html = render_results(data).encode()
+        run.store.folder.write(cached, html)
+        show(data)
+    return html.decode()
+
+
+def _rendered(run: Run, kind: Literal["html", "run"]) -> str:
+    """Return the name in the store of the rendered results of these items, or of the run that reported them last."""
     view = run.view
-    if Selection.name not in view.results:
-        return
     about = {
         "version": VERSION,
         "config": view.config.model_dump(mode="json", exclude={"execution"}),
@@ -62,16 +145,8 @@ def write_report(run: Run, show: Callable[[ReportData], None] = lambda data: Non
             stage: [[entry.item.name, entry.item.action.key, entry.error] for entry in entries]
             for stage, entries in view.results.items()
         },
-        "dropped": [[drop.stage, drop.name, drop.reason] for drop in view.dropped],
     }
-    cached = f"reports/{digest_config(about)}.html"
-    html = run.store.folder.read(cached)
-    if html is None:
-        data = _Gatherer(run).data()
-        html = render_report(data).encode()
-        run.store.folder.write(cached, html)
-        show(data)
-    run.outputs["report"] = run.folder.write("report.html", html)
+    return f"reports/{digest_config(about)}.{kind}"
 
 
 class _Gatherer:
@@ -86,20 +161,17 @@ class _Gatherer:
         record = Selected.model_validate(selected[1].record)
         against_base = comparison(view)
         champion = next((one.comparison for one in comparisons(view) if one.against is not None), None)
-        settings = view.config.model_dump(mode="json", exclude={"execution"})
         return ReportData(
-            run=view.config.name,
-            config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
-            notes=tuple(note for note in (stage.note(view) for stage in self._run.stages) if note),
+            notes=tuple(note for stage in self._run.stages for note in stage.notes(view)),
             comparison=against_base,
-            no_comparison=None if against_base else "the run stopped before evaluation",
+            no_comparison=None if against_base else "the run ended before its evaluation",
             ruling=ruling_of(view),
             champion=champion,
             sheets=self._sheets(),
             yield_report=record.report,
             best_score=record.best_score,
             candidates=self._candidates(selected[1]),
-            dropped=self._dropped(),
+            clips=self._clips(),
             curves=self._curves(),
             digests=self._digests(),
         )
@@ -143,6 +215,7 @@ class _Gatherer:
         for clip_id, seed in sheets_to_show(base, aligned):
             named, pose_result = self._clip(clip_id)
             pose = PoseSequence.from_bytes(self._run.read(pose_of(pose_result)))
+            driving = decode_video(self._run.read(named.clip.video))
             before, after = (
                 self._shot(made[model, clip_id], seeds[model, clip_id].index(seed)) for model in ("base", "aligned")
             )
@@ -152,7 +225,8 @@ class _Gatherer:
                     caption=f"hand score {_two(score['base', clip_id, seed])} -> "
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
                     reference=contact_sheet([[decode_png(self._run.read(named.clip.reference))]]),
-                    frames=comparison_sheet(decode_video(self._run.read(named.clip.video)), pose, before, after),
+                    rows=comparison_sheet(driving, pose, before, after),
+                    film=film(driving, before.video, after.video, self._view.config.clips.fps),
                 )
             )
         return tuple(sheets)
@@ -164,12 +238,10 @@ class _Gatherer:
     def _clip(self, clip_id: str) -> tuple[NamedClip, ActionResult]:
         return next((named, pose) for named, pose in posed_clips(self._view) if named.clip.clip_id == clip_id)
 
-    def _dropped(self) -> tuple[DroppedInput, ...]:
-        return tuple(
-            DroppedInput(source=source, window=window, stage=drop.stage, reason=drop.reason)
-            for drop in drops(self._view, self._run.stages)
-            for source, window in [_window(drop.name)]
-        )
+    def _clips(self) -> tuple[ClipLine, ...]:
+        results = clip_results(self._view)
+        base, aligned = ([row for row in results if row.model == model] for model in ("base", "aligned"))
+        return clip_lines(base, aligned, {named.clip.clip_id: named.name for named in named_clips(self._view)})
 
     def _curves(self) -> tuple[Curve, ...]:
         trained = self._view.one(Finetune)
@@ -208,12 +280,6 @@ class _Gatherer:
             add("scores", item.action.inputs["scores"])
             add("selection (action)", item.action.key)
         return tuple(found)
-
-
-def _window(name: str) -> tuple[str, str]:
-    """Return source and window from the name of an item or drop."""
-    match = re.fullmatch(r"(.+?)(?: from (\d+\.\d+ s)| (#\d{3}.*))", name)
-    return (match[1], match[2] or match[3]) if match else (name, "")
 
 
 def _two(value: float | None) -> str:

@@ -66,6 +66,9 @@ class Candidates(Stage[SeedGroup]):
                     needs=(clip.reference, pose_of(pose), *lora.values()),
                 )
 
+    def check(self, run: View) -> None:
+        _ = run.inputs.model_folder
+
     def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.generation.candidates import generate
         from ipa_core.models.latents import latents_to_bytes

@@ -16,9 +16,10 @@ from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
-from ipa_core.clips.sources import Video, local_file
+from ipa_core.clips.sources import Unmatched, Video, VideoEntry, local_file
 from ipa_core.clips.split import group_of, split_of
-from ipa_core.records import Box, Clip, Record
+from ipa_core.config import ConfigError
+from ipa_core.records import Box, Clip, Record, Split
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
 from storage.digest import digest_file
@@ -81,14 +82,30 @@ class Clips(Stage[CutVideo]):
             "clips.frames"
         )
 
-    def note(self, run: View) -> str | None:
-        config, videos = run.config.clips, len(run.inputs.videos)
-        if config.metadata or config.group_by != "file" or videos < 2:
-            return None
-        return (
-            f"each of the {videos} videos counts as another performer, so takes of one person may be both trained on "
-            "and judged on; name the performers in clips.metadata, or set clips.group_by to folder if each has one"
-        )
+    def check(self, run: View) -> None:
+        table = run.inputs.metadata
+        left = table.unmatched(run.inputs.videos) if table else None
+        if left and left.deciding and left.videos:
+            # Else a performer who is to be held out could be trained on.
+            raise ConfigError(
+                f"clips.metadata: {run.config.clips.metadata} gives a split to {_some(left, left.deciding)}, but no "
+                f"video has that name, and {len(left.videos)} videos have no row; mend the row or remove it"
+            )
+
+    def notes(self, run: View) -> Iterator[str]:
+        config, videos, table = run.config.clips, len(run.inputs.videos), run.inputs.metadata
+        yield _split_sentence(run)
+        if table and table.note:
+            yield table.note
+        left = table.unmatched(run.inputs.videos) if table else None
+        if left and left.rows:
+            yield f"rows of {config.metadata} that match no video: {_some(left, left.rows)}"
+        if table is None and config.group_by == "file" and videos > 1:
+            yield (
+                f"each of the {videos} videos counts as another performer, so takes of one person may be both trained "
+                "on and judged on; name the performers in clips.metadata, or set clips.group_by to folder if each has "
+                "one"
+            )
 
     def window_drops(self, item: Item, result: ActionResult) -> Iterable[Drop]:
         for window in self.read(result).dropped:
@@ -96,6 +113,33 @@ class Clips(Stage[CutVideo]):
 
     def forecast(self, run: Forecast) -> float:
         return run.new_clips
+
+
+def _some(left: Unmatched, rows: Sequence[str]) -> str:
+    more = [f"{len(rows) - 3} more"] if len(rows) > 3 else []
+    return ", ".join([*map(left.guess, rows[:3]), *more])
+
+
+def _performer(run: View, address: str, digest: str) -> tuple[str, Split, VideoEntry]:
+    """Return the group and split of a video, and its row of the metadata table."""
+    config, table = run.config.clips, run.inputs.metadata
+    about = table.lookup(address) if table else VideoEntry()
+    group = about.group or group_of(address, config.group_by) or digest
+    return group, about.split or split_of(group, config.held_out), about
+
+
+def _split_sentence(run: View) -> str:
+    """Say who is held out. Performers without a name are counted only."""
+    digests = run.inputs.video_digests
+    sides = [_performer(run, video.address, digest)[:2] for video, digest in digests.items()]
+    performers, out = {group for group, _ in sides}, sorted({group for group, split in sides if split == "held_out"})
+    named = [group for group in out if group not in digests.values()]
+    names = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+    videos = sum(split == "held_out" for _, split in sides)
+    return (
+        f"held out to judge on: {len(out)} of {len(performers)} performers{f' ({names})' if names else ''}, "
+        f"{videos} of {len(sides)} videos"
+    )
 
 
 def _cut(video: Path, item: Item, worker: Worker) -> Output:
@@ -139,12 +183,11 @@ class NamedClip:
 @joined
 def named_clips(run: View) -> list[NamedClip]:
     """Return all clips of the run, with prompt, group and split as the config and its metadata table say."""
-    config, metadata = run.config.clips, run.inputs.metadata
+    config = run.config.clips
     clips: list[NamedClip] = []
     for item, result in run.done(Clips):
-        about = metadata.lookup(item.source) if metadata and item.source else None
         source = item.action.inputs["video"]
-        group = (about.group if about else None) or group_of(item.source or "", config.group_by) or source
+        group, split, about = _performer(run, item.source or "", source)
         for window in CutVideo.model_validate(result.record).clips:
             clip = Clip(
                 clip_id=f"{source[:16]}-{window.index:03d}",
@@ -159,9 +202,9 @@ def named_clips(run: View) -> list[NamedClip]:
                 reference_index=window.reference_index,
                 video=blob(result, f"{window.index:03d}.mp4"),
                 reference=blob(result, f"{window.index:03d}.png"),
-                prompt=(about.prompt if about else None) or config.prompt,
+                prompt=about.prompt or config.prompt,
                 group=group,
-                split=(about.split if about else None) or split_of(group, config.held_out),
+                split=split,
             )
             clips.append(NamedClip(f"{item.name} #{window.index:03d}", clip, result.key))
     return clips

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from blake3 import blake3
 from pydantic import TypeAdapter
@@ -30,6 +30,8 @@ from ipa_core.records import PoseSequence, Record
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
+COMPARISON: Final = "comparison"
+"""Name of the item that compares with the base model."""
 _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 
@@ -80,7 +82,7 @@ class Evaluation(Stage[Evaluated]):
             return
         champion = _opponent(run)
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
-        wanted: list[tuple[str, Model, dict[str, str]]] = [("comparison", "base", {})]
+        wanted: list[tuple[str, Model, dict[str, str]]] = [(COMPARISON, "base", {})]
         if champion is not None:
             # Even if no clip is left for it: then the comparison says that there is nothing to compare.
             wanted.append(("comparison with the champion", "champion", {"champion": champion}))
@@ -95,6 +97,13 @@ class Evaluation(Stage[Evaluated]):
 
     def compute(self, item: Item, worker: Worker) -> Output:
         return _compare(item, worker) if _is_comparison(item.action) else _generate(item, worker)
+
+    def check(self, run: View) -> None:
+        from ipa_core.evaluation.features import extractor_bytes
+
+        for _, extractor in _extractors(run.config):
+            if extractor is not None:
+                extractor_bytes(extractor)
 
     def nothing_left(self, run: View) -> str | None:
         if comparison(run) is not None:
@@ -172,6 +181,7 @@ def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], 
 def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.evaluation.drift import velocity_drift
     from ipa_core.generation.candidates import generate
+    from ipa_core.generation.sampler import steps_of
 
     inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
     model = worker.model(inputs.get("lora"))
@@ -180,7 +190,9 @@ def _generate(item: Item, worker: Worker) -> Output:
     hands = hand_mask(pose)
     seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, worker)
-    generated = generate(model, conditioning, seeds, config.candidates, worker.progress)
+    sampled = steps_of(len(seeds), config.candidates)
+    whole = sampled + len(seeds)  # Measuring a video counts as one step more.
+    generated = generate(model, conditioning, seeds, config.candidates, lambda step, _: worker.progress(step, whole))
     drift = 0.0
     if "lora" in inputs:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
@@ -208,6 +220,7 @@ def _generate(item: Item, worker: Worker) -> Output:
                 },
             )
         )
+        worker.progress(sampled + k + 1, whole)
     return Output(Evaluated(results=tuple(found)), outputs)
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import yaml
 
+from flows.engine.components import check_trackers
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View
 from flows.engine.worker import Worker
+from flows.stages.previewed import encoded_previews, preview_needs
 from flows.stages.references import References
 from flows.stages.shards import Shards
 from flows.training.job import LORA, RECORD, Job, function_name
@@ -45,12 +47,15 @@ class Finetune(Stage[Training]):
     record = Training
     handed_on = True
 
+    def check(self, run: View) -> None:
+        check_trackers(run.config.execution)
+
     def items(self, run: View) -> Iterator[Item]:
         shards, alignment = run.one(Shards), run.config.alignment
         if shards is None:
             return
         tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
-        settings = key_fields(alignment, "checkpoint_every")
+        settings = key_fields(alignment, "checkpoint_every", "preview_every")
         settings["model"] = {"dtype": run.config.candidates.model.dtype}
         if alignment.method == "ipa":
             settings["references"] = References.version
@@ -58,7 +63,8 @@ class Finetune(Stage[Training]):
         # The reference errors are not in the key, because they follow from its contents.
         ahead = tuple(result.key for _, result in run.done(References))
         name = f"LoRA ({alignment.method}, {alignment.steps} steps)"
-        yield Item(name, action, parents=(shards[1].key, *ahead), needs=tuple(tars.values()))
+        needs = (*tars.values(), *preview_needs(run))
+        yield Item(name, action, parents=(shards[1].key, *ahead), needs=needs)
 
     def compute(self, item: Item, worker: Worker) -> Output:
         config = worker.config.alignment
@@ -71,6 +77,7 @@ class Finetune(Stage[Training]):
             shards=tuple(worker.store.objects.path(item.action.inputs[name]) for name in sorted(_tars(item))),
             references=table,
             animation_model=function_name(worker.components.animation_model),
+            previews=encoded_previews(item, worker),
             output=worker.scratch / "output",
         )
         train_apart(job, worker.progress)
@@ -79,7 +86,8 @@ class Finetune(Stage[Training]):
         base = Path(worker.config.candidates.model.path)
         name = base.name if base.is_absolute() else str(base)
         card = worker.components.model_card(worker.config.candidates.model, config, name, record.samples)
-        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        # What shows the training does not make the LoRA.
+        settings = yaml.safe_dump(config.model_dump(mode="json", exclude={"preview_every"}), sort_keys=False)
         return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 
     def nothing_left(self, run: View) -> str | None:

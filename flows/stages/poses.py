@@ -38,6 +38,9 @@ class Poses(Stage[FoundPose]):
             action = Action(self.name, self.version, settings, inputs)
             yield Item(named.name, action, parents=(named.action,), needs=(named.clip.video,))
 
+    def check(self, run: View) -> None:
+        _ = run.inputs.pose_weights
+
     def compute(self, item: Item, worker: Worker) -> Output:
         pose = worker.extractor.extract(decode_video(worker.store.objects.get(item.action.inputs["video"])))
         return Output(FoundPose(frames=len(pose), hands_found=_hands_found(pose)), {"pose": pose.to_bytes()})

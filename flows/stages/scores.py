@@ -48,6 +48,9 @@ class Scores(Stage[HandScore]):
                 needs=(one.candidate.video, clip.video, pose),
             )
 
+    def check(self, run: View) -> None:
+        _ = run.inputs.score_weights
+
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects
         scored = worker.scorer.score(

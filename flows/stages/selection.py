@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -26,6 +27,8 @@ from ipa_core.records import (
 from ipa_core.scoring import select
 from storage import Action, ActionResult, Store
 
+ITEM: Final = "all candidates"
+"""Name of the one item."""
 _SCORED = TypeAdapter(tuple[ScoredCandidate, ...])
 _DECISIONS = TypeAdapter(tuple[Decision, ...])
 _VERDICTS = TypeAdapter(dict[Digest, Verdict])
@@ -66,7 +69,7 @@ class Selection(Stage[Selected]):
             needs += [tables["driving"], *driving.values()]
         action = Action(self.name, self.version, key_fields(run.config.selection), tables)
         parents = tuple(one.action for one in found)
-        yield Item("all candidates", action, parents=parents, needs=tuple(needs))
+        yield Item(ITEM, action, parents=parents, needs=tuple(needs))
 
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from flows.training.previews import Preview
 from ipa_core.config import Config, RunConfig
 from ipa_core.models import LORA_FILE as LORA
 
@@ -26,6 +27,8 @@ class Job(Config):
     """A ``ReferenceTable`` as JSON, empty if the method needs no frozen model."""
     animation_model: str
     """``module:function``, see `flows.engine.components.Components`."""
+    previews: tuple[Preview, ...] = ()
+    """Clips to show every ``alignment.preview_every`` steps."""
     output: Path
     """Folder for the record and the files of the result. The folder around it is for the launch."""
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from flows.engine.parent import end_with_pipe
 from flows.engine.store import LogFolder
 from flows.training.job import RECORD, Job
+from flows.training.previews import drawn, file_of, folder_of
+from flows.training.tracking import Trackers
 from storage import Store
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def _train(job: Job) -> None:
     from ipa_core.alignment.processes import launched
     from ipa_core.alignment.reference import ReferenceTable
     from ipa_core.alignment.trainer import train
+    from ipa_core.video import encode_video
 
     config, execution = job.config, job.config.execution
     kind = device(execution).partition(":")[0]
@@ -58,11 +61,30 @@ def _train(job: Job) -> None:
         store = Store(job.store)
         logs = LogFolder(store, f"tensorboard/{job.key}")
         tensorboard = TensorBoardLog(logs.path)
+        trackers = Trackers(store, job.key, config)
+        opened = False
 
         def on_step(entry: StepLog) -> None:
+            nonlocal opened
+            if not opened:
+                trackers.open(resume=entry.step > 0)
+                opened = True
             tensorboard(entry)
+            trackers.log(entry.numbers(), entry.step)
             _say(step=entry.step + 1, steps=entry.steps)
 
+        def preview(step: int) -> None:
+            log.info("drawing %d previews after step %d", len(job.previews), step)
+            for clip, video in drawn(model, job.previews, config.candidates):
+                if processes.first:
+                    data = encode_video(video, config.clips.fps)
+                    path = job.output.parent / file_of(step, clip.clip_id)
+                    path.write_bytes(data)
+                    store.folder.write(f"{folder_of(job.key)}/{path.name}", data)
+                    tensorboard.video(f"previews/{clip.clip_id}", video, step)
+                    trackers.video(f"previews/{clip.clip_id}", path, step)
+
+        failed = True
         try:
             slot = Slot(store, job.key)
             trained = train(
@@ -73,8 +95,11 @@ def _train(job: Job) -> None:
                 on_step=on_step,
                 processes=processes,
                 references=references,
+                preview=preview if job.previews else None,
             )
+            failed = False
         finally:
+            trackers.close(failed=failed)
             tensorboard.close()
             logs.close()
         if processes.first:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ipa_core.records import Record
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ class StepLog(Record):
     learning_rate: float
     seconds: float
 
+    def numbers(self) -> dict[str, float]:
+        """Return the curves' values by their names."""
+        found = self.model_dump(exclude={"step", "steps"}, exclude_none=True)
+        return {f"alignment/{name}": value for name, value in found.items()}
+
 
 class TensorBoardLog:
     """An ``on_step`` listener that writes every number of a :class:`StepLog` under ``folder``.
@@ -53,8 +60,14 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder), purge_step=log.step)
-        for name, value in log.model_dump(exclude={"step", "steps"}, exclude_none=True).items():
-            self._writer.add_scalar(f"alignment/{name}", value, log.step)
+        for name, value in log.numbers().items():
+            self._writer.add_scalar(name, value, log.step)
+
+    def video(self, name: str, video: np.ndarray, step: int) -> None:
+        """Show up to eight frames of a video uint8 ``[T, H, W, 3]`` side by side. A step must have been logged."""
+        assert self._writer is not None
+        frames = video[np.linspace(0, len(video) - 1, min(8, len(video))).round().astype(int)]
+        self._writer.add_image(name, np.concatenate(list(frames), axis=1), step, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:

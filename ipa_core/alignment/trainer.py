@@ -69,12 +69,14 @@ def train(
     on_step: Callable[[StepLog], None],
     processes: Processes = _ALONE,
     references: ReferenceTable | None = None,
+    preview: Callable[[int], None] | None = None,
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights stay
     as they were, but frozen and without an adapter. ``on_step`` is called after every step. ``references`` holds
-    reference errors computed ahead; a batch with a draw that ``references`` lacks computes its own.
+    reference errors computed ahead; a batch with a draw that ``references`` lacks computes its own. ``preview`` is
+    called with the number of steps every ``preview_every`` steps, in each process: it may run the model.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one process within
     float error. Only the first saves checkpoints and calls ``on_step``. Three processes can continue a run of two.
@@ -128,6 +130,8 @@ def train(
                 checkpoint = capture(parameters, optimizer, history)
                 if processes.first:
                     checkpoints.save(len(history), checkpoint.to_bytes())
+            if preview is not None and config.preview_every and len(history) % config.preview_every == 0:
+                preview(len(history))
         return TrainedLoRA(lora_files(model), tuple(history))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import io
 import re
-import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, get_args
 
@@ -18,6 +19,7 @@ import pyarrow.parquet
 
 from ipa_core.config import ConfigError
 from ipa_core.records import Split
+from ipa_core.scratch import scratch_folder
 
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
@@ -143,8 +145,8 @@ def local_file(address: str) -> Iterator[Path]:
     if not is_url(address):
         yield Path(address)
         return
-    with tempfile.TemporaryDirectory(prefix="ipa-") as folder:
-        copy = Path(folder) / PurePosixPath(address).name
+    with scratch_folder() as folder:
+        copy = folder / PurePosixPath(address).name
         with _reaching("clips.sources", address) as (filesystem, path):
             filesystem.get_file(path, str(copy))
         yield copy
@@ -176,26 +178,66 @@ class VideoMetadata:
     """The entries of the table that :func:`read_metadata` read, by the parts of their ``file``."""
 
     entries: dict[tuple[str, ...], VideoEntry]
+    note: str | None = None
+    """What people should know about how it was read."""
 
     def lookup(self, address: str) -> VideoEntry:
         """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
-        parts = PurePosixPath(address).parts if is_url(address) else Path(address).absolute().parts
+        row = self._row(address)
+        return VideoEntry() if row is None else self.entries[row]
+
+    def _row(self, address: str) -> tuple[str, ...] | None:
+        parts = _parts(address if is_url(address) else str(Path(address).absolute()))
         ends = (parts[start:] for start in range(len(parts)))
-        return next((self.entries[end] for end in ends if end in self.entries), VideoEntry())
+        return next((end for end in ends if end in self.entries), None)
+
+    def unmatched(self, videos: Sequence[Video]) -> Unmatched:
+        """Return the rows that name none of the videos, and the videos that no row names."""
+        rows = {video.address: self._row(video.address) for video in videos}
+        used = set(rows.values())
+        groups = {self.entries[row].group for row in used if row is not None}
+        left = [row for row in self.entries if row not in used]
+        return Unmatched(
+            rows=tuple("/".join(row) for row in left),
+            # The split of a group is that of all its rows.
+            deciding=tuple(
+                "/".join(row) for row in left if self.entries[row].split and self.entries[row].group not in groups
+            ),
+            videos=tuple(video.name for video in videos if rows[video.address] is None),
+        )
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """What a metadata table and a run's videos do not have in common."""
+
+    rows: tuple[str, ...]
+    """`file` of each row that names no video."""
+    deciding: tuple[str, ...]
+    """Those of them with a split that no other row of the same group carries."""
+    videos: tuple[str, ...]
+    """Names of the videos without a row."""
+
+    def guess(self, row: str) -> str:
+        """Return the row with the video that it may mean."""
+        names = {name.lower().strip(): name for name in self.videos}
+        near = get_close_matches(PurePosixPath(row.replace("\\", "/")).name.lower().strip(), names, 1, 0.8)
+        return f"'{row}'" + (f" (did you mean '{names[near[0]]}'?)" if near else "")
 
 
 def read_metadata(address: str) -> VideoMetadata:
     """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``. ``file`` is a
     name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or ``held_out``, and
-    counts for the whole group. Empty cells count as missing. Raises :class:`ConfigError` for other tables."""
-    table = _read(address)
+    counts for the whole group. Empty cells count as missing. Columns of a CSV may be separated by commas, semicolons
+    or tabs. Raises :class:`ConfigError` for other tables."""
+    table, note = _read(address)
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
     for row in table.to_pylist():
         if not row["file"]:
             raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
-        parts = PurePosixPath(row["file"]).parts
+        parts = _parts(row["file"].strip().replace("\\", "/"))
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
         split = row.get("split") or None
@@ -203,7 +245,13 @@ def read_metadata(address: str) -> VideoMetadata:
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
         entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None, split)
     sides = _sides(entries.values(), address)
-    return VideoMetadata({parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()})
+    split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
+    return VideoMetadata(split, note)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a path or URL. Letters with accents are one character: a Mac writes two into file names."""
+    return PurePosixPath(unicodedata.normalize("NFC", name)).parts
 
 
 def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
@@ -223,8 +271,8 @@ def _problem(columns: list[str]) -> str | None:
     return None if "file" in columns else "no column 'file'"
 
 
-def _read(address: str) -> pa.Table:
-    """Read all columns as text."""
+def _read(address: str) -> tuple[pa.Table, str | None]:
+    """Read all columns as text. The second value is what people should know about it."""
     suffix = PurePosixPath(address).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ConfigError(f"clips.metadata: {address} is neither .csv nor .parquet")
@@ -232,13 +280,27 @@ def _read(address: str) -> pa.Table:
     try:
         if suffix == ".parquet":
             table = pyarrow.parquet.read_table(data)
-            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names])), None
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-        return pyarrow.csv.read_csv(data, convert_options=text)
+        content, note = _utf8(data.getvalue(), address)
+        header = content.split(b"\n", 1)[0]
+        parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
+        return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
     except pa.ArrowException as error:
         # The error shows what it read, which may be no text.
         text = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:_SHOWN])
         raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
+
+
+def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        note = (
+            f"{address} is no UTF-8 text and was read as Latin-1 (Windows-1252); save it as UTF-8 if names look wrong"
+        )
+        return content.decode("cp1252", errors="replace").encode(), note
+    return content, None
 
 
 def _bytes(address: str) -> bytes:

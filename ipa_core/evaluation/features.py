@@ -40,6 +40,18 @@ class FrechetComparison(Record):
     reason: str | None
 
 
+def extractor_bytes(config: ExtractorConfig) -> bytes:
+    """Read the file. Raises :class:`~ipa_core.config.ConfigError` when it is missing or has another digest."""
+    path = Path(config.path)
+    if not path.is_file():
+        raise ConfigError(f"there is no feature extractor {path}")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != config.sha256.lower():
+        raise ConfigError(f"the feature extractor {path} has the SHA-256 {digest}, the config says {config.sha256}")
+    return content
+
+
 class FeatureExtractor:
     """A TorchScript file: float32 ``[1, 3, T, H, W]`` in [-1, 1] -> ``[1, D]``; it resizes its input.
 
@@ -48,13 +60,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
-        path = Path(config.path)
-        if not path.is_file():
-            raise ConfigError(f"there is no feature extractor {path}")
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != config.sha256.lower():
-            raise ConfigError(f"the feature extractor {path} has the SHA-256 {digest}, the config says {config.sha256}")
+        content = extractor_bytes(config)
         import torch
 
         with warnings.catch_warnings():

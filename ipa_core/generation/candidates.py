@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
-from ipa_core.generation.sampler import Progress, sample
+from ipa_core.generation.sampler import Progress, sample, steps_of
 from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
@@ -42,9 +43,18 @@ def generate(
     config: CandidatesConfig,
     progress: Progress | None = None,
 ) -> Generated:
-    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit."""
+    """Sample ``seeds`` as one batch and decode them. Raises ``torch.OutOfMemoryError`` when one seed does not fit, and
+    ``FloatingPointError`` when the model's numbers are not finite: such a video would be black, and kept for good."""
     latents = sample(model, conditioning, seeds, config, progress)
-    return Generated(tuple(seeds), latents, model.decode(latents))
+    if not torch.isfinite(latents).all():
+        raise FloatingPointError(
+            "the model gave latents that are NaN or infinite; see whether its weights or the LoRA are damaged, or set "
+            "candidates.model.dtype to bfloat16 or float32"
+        )
+    videos = model.decode(latents)
+    if progress is not None:
+        progress(steps_of(len(seeds), config), steps_of(len(seeds), config))
+    return Generated(tuple(seeds), latents, videos)
 
 
 def animate(

@@ -15,7 +15,13 @@ from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
 Progress = Callable[[int, int], None]
-"""Called with the number of finished steps and of all steps, both summed over the seeds."""
+"""Called with the number of finished steps and of all steps, both summed over the seeds. Decoding a video counts as one
+step more; see :func:`steps_of`."""
+
+
+def steps_of(seeds: int, config: CandidatesConfig) -> int:
+    """Return the steps of so many videos: those of the sampler, and one to decode each video."""
+    return seeds * (config.steps + 1)
 
 
 @torch.no_grad()
@@ -37,7 +43,7 @@ def sample(
 
     def advance(steps: int) -> None:
         if progress is not None:
-            progress(len(finished) * config.steps + steps, len(seeds) * config.steps)
+            progress(len(finished) * config.steps + steps, steps_of(len(seeds), config))
 
     while len(finished) < len(seeds):
         group = seeds[len(finished) : len(finished) + batch]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ipa_core.config import ModelConfig
+from ipa_core.config import ConfigError, ModelConfig
 from ipa_core.config_file import is_hub_id
 from ipa_core.models.kinds import INDEX, download_size, kind_of
 
 
-class MissingModel(Exception):  # noqa: N818 - the name is clear without Error
+class MissingModel(ConfigError):  # noqa: N818 - the name is clear without Error
     """Weights are missing on this machine. The message says where to get them."""
 
 

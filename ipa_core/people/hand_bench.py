@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from ipa_core import keypoints as kp
 from ipa_core.people.dataset import Progress, RenderedSet, Shooting, load_shards, render_shards
 from ipa_core.people.performers import PROMPT
 from ipa_core.records import Digest
+from ipa_core.scratch import scratch_folder
 from ipa_core.video import encode_video
 
 Difficulty = Literal["palm", "back", "fast", "self-occluding"]
@@ -159,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--work", type=Path, help="keeps the rendered clips")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        write_bench(options.output, options.work or Path(temporary))
+    with scratch_folder() as temporary:
+        write_bench(options.output, options.work or temporary)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Estimation with Two-stages Distillation" (ICCVW 2023). The models are published 
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from contextlib import redirect_stdout
 from functools import cached_property
@@ -44,6 +45,8 @@ class DWPoseExtractor:
                 f"the dwpose backend needs poses.model, a folder with {DETECTOR} and {WHOLE_BODY} "
                 f"(published as yzd-v/DWPose); got {config.model}"
             )
+        if importlib.util.find_spec("rtmlib") is None:
+            raise ConfigError("the dwpose backend needs the extra [dwpose]: rtmlib is not installed")
         self._folder = folder
 
     def weights(self) -> dict[str, str]:

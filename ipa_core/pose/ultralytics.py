@@ -5,6 +5,7 @@ Ultralytics is AGPL-3.0 and therefore an extra (``pip install 'ipa-pipeline[ultr
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from functools import cached_property
@@ -41,6 +42,8 @@ class UltralyticsExtractor:
                 f"the ultralytics backend needs poses.model, the file of a YOLO-pose model such as yolo11n-pose.pt; "
                 f"got {config.model}"
             )
+        if importlib.util.find_spec("ultralytics") is None:
+            raise ConfigError("the ultralytics backend needs the extra [ultralytics]: ultralytics is not installed")
         self._config = config
         self._path = config.model
 

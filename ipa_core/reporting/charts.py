@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import matplotlib
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ipa_core.evaluation.differences import Gain
 from ipa_core.records import Record, YieldReport
 
 MOST_POINTS: Final = 240
@@ -44,6 +45,20 @@ class RunYield(Record):
     config: str
     """Name of the run's config."""
     report: YieldReport
+
+
+class PastRun(Record):
+    """Results of a run beside those of others of its config. None: the run did not come to it."""
+
+    run: str
+    state: str
+    scores: tuple[float, float] | None
+    """Mean hand score of base and aligned model."""
+    psnr_hand: tuple[float, float] | None
+    """dB, base and aligned."""
+    candidates: int | None = None
+    kept: int | None = None
+    strict_pairs: int | None = None
 
 
 def curve_chart(curve: Curve) -> bytes:
@@ -85,15 +100,62 @@ def yield_chart(runs: Sequence[RunYield]) -> bytes:
     return _svg(figure)
 
 
+def trend_chart(past: Sequence[PastRun]) -> bytes:
+    """Draw the hand scores and the share of kept candidates, run by run in the given order."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    places = np.arange(len(past))
+    for number, (name, color) in enumerate((("base", _GREY), ("aligned", "#2f86b5"))):
+        values = [(place, one.scores[number]) for place, one in zip(places, past, strict=True) if one.scores]
+        above.plot(*np.array(values).reshape(-1, 2).T, color=color, marker="o", markersize=4, linewidth=1.4, label=name)
+    kept = [one.kept / one.candidates if one.kept is not None and one.candidates else np.nan for one in past]
+    below.bar(places, kept, color=_GOOD, width=0.5)
+    below.yaxis.set_major_formatter("{x:.0%}")
+    _plain(above, "hand score of the held-out clips")
+    _plain(below, "kept candidates")
+    above.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, labelcolor=_GREY, fontsize=8)
+    # The date and time of the id: its last digits tell nothing to people.
+    below.set_xticks(places, [one.run[:13] for one in past], rotation=30, ha="right")
+    return _svg(figure)
+
+
+def arms_chart(arms: Sequence[tuple[str, Mapping[str, Gain]]], labels: Mapping[str, str]) -> bytes:
+    """Draw each arm's gain over the base with its interval, a panel per metric; ``labels`` names the metrics."""
+    figure = Figure(figsize=(2.6 * len(labels), 1.1 + 0.28 * len(arms)), layout="constrained")
+    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axes, (metric, label) in zip(panels, labels.items(), strict=True):
+        _plain(axes, label)
+        axes.axvline(0, color=_GREY, linewidth=0.8)
+        for place, (_, gains) in enumerate(arms):
+            if metric in gains:
+                _gain_line(axes, place, gains[metric])
+        axes.margins(x=0.1)
+        axes.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(arms)), [name for name, _ in arms])
+    panels[0].set_ylim(len(arms) - 0.5, -0.5)  # The first arm is on top, as in the tables.
+    return _svg(figure)
+
+
+def _gain_line(axes: Axes, place: int, gain: Gain) -> None:
+    low, high = (gain.interval.low, gain.interval.high) if gain.interval else (gain.mean, gain.mean)
+    color = _GOOD if low > 0 else _BAD if high < 0 else _GREY
+    axes.plot([low, high], [place, place], color=color, linewidth=1.6)
+    axes.plot([gain.mean], [place], color=color, marker="o", markersize=5)
+
+
 def _drawing(title: str, height: float = 2.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, height), layout="constrained")
     axes = figure.add_subplot()
+    _plain(axes, title)
+    return figure, axes
+
+
+def _plain(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9, loc="right", color=_GREY, parse_math=False)
     axes.tick_params(colors=_GREY, labelsize=8)
     axes.xaxis.label.set(color=_GREY, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GREY)
-    return figure, axes
 
 
 def _svg(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""A page of headings, sentences and tables, as Markdown and as HTML."""
+"""A page of headings, sentences, tables and charts, as Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """An SVG. The Markdown shows the file ``name`` beside it, the HTML holds it."""
+
+    name: str
+    about: str
+    svg: bytes
+
+
+Block = str | Table | Chart
+
+
+@dataclass(frozen=True)
 class Section:
-    """``heading`` is empty for none. Each block is text or a table."""
+    """``heading`` is empty for none."""
 
     heading: str
-    blocks: tuple[str | Table, ...]
+    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
@@ -34,16 +47,21 @@ class Page:
         parts = [f"# {self.title}"]
         for section in self.sections:
             parts += [f"## {section.heading}"] if section.heading else []
-            parts += [block if isinstance(block, str) else _markdown(block) for block in section.blocks]
+            parts += map(_markdown, section.blocks)
         return "\n\n".join(parts) + "\n"
+
+    def charts(self) -> dict[str, bytes]:
+        """Return the files that the Markdown shows, by name."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        return {block.name: block.svg for block in blocks if isinstance(block, Chart)}
 
     def html(self) -> str:
         """Return one file that needs no network and no script; any text is escaped."""
         return templates().get_template("page.html.j2").render(page=self)
 
 
-def data_uri(picture: bytes, kind: str = "jpeg") -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
+def data_uri(data: bytes, kind: str = "jpeg", what: str = "image") -> str:
+    return f"data:{what}/{kind};base64," + base64.b64encode(data).decode()
 
 
 def templates() -> Environment:
@@ -56,11 +74,33 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = data_uri
+    environment.filters["film_uri"] = lambda film: data_uri(film, "mp4", "video")
+    environment.filters["stacked"] = _stacked
     environment.tests["text"] = lambda block: isinstance(block, str)
+    environment.tests["chart"] = lambda block: isinstance(block, Chart)
     return environment
 
 
-def _markdown(table: Table) -> str:
+def _stacked(cell: str) -> Markup:
+    """Put the interval of a number below it, and so the second part of a column's name: a line each is narrower."""
+    for mark, kept in ((" (", "("), (": ", "")):
+        first, found, rest = cell.partition(mark)
+        if found:
+            return Markup('{}<span class="below">{}</span>').format(first, kept + rest)
+    return escape(cell)
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Table():
+            return _markdown_table(block)
+        case Chart():
+            return f"![{block.about}]({block.name})"
+        case _:
+            return block
+
+
+def _markdown_table(table: Table) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -1,26 +1,33 @@
-"""The report: one HTML file that holds everything it shows.
+"""The report's results: what follows from the results of a run's stages. :mod:`run_record` puts the run around them.
 
-It depends on its data alone (no clock, no host, no path), opens without a network and needs no script. Text from
-outside is escaped.
+It depends on its data alone (no clock, no host, no path), so a run with the same results uses it again. It opens
+without a network and needs no script, because it holds its pictures and films: one file can be sent to somebody, and
+a store behind a URL has only this one to fetch. Text from outside is escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Final, TypeVar
 
-from jinja2 import Template
+from jinja2 import Environment
 
-from ipa_core.evaluation.comparison import ClipResult, Comparison
+from ipa_core.evaluation.comparison import METRICS, ClipResult, Comparison
 from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
 from ipa_core.reporting.page import templates
 from ipa_core.reporting.reasons import count_by_reason
+from ipa_core.reporting.sheets import ROWS
 
 SHEET_LIMIT: Final = 12
 STRIP_LIMIT: Final = 40
 ROW_LIMIT: Final = 2000
 """Longer tables are cut here, and their reasons are counted."""
+FILM_LIMIT: Final = 12_000_000
+"""Bytes of all films; sheets beyond have none."""
+CLIP_METRICS: Final = ("hand_score", "psnr_hand", "ssim_hand", "fingers", "psnr", "ssim")
+"""Metrics of a clip's line, by name."""
 
 ClipSeed = tuple[str, int]
 T = TypeVar("T")
@@ -34,8 +41,24 @@ class Sheet(Record):
     caption: str
     reference: bytes
     """JPEG."""
-    frames: bytes
-    """JPEG of ``sheets.comparison_sheet``: rows driving with skeleton, base, aligned."""
+    rows: tuple[bytes, ...]
+    """``sheets.comparison_sheet``."""
+    film: bytes | None = None
+    """``sheets.film``."""
+
+
+class ClipLine(Record):
+    """One held-out clip: means over its pairs of videos with the same seed."""
+
+    clip: str
+    """The name that people know."""
+    pairs: int
+    values: dict[str, tuple[float, float] | None]
+    """Base and aligned by the name of the metric; None if no pair has it."""
+
+    def difference(self, metric: str) -> float | None:
+        pair = self.values[metric]
+        return None if pair is None else pair[1] - pair[0]
 
 
 class CandidateLine(Record):
@@ -51,26 +74,12 @@ class CandidateLine(Record):
     """JPEG of ``sheets.candidate_strip``."""
 
 
-class DroppedInput(Record):
-    """A source or window that did not go on."""
-
-    source: str
-    """The name that people know."""
-    window: str
-    """``#002`` or ``5.00 s`` (its start); empty if the whole source was dropped."""
-    stage: str
-    reason: str
-
-
 class NamedDigest(Record):
     what: str
     digest: Digest
 
 
 class ReportData(Record):
-    run: str
-    config: str
-    """The complete config as YAML."""
     notes: tuple[str, ...] = ()
     """Sentences about the input that limit what the numbers mean."""
     comparison: Comparison | None
@@ -84,32 +93,37 @@ class ReportData(Record):
     yield_report: YieldReport
     best_score: float | None
     candidates: tuple[CandidateLine, ...]
-    dropped: tuple[DroppedInput, ...]
+    clips: tuple[ClipLine, ...]
+    """From the largest gain in hand score to the largest loss."""
     curves: tuple[Curve, ...]
     digests: tuple[NamedDigest, ...]
 
 
-def render_report(report: ReportData) -> str:
-    """Return the complete HTML, with at most 12 sheets, 40 candidate strips and 2,000 rows per table."""
+def render_results(report: ReportData) -> str:
+    """Return the HTML of the results, with at most 12 sheets, 40 candidate strips and 2,000 rows per table."""
     candidates = sorted(report.candidates, key=_best_first)
     kept = [line for line in candidates if line.decision.kept]
     not_kept = [line for line in candidates if not line.decision.kept]
-    return _template().render(
-        report=report,
-        comparison=report.comparison,
-        sheets=report.sheets[:SHEET_LIMIT],
-        kept_strips=[line for line in kept if line.strip][: STRIP_LIMIT // 2],
-        other_strips=[line for line in not_kept if line.strip][: STRIP_LIMIT // 2],
-        candidates=candidates[:ROW_LIMIT],
-        candidates_cut=max(0, len(candidates) - ROW_LIMIT),
-        candidate_reasons=count_by_reason(line.decision.reason for line in not_kept),
-        dropped=report.dropped[:ROW_LIMIT],
-        dropped_cut=max(0, len(report.dropped) - ROW_LIMIT),
-        dropped_reasons=count_by_reason(line.reason for line in report.dropped),
-        changes=changes_chart([change.difference for change in report.comparison.by_clip])
-        if report.comparison
-        else None,
-        curves=[(curve, curve_chart(curve)) for curve in report.curves],
+    return (
+        report_templates()
+        .get_template("results.html.j2")
+        .render(
+            report=report,
+            comparison=report.comparison,
+            sheets=_within_limit(report.sheets[:SHEET_LIMIT]),
+            sheets_left_out=max(0, len(report.sheets) - SHEET_LIMIT),
+            sheet_rows=lambda sheet: list(zip(ROWS, sheet.rows, strict=True)),
+            clips=report.clips[:ROW_LIMIT],
+            kept_strips=[line for line in kept if line.strip][: STRIP_LIMIT // 2],
+            other_strips=[line for line in not_kept if line.strip][: STRIP_LIMIT // 2],
+            candidates=candidates[:ROW_LIMIT],
+            candidates_cut=max(0, len(candidates) - ROW_LIMIT),
+            candidate_reasons=count_by_reason(line.decision.reason for line in not_kept),
+            changes=changes_chart([change.difference for change in report.comparison.by_clip])
+            if report.comparison
+            else None,
+            curves=[(curve, curve_chart(curve)) for curve in report.curves],
+        )
     )
 
 
@@ -139,6 +153,39 @@ def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> l
     return [(decision.clip_id, decision.seed) for decision in chosen]
 
 
+def clip_lines(
+    base: Sequence[ClipResult], aligned: Sequence[ClipResult], names: Mapping[str, str]
+) -> tuple[ClipLine, ...]:
+    """Return the lines of all clips with a pair of videos; ``names`` has a clip's name by its id."""
+    first = {(result.clip_id, result.seed): result for result in base}
+    pairs: dict[str, list[tuple[ClipResult, ClipResult]]] = {}
+    for result in aligned:
+        before = first.get((result.clip_id, result.seed))
+        if before is not None:
+            pairs.setdefault(result.clip_id, []).append((before, result))
+    lines = [
+        ClipLine(clip=names[clip], pairs=len(found), values={name: _means(name, found) for name in CLIP_METRICS})
+        for clip, found in pairs.items()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-(line.difference("hand_score") or 0.0), line.clip)))
+
+
+def _means(name: str, pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[float, float] | None:
+    read = next(metric.read for metric in METRICS if metric.name == name)
+    values = [(read(one), read(other)) for one, other in pairs]
+    measured = [(one, other) for one, other in values if one is not None and other is not None]
+    return (fmean(one for one, _ in measured), fmean(other for _, other in measured)) if measured else None
+
+
+def _within_limit(sheets: Sequence[Sheet]) -> list[Sheet]:
+    """Drop the films beyond :data:`FILM_LIMIT`."""
+    found, spent = [], 0
+    for sheet in sheets:
+        spent += len(sheet.film or b"")
+        found.append(sheet if spent <= FILM_LIMIT else sheet.model_copy(update={"film": None}))
+    return found
+
+
 def _evenly(items: Sequence[T], limit: int) -> list[T]:
     if len(items) <= limit:
         return list(items)
@@ -151,10 +198,10 @@ def _best_first(line: CandidateLine) -> tuple[bool, float, str, int]:
     return not decision.kept, -score, decision.clip_id, decision.seed
 
 
-def _template() -> Template:
+def report_templates() -> Environment:
     environment = templates()
     environment.filters.update(number=_number, signed=_signed, percent=_percent, percent1=_percent1)
-    return environment.get_template("report.html.j2")
+    return environment
 
 
 def _number(value: float | None, digits: int = 3) -> str:

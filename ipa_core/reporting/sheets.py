@@ -1,6 +1,6 @@
-"""Pictures of the report: before and after side by side, with each frame's hands enlarged beside it.
+"""Pictures and films of the report: before and after side by side, with each frame's hands enlarged beside it.
 
-All are JPEG bytes of a few ten kilobytes, because a report holds its pictures.
+Pictures are JPEG bytes of a few ten kilobytes, films mp4 of a few hundred, because a report holds them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from ipa_core.drawing import draw_overlay
 from ipa_core.keypoints import HANDS
 from ipa_core.records import PoseSequence, Side
+from ipa_core.video import encode_video
 
 HEIGHT: Final = 168
 """Pixels of a row."""
@@ -23,6 +24,11 @@ GAP: Final = 4
 GREY: Final = 127
 CROP_SCALE: Final = 1.8
 """Side of a hand's crop, in hand sizes."""
+ROWS: Final = ("driving", "base", "aligned")
+"""Names of a sheet's rows and of a film's panels, in their order."""
+FILM_HEIGHT: Final = 256
+"""Most pixels of a film's height; smaller videos keep theirs."""
+FILM_CRF: Final = 23
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +41,26 @@ class Shot:
 
 def comparison_sheet(
     driving_video: np.ndarray, driving: PoseSequence, base: Shot, aligned: Shot, columns: int = 3
-) -> bytes:
-    """Return three rows: driving video with its skeleton, base, aligned; ``columns`` frames that show hands.
+) -> tuple[bytes, ...]:
+    """Return a JPEG for each of :data:`ROWS`, all of one size: ``columns`` frames that show hands.
 
     Hand crops are cut at the driving hands, without a skeleton, so that a reader can judge the hands.
     """
     frames = telling_frames(driving, columns)
-    rows = [_row(shot, driving, frames) for shot in (Shot(driving_video, driving), base, aligned)]
-    return contact_sheet(rows)
+    return tuple(contact_sheet([_row(shot, driving, frames)]) for shot in (Shot(driving_video, driving), base, aligned))
+
+
+def film(driving: np.ndarray, base: np.ndarray, aligned: np.ndarray, fps: float) -> bytes:
+    """Return one mp4 of the three videos side by side, uint8 RGB ``[T, H, W, 3]`` of one size, so that they play in
+    step and without a script."""
+    height, width = driving.shape[1:3]
+    scale = min(1.0, FILM_HEIGHT / height)
+    size = 2 * round(width * scale / 2), 2 * round(height * scale / 2)  # H.264 wants even sizes.
+    panels = [
+        np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in video])
+        for video in (driving, base, aligned)
+    ]
+    return encode_video(np.concatenate(panels, axis=2), fps, crf=FILM_CRF)
 
 
 def before_after(clips: Sequence[tuple[PoseSequence, Sequence[np.ndarray]]]) -> bytes:

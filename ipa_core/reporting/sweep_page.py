@@ -1,13 +1,15 @@
-"""The results of a sweep for people: tables of means by section, of differences from the base, of contrasts."""
+"""The results of a sweep for people: tables of means by section, of differences from the base with a chart, of
+contrasts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ipa_core.evaluation.differences import BY_NAME, SHOWN, Difference, Gain, with_interval
 from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
-from ipa_core.reporting.page import Section, Table
+from ipa_core.reporting.charts import arms_chart
+from ipa_core.reporting.page import Chart, Section, Table
 
 COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
 """Metrics whose differences are shown."""
@@ -38,16 +40,24 @@ def _means_section(table: SweepTable, heading: str, with_base: bool) -> Section:
 
 
 def _base_section(table: SweepTable) -> Section:
-    rows = tuple((row.name, *_compared(row.against_base)) for row in table.rows if row.seeds)
+    shown = [row for row in table.rows if row.seeds]
+    rows = tuple((row.name, *_compared(row.against_base)) for row in shown)
     return Section(
         "Against the base",
         (
             "Mean difference of each arm from the base on the same clips and noise, with its 95 % interval over clips "
             "and training seeds (of an arm with one seed over clips alone, so too narrow), and the share of videos "
-            "that beat the base's.",
+            "that beat the base's. In the chart a line is an interval; it is coloured if it leaves zero out.",
+            *([_chart(shown)] if shown else []),
             Table(("arm", *_columns()), rows),
         ),
     )
+
+
+def _chart(rows: Sequence[ArmRow]) -> Chart:
+    labels = {name: _LABELS[name] for name in COMPARED}
+    svg = arms_chart([(row.name, row.against_base) for row in rows], labels)
+    return Chart("arms.svg", "gain of each arm over the base, with its 95 % interval", svg)
 
 
 def _contrast_section(table: SweepTable) -> Section:

@@ -1,11 +1,13 @@
 import os
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ipa_core.clips.sources import VideoEntry, find_videos, read_metadata
+from ipa_core.clips.sources import Unmatched, Video, VideoEntry, find_videos, read_metadata
 from ipa_core.config import ConfigError
 
 
@@ -125,3 +127,39 @@ def test_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(os.urandom(100))
     with pytest.raises(ConfigError, match="can't be read"):
         read_metadata(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_columns_are_separated_by_commas_semicolons_or_tabs(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "table.csv").write_text(sign.join(["file", "prompt"]) + "\n" + sign.join(["a.mp4", "a dance"]) + "\n")
+    assert read_metadata(str(tmp_path / "table.csv")).lookup("/videos/a.mp4").prompt == "a dance"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["NFC", "NFD"])
+def test_a_name_with_an_accent_is_the_same_however_it_is_written(
+    tmp_path: Path, form: Literal["NFC", "NFD"], name: Literal["NFC", "NFD"]
+) -> None:
+    (tmp_path / "table.csv").write_text("file,group\n" + unicodedata.normalize(form, "Jürgen.mp4,ann\n"))
+    video = unicodedata.normalize(name, "/videos/Jürgen.mp4")
+    assert read_metadata(str(tmp_path / "table.csv")).lookup(video).group == "ann"
+
+
+@pytest.mark.parametrize("file", ["day 1\\a.mp4", " day 1/a.mp4 "])
+def test_a_windows_path_and_blanks_around_a_name(tmp_path: Path, file: str) -> None:
+    (tmp_path / "table.csv").write_text(f"file,group\n{file},ann\n")
+    assert read_metadata(str(tmp_path / "table.csv")).lookup("/videos/day 1/a.mp4").group == "ann"
+
+
+def test_a_latin_1_table_is_read_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes("file,prompt\nJürgen.mp4,Jürgen tanzt\n".encode("latin-1"))
+    found = read_metadata(str(tmp_path / "table.csv"))
+    assert found.lookup("/videos/Jürgen.mp4").prompt == "Jürgen tanzt"
+    assert found.note is not None and "was read as Latin-1" in found.note
+
+
+def test_rows_and_videos_that_have_nothing_in_common(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("file,group,split\na.mp4,ann,train\nB.mp4,ben,held_out\nc.mp4,ann,\n")
+    left = read_metadata(str(tmp_path / "table.csv")).unmatched([Video("/v/a.mp4"), Video("/v/b.mp4")])
+    assert left == Unmatched(rows=("B.mp4", "c.mp4"), deciding=("B.mp4",), videos=("b.mp4",))
+    assert left.guess("B.mp4") == "'B.mp4' (did you mean 'b.mp4'?)"

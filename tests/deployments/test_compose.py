@@ -66,13 +66,13 @@ def test_every_variable_is_explained_in_the_example_and_the_required_ones_ask_fo
     )
     assert set(found) == set(example)
     required = {name for name, uses in found.items() if any(kind == "?" for kind, _ in uses)}
-    assert required == {"POSTGRES_PASSWORD", "STORE_ACCESS_KEY", "STORE_SECRET_KEY", "VIDEOS"}
+    assert required == {"POSTGRES_PASSWORD", "STORE_ACCESS_KEY", "STORE_SECRET_KEY", "IPA_WEB_TOKEN", "VIDEOS"}
     assert all(f"set {name} in deployments/.env" in text for name in required for kind, text in found[name] if kind)
     assert all(kind == "-" and text == example[name] for name in set(found) - required for kind, text in found[name])
 
 
 def test_no_secret_stands_in_the_files() -> None:
-    secret = re.compile(r"PASSWORD|SECRET|ACCESS_KEY")
+    secret = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|TOKEN")
     settings = [entry for service in SERVICES.values() for entry in service.get("environment", {}).items()]
     assert [name for name, value in settings if secret.search(name) and not value.startswith("${")] == []
     assert [line for line in EXAMPLE if secret.search(line.split("=")[0]) and not line.endswith("=")] == []

@@ -10,7 +10,8 @@ from ipa_core.evaluation.comparison import Model
 from ipa_core.keypoints import COUNT, HANDS
 from ipa_core.records import Decision, HandScore, PoseSequence, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve
-from ipa_core.reporting.report import CandidateLine, DroppedInput, NamedDigest, ReportData
+from ipa_core.reporting.report import CandidateLine, NamedDigest, ReportData, clip_lines
+from ipa_core.reporting.run_record import DroppedInput, Fact, RunRecord, StageLine
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 4
 
@@ -83,8 +84,6 @@ def candidate_line(number: int, kept: bool, strip: bytes | None = None, clip: st
 def report_data(**changed: object) -> ReportData:
     base, aligned = paired(12, gain=0.2)
     whole = ReportData(
-        run="demo",
-        config="name: demo\nclips:\n  frames: 9\n",
         comparison=compare(base, aligned, bootstrap=200),
         no_comparison=None,
         ruling=None,
@@ -105,12 +104,37 @@ def report_data(**changed: object) -> ReportData:
         ),
         best_score=0.91,
         candidates=(candidate_line(0, True), candidate_line(1, False)),
-        dropped=(DroppedInput(source="phone.mp4", window="", stage="clips", reason="no pictures in the file"),),
+        clips=clip_lines(base, aligned, {row.clip_id: f"{row.clip_id}.mp4" for row in base}),
         curves=(
             Curve(
                 name="loss", about="-log sigmoid of the gap.", steps=tuple(range(50)), values=(0.69,) * 25 + (0.5,) * 25
             ),
         ),
         digests=(NamedDigest(what="base model", digest="ab" * 32),),
+    )
+    return whole.model_copy(update=changed)
+
+
+def stage_line(name: str, **changed: object) -> StageLine:
+    counts = {"items": 8, "cached": 3, "computed": 5, "rejected": 1, "failed": 0}
+    hours = {"hours": {"gpu": 1.25, "cpu": 0.5}, "cached_hours": {"gpu": 2.0}}
+    return StageLine(**({"name": name, "seconds": 60.0} | counts | hours | changed))
+
+
+def run_record(**changed: object) -> RunRecord:
+    whole = RunRecord(
+        run="20260102-030405-abcd",
+        name="demo",
+        state="completed",
+        error=None,
+        promotion=None,
+        started="2026-01-02 03:04 UTC",
+        duration="6 min",
+        stages=(stage_line("clips"), stage_line("poses")),
+        all_stages=("clips", "poses"),
+        facts=(Fact(what="machine", value="16 cores, 1 x H200"), Fact(what="commit", value="abcdef123456")),
+        dropped=(DroppedInput(source="phone.mp4", window="", stage="clips", reason="no pictures in the file"),),
+        past=(),
+        config="name: demo\nclips:\n  frames: 9\n",
     )
     return whole.model_copy(update=changed)

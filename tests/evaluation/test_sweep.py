@@ -9,6 +9,7 @@ from ipa_core.evaluation.comparison import METRICS, ClipResult
 from ipa_core.evaluation.differences import difference
 from ipa_core.evaluation.features import FeaturePair
 from ipa_core.evaluation.sweep import Arm, EqualDrift, Run, sweep_table
+from ipa_core.reporting.page import Chart
 from ipa_core.reporting.sweep_page import sweep_sections
 from tests.evaluation.material import result
 
@@ -153,7 +154,8 @@ def test_the_page_names_arms_and_troubles() -> None:
     means, against = sweep_sections(table)
     assert [row[0] for row in means.blocks[0].rows] == ["base", "a", "b"]  # type: ignore[union-attr]
     assert means.blocks[1] == "b: seed 0: it failed"
-    assert [row[0] for row in against.blocks[1].rows] == ["a"]  # type: ignore[union-attr]
+    assert isinstance(against.blocks[1], Chart)
+    assert [row[0] for row in against.blocks[2].rows] == ["a"]  # type: ignore[union-attr]
 
 
 def test_the_page_says_what_is_not_compared_at_equal_drift() -> None:

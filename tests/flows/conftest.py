@@ -74,11 +74,10 @@ def run_fake(
 
 def whole_run(config: RunConfig, scope: Scope | None = None, components: Components = FAKES) -> RunSummary:
     """With what comes after the stages, and without an orchestrator."""
-    from flows.retrain import finish
+    from flows.retrain import work
 
     with Run(config, STAGES, components, scope, quiet=True) as run:
-        run.walk()
-        finish(run)
+        work(run)
     return run.summary
 
 

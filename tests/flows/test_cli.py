@@ -12,7 +12,8 @@ import yaml
 from flows.cli import main
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
-from tests.fakes import fake_config, write_videos
+from storage import Store
+from tests.fakes import fake_config
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
 
@@ -125,8 +126,7 @@ def test_an_unknown_stage_lists_the_known(monkeypatch: pytest.MonkeyPatch, capsy
 def test_store_stat_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_videos(tmp_path / "videos", 1)
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "store").address))
     code, out, _ = call(monkeypatch, capsys, "store", "stat", "--json")
     assert code == 0
     assert json.loads(out)["objects"] == 0

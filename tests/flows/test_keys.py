@@ -95,6 +95,11 @@ def test_a_decision_by_hand_is_in_the_key_of_the_selection_alone(tmp_path: Path)
     assert found["scores"] == PINNED["default"]["scores"]
 
 
+def test_showing_a_training_costs_no_item(tmp_path: Path) -> None:
+    shown = {"alignment": {"steps": 4, "preview_every": 2}, "execution": {"trackers": ["wandb", "mlflow"]}}
+    check(keys(tmp_path, run_config(tmp_path, **shown)), "default")
+
+
 def test_the_folder_of_the_demos_model_is_as_it_was() -> None:
     """All of its files are in the key of what it generates, its README too: an edit there recomputes every demo
     store."""

@@ -73,7 +73,7 @@ def test_the_table_as_json(store: Store, monkeypatch: pytest.MonkeyPatch, capsys
 def test_an_empty_store_says_how_adapters_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "empty").address))
     code, out, _ = call(monkeypatch, capsys, "models")
     assert (code, out) == (0, "no adapter is registered yet: a run registers its own after evaluation\n")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.models import model_rows
 from flows.engine.inputs import RunInputs
 from flows.engine.run_folder import runs
 from flows.engine.status import last_runs
 from flows.engine.view import View
 from flows.engine.walk import Scope, nothing_to_compute
+from flows.outcomes.adapters import model_rows
 from flows.outcomes.yields import run_yields
 from flows.stages import STAGE_NAMES, STAGES
 from ipa_core.config import RunConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from flows.cli.plan_text import plan_text
 from flows.engine import plan as plan_module
 from flows.engine.components import Components, model_folder
 from flows.engine.estimates import Estimate
+from flows.engine.machine import provenance
 from flows.engine.plan import Plan, StagePlan, plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.engine.worker import provenance
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from ipa_core.config import RunConfig
@@ -219,6 +220,8 @@ def test_the_table_marks_what_is_by_formula_and_adds_it_up(tmp_path: Path) -> No
 def test_a_plan_says_that_each_file_counts_as_a_performer(tmp_path: Path) -> None:
     write_videos(tmp_path / "videos" / "ann", 2)
     store = Store(tmp_path / "store")
-    [note] = plan_run(store, fake_config(tmp_path), STAGES, FAKES).notes
+    split, note = plan_run(store, fake_config(tmp_path), STAGES, FAKES).notes
     assert note.startswith("note: each of the 2 videos counts as another performer")
-    assert plan_run(store, fake_config(tmp_path, clips__group_by="folder"), STAGES, FAKES).notes == ()
+    assert re.fullmatch(r"note: held out to judge on: \d of 2 performers, \d of 2 videos", split)
+    [split] = plan_run(store, fake_config(tmp_path, clips__group_by="folder"), STAGES, FAKES).notes
+    assert re.fullmatch(r"note: held out to judge on: \d of 1 performers( \(videos\))?, \d of 2 videos", split)

@@ -100,11 +100,13 @@ def flow_runs() -> dict[str, str]:
     return {run.name: run.state.name for run in found if run.state}
 
 
-def artifacts() -> set[str]:
+def artifacts() -> dict[str, str]:
+    """Contents of the newest artifact of each key."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        return {str(artifact.key) for artifact in client.read_artifacts()}
+        found = sorted(client.read_artifacts(), key=lambda artifact: artifact.created or 0)
+    return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
 def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
@@ -117,10 +119,17 @@ def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder:
     }
 
 
-def test_the_ui_shows_progress_stages_yield_pictures_and_the_report(folder: Path) -> None:
-    run(folder, alignment__beta=78.0)
-    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "report", "outcome"}
-    assert wanted - artifacts() == set()
+def test_the_ui_shows_progress_stages_yield_pictures_and_a_link_to_the_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_WEB_URL", "http://gpu-server:8766/")
+    _, summary = run(folder, alignment__beta=78.0)
+    found = artifacts()
+    wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "outcome", "ipa-stats"}
+    assert wanted <= set(found)
+    assert f"(http://gpu-server:8766/runs/{summary.run_id}/report.html)" in found["report"]
+    assert "**driving**\n\n![driving](data:image/jpeg" in found["contact-sheet-1"]
+    assert "failure rate: " in found["ipa-stats"] and "| finetune | " in found["ipa-stats"]
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
@@ -248,20 +257,6 @@ def test_no_more_batches_hold_a_gpu_than_the_server_allows(monkeypatch: pytest.M
         with get_client(sync_client=True) as client:
             client.delete_global_concurrency_limit_by_name(GPU_SLOTS)
     assert most == 1
-
-
-def test_served_deployments_can_be_put_where_they_are_already() -> None:
-    from prefect.client.orchestration import get_client
-
-    from flows.orchestration.serving import deployments
-    from flows.retrain import retrain
-
-    for _ in range(2):
-        for deployment in deployments(retrain):
-            deployment.apply()
-    with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("retrain/retrain")
-    assert [(schedule.slug, schedule.schedule.cron) for schedule in found.schedules] == [("weekly", "0 3 * * 1")]
 
 
 def test_parameters_are_a_typed_form_with_help_texts() -> None:

@@ -11,7 +11,7 @@ import pytest
 from flows.engine.plan import plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.outcomes.retention import drop_unkept
+from flows.outcomes.retention import Policy, collect, drop_unkept, find_garbage
 from flows.review.exchange import export_reviews, import_reviews, write_videos
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
@@ -21,7 +21,6 @@ from flows.stages.selection import decisions, preferred_samples
 from ipa_core.config import ConfigError
 from ipa_core.records import Decision, Verdict
 from storage import Store
-from storage.maintenance import gc
 from storage.reviews import Review, Reviews
 from tests.fakes import FAKES, fake_config
 from tests.flows.conftest import Done, run_fake, whole_run
@@ -186,12 +185,12 @@ def test_pictures_are_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all(picture.startswith(b"\xff\xd8") for picture in made.values())
 
 
-def test_cleaning_up_spares_pictures_and_decisions(folder: Path) -> None:
+def test_cleaning_up_spares_what_was_reviewed(folder: Path) -> None:
     store, queue = Store(folder / "store"), queue_of(folder)
     Pictures(store).get(queue.candidates[0], NAMES[0])
     say(folder, queue.candidates[0].candidate.video, "accept")
     before = {digest for digest, _ in store.objects.all()}
-    gc(store, set())
+    collect(store, find_garbage(store, Policy()))
     assert before == {digest for digest, _ in store.objects.all()}
     assert len(Reviews(store.address).standing()) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 
 from flows.engine.progress import StageProgress
 from flows.engine.run_folder import RunFolder, RunProgress, StageTable
-from flows.engine.status import SILENCE, last_runs, run_state
+from flows.engine.stats import run_stats
+from flows.engine.status import SILENCE, RunState, last_runs, run_state
 from flows.engine.walk import Scope
 from ipa_core.reporting.reasons import without_numbers
 from storage import Store
@@ -34,7 +36,7 @@ def under_way(folder: Path, **about: object) -> RunFolder:
 def test_a_run_under_way_tells_its_stage_and_the_time_left(tmp_path: Path) -> None:
     state = run_state(under_way(tmp_path))
     assert (state.state, state.stages) == ("running", (CLIPS,))
-    assert state.sentence().startswith("poses      2/8 (25 %), about 30 s left (")
+    assert state.sentence().startswith("poses      2/8 (25 %), about 30 s left of this stage (")
 
 
 def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
@@ -77,3 +79,61 @@ def test_a_runs_status_counts_what_was_dropped_by_its_reason(
     [row] = [line.split() for line in out.splitlines() if "a.mp4" in line or "b.mp4" in line]
     reason = summary.dropped[0].reason
     assert (code, row[:2], " ".join(row[3:])) == (0, ["clips", "2"], without_numbers(reason))
+
+
+def test_an_empty_stores_address_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    said = f"the store at {tmp_path / 'store'} has no run yet\n"
+    assert call(monkeypatch, capsys, "status") == (0, "", said)
+    assert call(monkeypatch, capsys, "status", "--stats") == (0, "", said)
+    assert call(monkeypatch, capsys, "report") == (1, "", f"ipa: {said}")
+
+
+def ended(state: str, *stages: StageTable, seconds: float | None = 60.0, queued: float | None = None) -> RunState:
+    return RunState(f"2026-{state}", "demo", state, stages, None, None, {}, 0, seconds=seconds, queued=queued)
+
+
+def test_the_failure_rate_is_of_the_runs_that_ended() -> None:
+    stats = run_stats(
+        [ended(state) for state in ("running", "completed", "nothing_new", "failed", "killed", "stopped")]
+    )
+    assert (stats.runs, stats.states["failed"], stats.failure_rate) == (6, 1, 0.4)
+
+
+def test_without_a_run_that_ended_there_is_no_failure_rate() -> None:
+    assert (run_stats([ended("running")]).failure_rate, run_stats([]).failure_rate) == (None, None)
+
+
+def test_queue_times_are_of_runs_with_a_schedule() -> None:
+    stats = run_stats([ended("completed", queued=wait) for wait in (10.0, None, 30.0)])
+    assert (stats.queue_seconds, stats.longest_queue_seconds, stats.queue_known) == (20.0, 30.0, 2)
+    assert run_stats([ended("completed")]).queue_seconds is None
+
+
+def test_hours_are_summed_by_stage() -> None:
+    first = StageTable("clips", 8, 0, 8, 0, 1, 60.0, hours={"cpu": 0.5}, cached_hours={"gpu": 9.0})
+    second = StageTable("clips", 8, 4, 4, 0, 0, 30.0, hours={"cpu": 0.25})
+    trained = StageTable("finetune", 1, 0, 1, 0, 0, 90.0, hours={"gpu": 2.0})
+    stats = run_stats([ended("completed", second, trained), ended("failed", first), ended("completed", seconds=None)])
+    assert [stage.row() for stage in stats.stages] == [
+        ("clips", "2", "16", "12", "1", "0.000", "0.750", "2 min"),
+        ("finetune", "1", "1", "1", "0", "2.000", "0.000", "2 min"),
+    ]
+    assert stats.unmeasured == 1
+
+
+def test_the_statistics_as_a_table_and_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_videos(tmp_path / "videos", 1)
+    whole_run(fake_config(tmp_path), Scope(last="clips"))
+    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
+    _, out, _ = call(monkeypatch, capsys, "status", "--stats")
+    assert "failure rate: 0%" in out and "queue time: unknown" in out
+    assert out.splitlines()[-1].split()[:5] == ["clips", "1", "1", "1", "0"]
+    _, out, _ = call(monkeypatch, capsys, "status", "--stats", "--json")
+    about = json.loads(out)
+    assert (about["states"], about["stages"][0]["name"]) == ({"completed": 1}, "clips")
+    assert about["stages"][0]["cpu_hours"] > 0

@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from flows.engine.components import animation_model
-from flows.training.job import LORA, RECORD, Job, function_name
+from flows.training.job import Job, function_name
 from flows.training.launch import TrainingError, train_apart
+from flows.training.previews import Preview
 from ipa_core.alignment.data import prepare
 from ipa_core.alignment.log import StepLog
 from ipa_core.alignment.reference import ReferenceTable, reference_errors
@@ -27,7 +28,7 @@ from ipa_core.alignment.trainer import TrainedLoRA, train
 from ipa_core.alignment.visits import visits
 from ipa_core.config import RunConfig
 from ipa_core.models.wan_vace.model import WanVACEModel
-from tests.alignment.samples import make_samples, write_shards
+from tests.alignment.samples import make_sample, make_samples, write_shards
 from tests.alignment.test_training import CONFIG, Slot
 from tests.flows import training_models
 from tests.flows.training_models import KILL
@@ -42,12 +43,18 @@ class World:
 
     folder: Path
 
-    def job(self, name: str, model: Callable[..., Any] = animation_model, **execution: object) -> Job:
+    def job(
+        self, name: str, model: Callable[..., Any] = animation_model, preview_every: int = 0, **execution: object
+    ) -> Job:
         config = {
             "name": "training",
             "clips": {"sources": []},
-            "candidates": {"model": {"path": str(self.folder / "model"), "dtype": "float32"}},
-            "alignment": CONFIG.model_dump(),
+            "candidates": {
+                "model": {"path": str(self.folder / "model"), "dtype": "float32"},
+                "steps": 2,
+                "guidance_scale": 1.0,
+            },
+            "alignment": CONFIG.model_dump() | {"preview_every": preview_every},
             "execution": {"device": "cpu", **execution},
         }
         return Job(
@@ -58,7 +65,26 @@ class World:
             references=self.folder / "references.json",
             animation_model=function_name(model),
             output=self.folder / name / "output",
+            previews=tuple(encoded(self.folder, number) for number in (1, 2)) if preview_every else (),
         )
+
+    def recording(self, patch: pytest.MonkeyPatch) -> Path:
+        """Let trainings find the stand-in for W&B. Return the file with its calls."""
+        patch.syspath_prepend(str(Path(__file__).with_name("recording")))
+        patch.setenv("RECORDED", str(self.folder / "calls.jsonl"))
+        return self.folder / "calls.jsonl"
+
+
+def encoded(folder: Path, number: int) -> Preview:
+    path = folder / f"{number}.conditioning"
+    path.write_bytes(make_sample(number).conditioning.to_bytes())
+    return Preview(clip_id=f"clip-{number}", conditioning=path, seed=number)
+
+
+def logged(calls: Path, name: str) -> list[tuple[int, Any]]:
+    """Return the (step, value) that were logged to the stand-in."""
+    found = [json.loads(line) for line in calls.read_text().splitlines()]
+    return [(call["log"], call["values"][name]) for call in found if name in call.get("values", ())]
 
 
 @pytest.fixture(scope="module")
@@ -117,31 +143,15 @@ def interrupt(world: World, caplog: pytest.LogCaptureFixture, first: Job, second
     return Interrupted(killed_steps, str(failure.value), second_steps, caplog.messages, second)
 
 
-def test_a_killed_training_says_so_and_goes_on_from_its_checkpoint(
-    world: World, alone: TrainedLoRA, caplog: pytest.LogCaptureFixture
-) -> None:
-    # Its parts are one story; telling it costs two trainings.
-    first, second = (world.job(name, training_models.mortal) for name in ("first", "second"))
-    found = interrupt(world, caplog, first, second)
-    assert found.killed_steps == [(1, 6), (2, 6), (3, 6), (4, 6)]
-    assert found.error == (
-        "the training process was killed by SIGKILL after step 4; its last line was: something is wrong here"
-    )
-    assert found.second_lines == ["going on from the checkpoint of step 3"]
-    assert found.second_steps == [(4, 6), (5, 6), (6, 6)]
-    assert (found.job.output / LORA).read_bytes() == alone.weights
-    assert history(found.job) == without_seconds(alone.history)
-    record = json.loads((found.job.output / RECORD).read_text())
-    assert record == {"steps": 6, "samples": 5, "loss": alone.history[-1].loss}
-
-
 def close(history: list[dict[str, Any]]) -> list[Any]:
     # Absolute: a gap of e_ref and e_theta, each about 6, that are one number but for the order of its sums.
     return [pytest.approx(step, rel=2e-4, abs=1e-5) for step in history]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
-def test_two_processes_take_the_steps_of_one(world: World, alone: TrainedLoRA, strategy: str) -> None:
+def test_two_processes_take_the_steps_of_one_and_show_them_once(
+    world: World, alone: TrainedLoRA, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a table of the first step's four samples of five: that step finds all its reference errors there, the next
     computes them, and in each the processes must agree on which."""
     model = WanVACEModel.load(world.folder / "model", dtype="float32", device="cpu", text_encoder=False)
@@ -150,9 +160,12 @@ def test_two_processes_take_the_steps_of_one(world: World, alone: TrainedLoRA, s
     errors = {one.digest: reference_errors(model, prepare(one, model, CONFIG), range(9), CONFIG) for one in known}
     table = ReferenceTable(samples={digest: (found,) for digest, found in errors.items()})
     (world.folder / "references.json").write_text(table.model_dump_json())
-    job = world.job("run", train_processes=2, train_strategy=strategy)
+    calls = world.recording(monkeypatch)
+    job = world.job("run", preview_every=3, train_processes=2, train_strategy=strategy, trackers=["wandb"])
     train_apart(job, nothing)
     assert history(job) == close(without_seconds(alone.history))
+    assert [step for step, _ in logged(calls, "alignment/loss")] == [0, 1, 2, 3, 4, 5]
+    assert logged(calls, "previews/clip-1") == [(3, "step-000003-clip-1.mp4"), (6, "step-000006-clip-1.mp4")]
 
 
 @pytest.mark.slow

@@ -66,11 +66,6 @@ def test_nothing_else_is_in(wheel: zipfile.ZipFile) -> None:
     }
 
 
-def test_the_served_deployments_are_in(wheel: zipfile.ZipFile) -> None:
-    name = "deployments/prefect.yaml"
-    assert wheel.read(f"flows/project/{name}") == (ROOT / name).read_bytes()
-
-
 def test_the_installed_command_finds_its_data(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path / "site")
     program = (

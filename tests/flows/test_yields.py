@@ -23,6 +23,7 @@ def test_every_run_that_came_to_its_selection(folder: Path) -> None:
     say(folder, queue.candidates[first_kept(queue)].candidate.video, "reject")
     kept = sum(one.kept for one in decided(rerun(folder)).values())
     after = {entry.run: entry.report.kept for entry in run_yields(Store(folder / "store"))}
+    assert list(after) == sorted(after, reverse=True)  # the newest first
     assert sorted(after.values()) == sorted([*before.values(), kept])
 
 
@@ -45,7 +46,11 @@ def test_json_and_a_chart(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_store_without_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("IPA_HOME", str(tmp_path / "store"))
-    assert call(monkeypatch, capsys, "yield")[1] == "no run of this store has come to its selection\n"
+    monkeypatch.setenv("IPA_HOME", str(Store(tmp_path / "store").address))
+    _, out, err = call(monkeypatch, capsys, "yield")
+    assert (out, err) == ("", f"no run of the store at {tmp_path / 'store'} has come to its selection\n")
     code, _, err = call(monkeypatch, capsys, "yield", "--plot", str(tmp_path / "yield.svg"))
-    assert (code, err) == (1, "ipa: there is nothing to plot: no run of this store has come to its selection\n")
+    assert (code, err) == (
+        1,
+        f"ipa: there is nothing to plot: no run of the store at {tmp_path / 'store'} has come to its selection\n",
+    )

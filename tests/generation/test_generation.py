@@ -1,5 +1,7 @@
 """Batches, memory, progress and seeds; that the numbers are right is tested against the pipeline."""
 
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,8 @@ def test_progress_counts_the_steps_of_all_seeds() -> None:
 
     sample(SmallMemory(2), CONDITIONING, [1, 2, 3], CONFIG, lambda done, total: told.append((done, total)))
 
-    assert told == [(2, 6), (4, 6), (5, 6), (6, 6)]
+    # A third step of each seed is its decoding.
+    assert told == [(2, 9), (4, 9), (5, 9), (6, 9)]
 
 
 def test_guidance_without_a_negative_prompt_is_an_error() -> None:
@@ -90,6 +93,20 @@ def test_conditioning_from_the_store_generates_the_same(model: WanVACEModel, con
     stored = Conditioning.from_bytes(conditioning.to_bytes())
 
     assert torch.equal(sample(model, stored, [7], CONFIG), sample(model, conditioning, [7], CONFIG))
+
+
+@pytest.mark.parametrize("network", ["transformer", "vae.decoder"])
+def test_a_broken_weight_fails_instead_of_making_a_black_video(
+    model: WanVACEModel, conditioning: Conditioning, network: str
+) -> None:
+    weight = next(operator.attrgetter(network)(model.pipeline).parameters())
+    before = weight.data.clone()
+    weight.data.view(-1)[0] = float("nan")
+    try:
+        with pytest.raises(FloatingPointError, match="NaN or infinite"):
+            generate(model, conditioning, (1,), CONFIG)
+    finally:
+        weight.data = before
 
 
 def test_bfloat16_latents_are_handed_on_as_float32() -> None:

@@ -5,10 +5,23 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from ipa_core.evaluation.comparison import Interval
+from ipa_core.evaluation.differences import Gain
 from ipa_core.records import YieldReport
-from ipa_core.reporting.charts import MOST_POINTS, Curve, RunYield, changes_chart, curve_chart, yield_chart
+from ipa_core.reporting.charts import (
+    MOST_POINTS,
+    Curve,
+    PastRun,
+    RunYield,
+    arms_chart,
+    changes_chart,
+    curve_chart,
+    trend_chart,
+    yield_chart,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
+_GOOD = "#16a34a"
 
 
 def texts(chart: bytes) -> list[str]:
@@ -87,3 +100,30 @@ def test_names_of_runs_are_escaped() -> None:
 
 def test_the_same_chart_is_the_same_bytes() -> None:
     assert changes_chart([0.1, -0.2]) == changes_chart([0.1, -0.2])
+
+
+def test_a_trend_has_a_line_for_each_model_and_a_bar_for_each_yield() -> None:
+    runs = [
+        PastRun(run=f"2026010{day}-030405-abcd", state="", scores=(0.2, score), psnr_hand=None, candidates=8, kept=kept)
+        for day, score, kept in ((1, 0.2, 2), (2, 0.4, 4))
+    ]
+    chart = trend_chart(runs)
+    bars = sorted(height(bar) for bar in shapes(chart, _GOOD))
+    assert bars[-1] == pytest.approx(2 * bars[-2], rel=1e-3)
+    assert {"base", "aligned", "20260102-0304"} <= set(texts(chart))
+
+
+def test_a_run_without_results_has_only_its_place_in_the_trend() -> None:
+    nothing = PastRun(run="20260101-030405-abcd", state="failed", scores=None, psnr_hand=None)
+    assert "20260101-0304" in texts(trend_chart([nothing, nothing]))
+
+
+def test_an_arm_is_coloured_where_its_interval_leaves_zero_out() -> None:
+    arms = [
+        (name, {"psnr": Gain(mean=(low + high) / 2, interval=Interval(low=low, high=high))})
+        for name, low, high in (("better", 0.1, 0.3), ("worse", -0.2, -0.1), ("unclear", -0.1, 0.1))
+    ]
+    chart = arms_chart(arms, {"psnr": "PSNR (dB)"})
+    lines = [path for path in ET.fromstring(chart).iter(f"{SVG}path") if "stroke-width: 1.6" in path.get("style", "")]
+    assert [path.attrib["style"].partition("stroke: ")[2][:7] for path in lines] == [_GOOD, "#dc2626", "#858b94"]
+    assert {"better", "worse", "unclear", "PSNR (dB)"} <= set(texts(chart))

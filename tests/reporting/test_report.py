@@ -10,20 +10,27 @@ from ipa_core.records import Decision, Ruling
 from ipa_core.reporting.charts import Curve
 from ipa_core.reporting.reasons import count_by_reason
 from ipa_core.reporting.report import (
+    FILM_LIMIT,
     ROW_LIMIT,
     SHEET_LIMIT,
     STRIP_LIMIT,
-    DroppedInput,
     Sheet,
-    render_report,
+    clip_lines,
+    render_results,
     sheets_to_show,
     strips_to_show,
 )
-from ipa_core.reporting.sheets import encode_jpeg
-from tests.evaluation.material import candidate_line, paired, report_data, result
+from ipa_core.reporting.run_record import DroppedInput, render_report
+from ipa_core.reporting.sheets import encode_jpeg, film
+from tests.evaluation.material import candidate_line, paired, report_data, result, run_record, smooth_video
 
 VOID = {"meta", "img", "br", "line", "polyline", "rect", "link", "input", "hr"}
 PICTURE = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+SHEET = Sheet(clip="waving.mp4, 0:05", caption="0.41 -> 0.62", reference=PICTURE, rows=(PICTURE,) * 3)
+
+
+def rendered(**changed: object) -> str:
+    return render_report(run_record(), render_results(report_data(**changed)))
 
 
 class Page(HTMLParser):
@@ -54,9 +61,10 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    sheet = Sheet(clip="waving.mp4, 0:05", caption="0.41 -> 0.62", reference=PICTURE, frames=PICTURE)
+    video = smooth_video()
+    sheet = SHEET.model_copy(update={"film": film(video, video, video, 8)})
     lines = (candidate_line(0, True, PICTURE), candidate_line(1, False, PICTURE))
-    return Page(render_report(report_data(sheets=(sheet,), candidates=lines)))
+    return Page(rendered(sheets=(sheet,), candidates=lines))
 
 
 def test_the_summary_comes_first(page: Page) -> None:
@@ -96,22 +104,22 @@ def test_nothing_is_loaded_from_outside(page: Page) -> None:
 def test_names_from_outside_are_escaped() -> None:
     evil = "<script>alert(1)</script>.mp4"
     drawn = Curve(name='"><script>', about=evil, steps=(0, 1), values=(0.0, 1.0))
-    text = render_report(
-        report_data(
-            run=evil,
-            config=evil,
-            dropped=(DroppedInput(source=evil, window=evil, stage="clips", reason=evil),),
-            candidates=(candidate_line(0, True, PICTURE, clip=f'"{evil}'),),
-            sheets=(Sheet(clip=f'"{evil}', caption=evil, reference=PICTURE, frames=PICTURE),),
-            curves=(drawn,),
-        )
+    base, aligned = paired(1, gain=0.1)
+    results = report_data(
+        candidates=(candidate_line(0, True, PICTURE, clip=f'"{evil}'),),
+        sheets=(SHEET.model_copy(update={"clip": f'"{evil}', "caption": evil}),),
+        curves=(drawn,),
+        clips=clip_lines(base, aligned, {base[0].clip_id: evil}),
     )
+    dropped = (DroppedInput(source=evil, window=evil, stage="clips", reason=evil),)
+    record = run_record(name=evil, config=evil, state="failed", error=evil, dropped=dropped)
+    text = render_report(record, render_results(results))
     assert "script" not in Page(text).tags
     assert evil in Page(text).text
 
 
 def test_a_run_without_comparison_says_why() -> None:
-    page = Page(render_report(report_data(comparison=None, no_comparison="no clip is held out", curves=(), dropped=())))
+    page = Page(rendered(comparison=None, no_comparison="no clip is held out", curves=()))
     assert "No comparison: no clip is held out" in page.text
 
 
@@ -121,14 +129,14 @@ def ruling(promote: bool, reason: str) -> Ruling:
 
 
 def test_a_ruling_on_the_base_model_is_told_in_the_summary() -> None:
-    page = Page(render_report(report_data(ruling=ruling(True, "wins 88% of 24 pairs"))))
+    page = Page(rendered(ruling=ruling(True, "wins 88% of 24 pairs")))
     words = " ".join(page.text.split())
     assert "By the rule, promoted over the base model: wins 88% of 24 pairs." in words
 
 
 def test_a_ruling_on_the_champion_shows_the_comparison_with_it() -> None:
     against = compare(*paired(12, gain=-0.1), bootstrap=100, against="the champion")
-    page = Page(render_report(report_data(ruling=ruling(False, "PSNR falls by 0.80 dB"), champion=against)))
+    page = Page(rendered(ruling=ruling(False, "PSNR falls by 0.80 dB"), champion=against))
     words = " ".join(page.text.split())
     assert "By the rule, not promoted over the champion: PSNR falls by 0.80 dB." in words
     assert against.sentence.startswith("Hands, aligned against the champion: worse") and against.sentence in words
@@ -139,24 +147,24 @@ def test_without_a_ruling_there_is_no_promotion(page: Page) -> None:
 
 
 def test_one_clip_shows_the_reason_instead_of_an_interval() -> None:
-    page = Page(render_report(report_data(comparison=compare(*paired(1, gain=0.1), bootstrap=10))))
+    page = Page(rendered(comparison=compare(*paired(1, gain=0.1), bootstrap=10)))
     assert "an interval needs two clips" in page.text
 
 
 def test_the_same_data_gives_the_same_bytes() -> None:
-    assert render_report(report_data()) == render_report(report_data())
+    assert rendered() == rendered()
 
 
 def test_a_large_run_stays_small() -> None:
     lines = tuple(candidate_line(number, number < 100, PICTURE) for number in range(6000))
-    sheet = Sheet(clip="a", caption="", reference=PICTURE, frames=PICTURE)
     dropped = tuple(
         DroppedInput(source=f"{number}.mp4", window="", stage="poses", reason=f"person of {number} pixels")
         for number in range(3000)
     )
-    text = render_report(report_data(candidates=lines, sheets=(sheet,) * 30, dropped=dropped))
+    results = render_results(report_data(candidates=lines, sheets=(SHEET,) * 30))
+    text = render_report(run_record(dropped=dropped), results)
     assert len(text) < 3_000_000
-    assert text.count("data:image/jpeg") == 2 * SHEET_LIMIT + STRIP_LIMIT
+    assert text.count("data:image/jpeg") == 4 * SHEET_LIMIT + STRIP_LIMIT
     assert text.count("person of ") == ROW_LIMIT + 1
     assert "5,900" in text  # candidates not kept, counted by reason
     assert "3,000" in text  # dropped inputs, counted by reason
@@ -191,5 +199,25 @@ def test_strips_are_half_kept_half_not() -> None:
 
 
 def test_a_candidate_shows_what_was_lowest_in_its_worst_frames() -> None:
-    page = render_report(report_data(candidates=(candidate_line(0, kept=True),)))
+    page = rendered(candidates=(candidate_line(0, kept=True),))
     assert "fingers 0.250, pck 0.750" in page
+
+
+def test_films_beyond_the_limit_are_left_out() -> None:
+    large = SHEET.model_copy(update={"film": bytes(FILM_LIMIT // 2)})
+    assert rendered(sheets=(large,) * 3).count("<video") == 2
+
+
+def test_a_clips_line_has_the_means_of_its_pairs() -> None:
+    base = [result("a", seed, "base", score, psnr=20.0) for seed, score in ((1, 0.2), (2, 0.4), (3, None))]
+    aligned = [result("a", seed, "aligned", 0.5, psnr=21.0) for seed in (1, 2, 3)]
+    [line] = clip_lines(base, aligned, {"a": "waving.mp4"})
+    assert (line.clip, line.pairs, line.values["psnr"]) == ("waving.mp4", 3, (20.0, 21.0))
+    assert line.values["hand_score"] == pytest.approx((0.3, 0.5))
+    assert line.difference("hand_score") == pytest.approx(0.2)
+
+
+def test_clips_come_from_the_largest_gain_to_the_largest_loss() -> None:
+    base = [result(clip, 1, "base", 0.5) for clip in "abc"]
+    aligned = [result(clip, 1, "aligned", score) for clip, score in (("a", 0.4), ("b", None), ("c", 0.6))]
+    assert [line.clip for line in clip_lines(base, aligned, dict(zip("abc", "abc", strict=True)))] == ["c", "b", "a"]

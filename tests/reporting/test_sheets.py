@@ -5,17 +5,21 @@ import numpy as np
 import pytest
 
 from ipa_core.reporting.sheets import (
+    FILM_HEIGHT,
     GAP,
     GREY,
     HEIGHT,
+    ROWS,
     Shot,
     candidate_strip,
     comparison_sheet,
     contact_sheet,
+    film,
     hand_crop,
     spread,
     telling_frames,
 )
+from ipa_core.video import decode_video
 from tests.evaluation.material import FRAMES, pose_with_right_hand, smooth_video
 
 VIDEO = smooth_video()
@@ -27,9 +31,22 @@ def opened(jpeg: bytes) -> np.ndarray:
 
 
 def test_a_sheet_has_a_row_per_video_and_a_column_per_frame_and_its_hands() -> None:
-    sheet = opened(comparison_sheet(VIDEO, POSE, Shot(VIDEO, POSE), Shot(VIDEO, None), columns=3))
-    assert sheet.shape[0] == 3 * HEIGHT + 2 * GAP
-    assert sheet.shape[1] == 3 * (HEIGHT * 96 // 64 + 2 * HEIGHT) + 8 * GAP
+    rows = comparison_sheet(VIDEO, POSE, Shot(VIDEO, POSE), Shot(VIDEO, None), columns=3)
+    assert {opened(row).shape for row in rows} == {(HEIGHT, 3 * (HEIGHT * 96 // 64 + 2 * HEIGHT) + 8 * GAP, 3)}
+    assert len(rows) == len(ROWS)
+
+
+def test_a_film_has_the_videos_side_by_side_and_in_step() -> None:
+    dark, light = np.zeros((4, 32, 48, 3), np.uint8), np.full((4, 32, 48, 3), 255, np.uint8)
+    grey = np.full((4, 32, 48, 3), 127, np.uint8)
+    shown = decode_video(film(dark, grey, light, fps=8))
+    assert shown.shape == (4, 32, 3 * 48, 3)
+    assert shown[:, 16, [24, 72, 120], 0] == pytest.approx(np.array([[0, 127, 255]] * 4), abs=3)
+
+
+def test_a_film_of_large_videos_is_small_and_even() -> None:
+    video = np.zeros((2, 2 * FILM_HEIGHT, 302, 3), np.uint8)
+    assert decode_video(film(video, video, video, fps=8)).shape == (2, FILM_HEIGHT, 3 * 152, 3)
 
 
 def test_colours_stay_where_they_are() -> None:
@@ -55,7 +72,7 @@ def test_the_same_pictures_give_the_same_bytes() -> None:
 
 
 def test_a_sheet_is_small() -> None:
-    assert len(comparison_sheet(VIDEO, POSE, Shot(VIDEO, POSE), Shot(VIDEO, POSE))) < 300_000
+    assert sum(map(len, comparison_sheet(VIDEO, POSE, Shot(VIDEO, POSE), Shot(VIDEO, POSE)))) < 300_000
 
 
 def test_a_crop_is_centred_on_the_hand() -> None:

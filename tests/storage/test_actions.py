@@ -17,7 +17,7 @@ from storage import (
     Store,
     StoreError,
 )
-from storage.digest import digest_bytes
+from storage.digest import digest_bytes, json_bytes
 from tests.storage.test_digest import JSON, TEXT
 
 VIDEO = digest_bytes(b"video")
@@ -37,6 +37,15 @@ def done(address, number: int = 0, data: bytes = b"pose") -> ActionResult:
 
 def action_file(address, result: ActionResult):
     return address / "actions" / result.action.stage / result.key[:2] / f"{result.key}.json"
+
+
+def write_changed(address, result: ActionResult, change: dict) -> bytes:
+    """Write a result as a version would that has other fields."""
+    head = b'{"key":"' + result.key.encode() + b'","result":'
+    data = head + json_bytes(json.loads(result.to_json()) | change)
+    whole = data + b',"blake3":"' + digest_bytes(data).encode() + b'"}\n'
+    action_file(address, result).write_bytes(whole)
+    return whole
 
 
 class TestAction:
@@ -187,6 +196,21 @@ class TestActionCache:
         assert cache.commit(result) == result
         assert cache.get("poses", result.key) == result
 
+    def test_fields_of_a_newer_version_are_left_unread(self, tmp_path):
+        result = ActionCache(tmp_path).commit(done(tmp_path))
+        write_changed(
+            tmp_path, result, {"signed_by": "anna", "outputs": {"pose": list(vars(result.outputs["pose"]).values())}}
+        )
+        assert ActionCache(tmp_path).get("poses", result.key) == result
+
+    @pytest.mark.parametrize("change", [{"outputs": ["pose"]}, {"outcome": "half done"}])
+    def test_a_result_of_another_form_is_refused_and_stays(self, tmp_path, change):
+        result = ActionCache(tmp_path).commit(done(tmp_path))
+        before = write_changed(tmp_path, result, change)
+        with pytest.raises(StoreError, match=f"can't read the result of action {result.key} of stage poses; install"):
+            ActionCache(tmp_path).commit(result)
+        assert action_file(tmp_path, result).read_bytes() == before
+
     def test_the_file_is_json_that_holds_the_whole_action(self, tmp_path):
         result = ActionCache(tmp_path).commit(done(tmp_path))
         about = json.loads(action_file(tmp_path, result).read_text())
@@ -240,8 +264,29 @@ class TestStore:
 
     def test_a_newer_format_is_refused(self, tmp_path):
         (tmp_path / "ipa-store.json").write_text('{"format":2}')
-        with pytest.raises(StoreError, match="a store of another version"):
+        with pytest.raises(StoreError, match="is a store of format 2, and this version reads format 1; install the"):
             Store(tmp_path)
+
+    def test_a_damaged_format_is_said_with_its_remedy(self, tmp_path):
+        (tmp_path / "ipa-store.json").write_text('{"form')
+        with pytest.raises(StoreError, match=r'ipa-store\.json is damaged; write \{"format":1\} into it'):
+            Store(tmp_path)
+
+    def test_what_a_newer_version_says_beside_the_format_is_left_unread(self, tmp_path):
+        (tmp_path / "ipa-store.json").write_text('{"format":1,"written_by":"0.9"}')
+        assert Store(tmp_path).exists
+
+    def test_nothing_is_made_where_a_store_is_only_looked_for(self, address):
+        store = Store(address, make=False)
+        assert (store.exists, list(store.actions.stages()), store.folder.read("ipa-store.json")) == (False, [], None)
+        Store(address)
+        assert Store(address, make=False).exists
+
+    def test_a_stage_of_a_newer_version_is_one_sentence(self, tmp_path):
+        store = Store(tmp_path)
+        store.folder.write("actions/Poses3D/ab/cd.json", b"{}")
+        with pytest.raises(StoreError, match=r"actions/Poses3D is no stage of this version; install the version"):
+            store.actions.stages()
 
     def test_the_stat_cache_lies_in_the_store(self, tmp_path):
         from tests.storage.test_digest import write_old

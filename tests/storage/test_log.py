@@ -101,8 +101,14 @@ DAMAGED = {
     "not UTF-8": b"\xff\xfe",
     "of another kind": sealed({"text": "yes"}).replace(b"note", b"event"),
     "a list": b"[]",
-    "another record": sealed({"words": "yes"}),
 }
+
+
+def test_a_record_of_another_form_is_told_from_a_damaged_one(tmp_path):
+    log(tmp_path).create(1, Note(text="yes"))
+    (tmp_path / "notes" / "000001.json").write_bytes(sealed({"more": 1, "text": "yes"}))
+    with pytest.raises(StoreError, match=r"^this version can't read .*notes/000001\.json; install the version of"):
+        log(tmp_path).read_whole()
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from storage import Store, StoreError
+from storage import StoreError
 from storage.digest import digest_bytes
-from storage.maintenance import gc
+from storage.log import NumberedLog
 from storage.registry import Decided, Lineage, Registered, Registry, State
 
 AT = "2026-01-01T00:00:00+00:00"
@@ -158,14 +157,28 @@ def test_a_missing_event_is_named(tmp_path) -> None:
         registry.state()
 
 
-def test_gc_spares_the_files_of_registered_adapters(tmp_path) -> None:
-    store = Store(tmp_path / "store")
-    lora, other = store.objects.put(b"lora"), store.objects.put(b"other")
-    Registry(store.address).append(lambda state: registered("a", files={"lora.safetensors": lora}))
-    for path in Path(store.address).rglob("*"):
-        os.utime(path, (time.time() - 7200,) * 2)
-    gc(store, set())
-    assert store.objects.missing([lora, other]) == {other}
+def test_the_registry_names_the_objects_and_results_of_every_adapter() -> None:
+    state = State((registered("a"), registered("b", generator="a", files={"lora.safetensors": digest("lora")})))
+    assert state.objects() == {digest(name) for name in ("lora", "a", "scores", "samples", "shard")}
+    assert state.actions() == {digest("selection"), digest("finetune")}
+
+
+def test_a_champions_runs_are_those_of_its_line_of_generators(tmp_path) -> None:
+    registry = Registry(tmp_path)
+    for name, generator in (("a", None), ("b", "a"), ("c", "b"), ("other", None)):
+        registry.append(lambda state, name=name, by=generator: registered(name, run=f"run {name}", generator=by))
+    registry.promote(digest("b"), "anna", "by hand", AT)
+    assert registry.state().champions_runs() == {"run a", "run b"}
+
+
+def test_an_event_of_a_newer_version_is_told_from_a_damaged_one(tmp_path) -> None:
+    class Newer(Registered):
+        licence: str = "ours"
+
+    log = NumberedLog(tmp_path, "registry", "event", TypeAdapter(Newer), "")
+    log.create(1, Newer(**dict(registered("a"))))
+    with pytest.raises(StoreError, match=r"this version can't read .*registry/000001\.json; install the version of"):
+        Registry(tmp_path).state()
 
 
 def test_an_adapter_is_found_by_the_beginning_of_its_digest() -> None:

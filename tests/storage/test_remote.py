@@ -8,10 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from storage import Action, ActionResult, Blob, Store, StoreError
+from storage.collection import Roots
 from storage.digest import digest_bytes
 from storage.folders import open_folder
-from storage.maintenance import gc, stat
+from storage.maintenance import stat
 from storage.remote import RemoteFolder
+from tests.storage.test_collection import collected
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -176,9 +178,9 @@ def test_a_copy_for_people_is_made_by_the_server(bucket, requests):
 
 def make_old(monkeypatch):
     """Let two hours pass."""
-    from storage import maintenance, remote
+    from storage import collection, remote
 
-    for module in (maintenance, remote):
+    for module in (collection, remote):
         monkeypatch.setattr(module, "time", Later)
 
 
@@ -194,9 +196,10 @@ def test_gc_drops_old_objects_that_nothing_names(bucket, monkeypatch):
     store = Store(bucket)
     result = commit(store, 1, b"referenced")
     unreferenced = store.objects.put(b"unreferenced")
-    assert gc(store, set()).objects == 0
+    roots = Roots(actions=frozenset([result.key]))
+    assert collected(store, roots) == [("results", 0, 0), ("objects", 0, 0)]
     make_old(monkeypatch)
-    assert gc(store, set()).objects == 1
+    assert collected(store, roots) == [("results", 0, 0), ("objects", 1, len(b"unreferenced"))]
     assert not store.objects.has(unreferenced)
     assert store.objects.has(result.outputs["pose"].digest)
 

@@ -40,7 +40,7 @@ def diffusers_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
     """
     tensors = {f"transformer.{name}": tensor for name, tensor in state.items()}
     prefixed = {f"transformer.{name}": value for name, value in adapter.to_dict().items()}
-    text = json.dumps(prefixed, indent=2, sort_keys=True)
+    text = json.dumps(prefixed, indent=2, sort_keys=True, default=sorted)  # sets of layers
     return _ordered(safetensors.torch.save(tensors, metadata={"format": "pt", LORA_ADAPTER_METADATA_KEY: text}))
 
 

@@ -5,7 +5,6 @@ Source: Jiang et al., "VACE: All-in-One Video Creation and Editing" (ICCV 2025);
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
 from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
+from ipa_core.models.wan_vace.lora_reader import read_lora
+from ipa_core.scratch import scratch_folder
 
 REFERENCE_FRAMES: Final = 1
 """R: number of latent frames with the reference image, in front of the video's."""
@@ -74,18 +75,16 @@ class WanVACEModel:
         return model
 
     def _load_lora(self, lora: Path | bytes) -> None:
-        if isinstance(lora, bytes):  # The file's metadata hold the scaling (alpha); a dict of tensors loses it.
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / LORA_FILE).write_bytes(lora)
-                self._load_lora(Path(folder))
-            return
-        file = lora / LORA_FILE if lora.is_dir() else lora
-        self.pipeline.load_lora_weights(
-            str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True
-        )
-        # When nothing fits, diffusers only logs a message. The base model would then pass for the aligned model.
-        if not self.pipeline.get_list_adapters():
-            raise ValueError(f"{file.name} holds no LoRA for this model's transformer")
+        if isinstance(lora, Path):
+            lora = (lora / LORA_FILE if lora.is_dir() else lora).read_bytes()
+        data = read_lora(lora, self.transformer)
+        with scratch_folder() as folder:
+            # A file: its metadata hold the scaling (alpha), which a dict of tensors loses.
+            (folder / LORA_FILE).write_bytes(data)
+            self.pipeline.load_lora_weights(
+                str(folder), weight_name=LORA_FILE, local_files_only=True, use_safetensors=True
+            )
+        assert self.pipeline.get_list_adapters()
         self.transformer.requires_grad_(False)
 
     @torch.no_grad()
@@ -153,6 +152,10 @@ class WanVACEModel:
         latents = latents / self._inverse_std + self._mean
         # One by one: a batch needs more memory in the decoder and is not faster.
         videos = [self.pipeline.vae.decode(sample, return_dict=False)[0] for sample in latents.split(1)]
+        if not all(torch.isfinite(video).all() for video in videos):
+            raise FloatingPointError(
+                "the VAE gave pixels that are NaN or infinite; see whether its weights are damaged"
+            )
         pixels = ((torch.cat(videos) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 4, 1).cpu().numpy()
 

@@ -1,0 +1,71 @@
+"""The held-out clips that a training shows as it goes on (`alignment.preview_every`)."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter
+
+from flows.engine.stage import Item
+from flows.engine.view import View
+from flows.engine.worker import Worker
+from flows.stages.poses import pose_of, posed_clips
+from flows.training.previews import CLIPS, Preview
+from ipa_core.drawing import draw_sequence
+from ipa_core.records import Digest, PoseSequence, Record
+from ipa_core.video import decode_png
+
+
+class PreviewedClip(Record):
+    clip_id: str
+    video: Digest
+    reference: Digest
+    pose: Digest
+    prompt: str
+
+
+_CLIPS = TypeAdapter(tuple[PreviewedClip, ...])
+
+
+def preview_needs(run: View) -> tuple[Digest, ...]:
+    """Return the digests that the training reads for its previews: a table of the clips, and the clips' own. They enter
+    no key."""
+    if not run.config.alignment.preview_every:
+        return ()
+    held_out = [
+        PreviewedClip(
+            clip_id=named.clip.clip_id,
+            video=named.clip.video,
+            reference=named.clip.reference,
+            pose=pose_of(pose),
+            prompt=named.clip.prompt,
+        )
+        for named, pose in posed_clips(run)
+        if named.clip.split == "held_out"
+    ]
+    chosen = tuple(sorted(held_out, key=lambda clip: clip.video)[:CLIPS])
+    return (
+        run.inputs.put(_CLIPS.dump_json(chosen)),
+        *(part for clip in chosen for part in (clip.reference, clip.pose)),
+    )
+
+
+def encoded_previews(item: Item, worker: Worker) -> tuple[Preview, ...]:
+    """Encode the clips here, because the training loads no text encoder. The model leaves room for the training."""
+    tars = set(item.action.inputs.values())
+    tables = [digest for digest in item.needs if digest not in tars][:1]
+    if not tables:
+        return ()
+    from ipa_core.generation.candidates import encode_clip
+    from ipa_core.generation.seeds import candidate_seed
+
+    config, objects = worker.config.candidates, worker.store.objects
+    previews = []
+    for clip in _CLIPS.validate_json(objects.get(tables[0])):
+        pose = PoseSequence.from_bytes(objects.get(clip.pose))
+        control, reference = draw_sequence(pose, config.drawing), decode_png(objects.get(clip.reference))
+        path = worker.scratch / f"preview-{clip.clip_id}.conditioning"
+        path.write_bytes(encode_clip(worker.model(), control, reference, clip.prompt, config).to_bytes())
+        previews.append(
+            Preview(clip_id=clip.clip_id, conditioning=path, seed=candidate_seed(clip.video, 0, config.seed))
+        )
+    worker.make_room()
+    return tuple(previews)

@@ -1,0 +1,1 @@
+"""`ipa web`: one read-only site over the store."""

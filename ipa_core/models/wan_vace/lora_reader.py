@@ -1,0 +1,173 @@
+"""Read LoRA files of Wan models, in the names of diffusers, ComfyUI, musubi-tuner (kohya), DiffSynth and PEFT.
+
+A file is loaded whole, or refused: a LoRA of which a part is left out gives videos that nobody trained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from peft import LoraConfig
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ipa_core.config import ConfigError
+from ipa_core.models.wan_vace.lora import diffusers_lora
+
+log = logging.getLogger(__name__)
+FORMATS: Final = "diffusers, ComfyUI, musubi-tuner (kohya), DiffSynth or PEFT"
+_PREFIXES: Final = ("transformer.", "diffusion_model.", "base_model.model.", "pipe.dit.", "lora_unet_")
+_PART: Final = re.compile(r"(.+)\.(?:lora_(?:(A|down)|(B|up))(?:\.default)?\.weight|(alpha))")
+_ORIGINAL: Final = (
+    (r"\.attn1\.", ".self_attn."),
+    (r"\.attn2\.", ".cross_attn."),
+    (r"\.to_([qkv])$", r".\1"),
+    (r"\.to_out\.0$", ".o"),
+    (r"\.ffn\.net\.0\.proj$", ".ffn.0"),
+    (r"\.ffn\.net\.2$", ".ffn.2"),
+    (r"(vace_blocks\.\d+)\.proj_in$", r"\1.before_proj"),
+    (r"(vace_blocks\.\d+)\.proj_out$", r"\1.after_proj"),
+    (r"^condition_embedder\.time_embedder\.linear_1$", "time_embedding.0"),
+    (r"^condition_embedder\.time_embedder\.linear_2$", "time_embedding.2"),
+    (r"^condition_embedder\.text_embedder\.linear_1$", "text_embedding.0"),
+    (r"^condition_embedder\.text_embedder\.linear_2$", "text_embedding.2"),
+    (r"^condition_embedder\.time_proj$", "time_projection.1"),
+    (r"^proj_out$", "head.head"),
+)
+"""From diffusers' name of a layer to that of the original Wan code."""
+
+
+@dataclass
+class _Layer:
+    """A LoRA of one layer: up @ down * alpha / rank is added to its weight. down: [r, in], up: [out, r]."""
+
+    down: Tensor | None = None
+    up: Tensor | None = None
+    alpha: float | None = None
+
+
+@dataclass
+class _Found:
+    layers: dict[str, _Layer] = field(default_factory=dict)
+    """By diffusers' name of the layer."""
+    unknown: list[str] = field(default_factory=list)
+    """Names in the file that mean nothing in this model."""
+
+
+def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
+    """Return a LoRA file as the file that diffusers loads onto this transformer, with its scaling in the metadata.
+
+    A file of diffusers with metadata comes back as it is. Where a file has no alpha, alpha is the rank: the convention
+    of all these formats; a warning says so. Raises ``ConfigError`` for a file that can't be loaded whole.
+    """
+    tensors, settings = _parsed(data)
+    linear = {name: tuple(part.weight.shape) for name, part in model.named_modules() if type(part) is torch.nn.Linear}
+    found = _layers(tensors, linear)
+    if found.unknown:
+        raise ConfigError(
+            f"the LoRA has {len(found.unknown)} names that this model does not have, such as {found.unknown[0]}: it is "
+            f"of another model, or in none of the formats {FORMATS}"
+        )
+    if not found.layers:
+        raise ConfigError("the LoRA holds no weights")
+    for name, layer in found.layers.items():
+        _check(name, layer, linear[name])
+    if settings and all(name.startswith("transformer.") for name in tensors):
+        return data
+    return _written(found.layers, settings)
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Return the tensors, and the adapter's settings where diffusers wrote them."""
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        return tensors, json.loads(about.get(LORA_ADAPTER_METADATA_KEY, "{}"))
+    except (SafetensorError, ValueError):
+        raise ConfigError(
+            "the LoRA is no whole safetensors file; other files (.bin, .pt, .ckpt) are pickles, which may run code, "
+            "and are never loaded: convert it"
+        ) from None
+
+
+def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]) -> _Found:
+    names = _aliases(linear)
+    found = _Found()
+    for name, tensor in sorted(tensors.items()):
+        match = _PART.fullmatch(name)
+        layer = names.get(_bare(match[1])) if match else None
+        if match is None or layer is None:
+            found.unknown.append(name)
+            continue
+        entry = found.layers.setdefault(layer, _Layer())
+        if match[2]:
+            entry.down = tensor
+        elif match[3]:
+            entry.up = tensor
+        else:
+            entry.alpha = float(tensor)
+    return found
+
+
+def _aliases(linear: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Return the layer by each of its names: diffusers', the original one, and both as kohya writes them."""
+    found = {}
+    for layer in linear:
+        original = layer
+        for pattern, replacement in _ORIGINAL:
+            original = re.sub(pattern, replacement, original)
+        for name in (layer, original):
+            found[name] = found[name.replace(".", "_")] = layer
+    return found
+
+
+def _bare(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _check(name: str, layer: _Layer, shape: tuple[int, ...]) -> None:
+    if layer.down is None or layer.up is None:
+        half = "down (lora_A)" if layer.down is None else "up (lora_B)"
+        raise ConfigError(f"the LoRA lacks the {half} half of {name}: the file is not whole")
+    down, up = tuple(layer.down.shape), tuple(layer.up.shape)
+    if len(down) != 2 or len(up) != 2 or down[0] != up[1] or (up[0], down[1]) != shape:
+        raise ConfigError(
+            f"the LoRA of {name} has the shapes {up} and {down}, the layer here is {shape}: it is of a model of "
+            "another size"
+        )
+    if not (torch.isfinite(layer.down).all() and torch.isfinite(layer.up).all()):
+        raise ConfigError(f"the LoRA of {name} holds NaN or infinity: its training has diverged")
+
+
+def _written(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> bytes:
+    """Write the file with each scale in ``up``, so that alpha is the rank everywhere."""
+    usual = settings.get("lora_alpha", settings.get("transformer.lora_alpha"))
+    state: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    for name, layer in layers.items():
+        assert layer.down is not None and layer.up is not None
+        ranks[name] = layer.down.shape[0]
+        alpha = layer.alpha if layer.alpha is not None else usual
+        state[f"{name}.lora_A.weight"] = layer.down
+        scaled = layer.up if alpha is None else layer.up.float() * (alpha / ranks[name])
+        state[f"{name}.lora_B.weight"] = scaled.contiguous()
+    if usual is None and any(layer.alpha is None for layer in layers.values()):
+        log.warning("the LoRA has no alpha; it is used at full strength (alpha = rank)")
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    others = {name: other for name, other in ranks.items() if other != rank}
+    config = LoraConfig(
+        r=rank, lora_alpha=rank, target_modules=sorted(ranks), rank_pattern=others, alpha_pattern=dict(others)
+    )
+    return diffusers_lora(state, config)

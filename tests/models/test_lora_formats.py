@@ -1,0 +1,168 @@
+"""LoRA files of other programs: loaded whole, with the same output, or refused."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+
+from ipa_core.config import ConfigError
+from ipa_core.models.wan_vace.lora import comfyui_lora, comfyui_name, diffusers_lora
+from ipa_core.models.wan_vace.model import WanVACEModel
+from tests.models.test_lora import load, output
+
+RANK, ALPHA = 4, 12
+ATTENTION = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["to_q", "to_k", "to_v"])
+"""Main blocks and control branch."""
+State = Mapping[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def adapted(wan_folder: Path) -> WanVACEModel:
+    model = load(wan_folder)
+    model.transformer.add_adapter(ATTENTION)
+    generator = torch.Generator().manual_seed(6)
+    for name, parameter in model.transformer.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def state(adapted: WanVACEModel) -> State:
+    """By diffusers' names."""
+    return {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(adapted.transformer).items()}
+
+
+def written(tensors: State, layers: State | None = None) -> bytes:
+    alphas = {f"{name}.alpha": torch.tensor(float(ALPHA)) for name in layers or ()}
+    return safetensors.torch.save(dict(tensors) | alphas)
+
+
+def comfyui(state: State) -> bytes:
+    return comfyui_lora(state, ATTENTION)
+
+
+def kohya(state: State) -> bytes:
+    tensors, layers = {}, {}
+    for name, tensor in state.items():
+        layer, matrix = comfyui_name(name)
+        layer = "lora_unet_" + layer.removeprefix("diffusion_model.").replace(".", "_")
+        tensors[f"{layer}.{'lora_down' if matrix == 'lora_A' else 'lora_up'}.weight"] = tensor
+        layers[layer] = tensor
+    return written(tensors, layers)
+
+
+def diffsynth(state: State) -> bytes:
+    """It knows no alpha: the scale is in the weights."""
+    tensors = {}
+    for name, tensor in state.items():
+        layer, matrix = comfyui_name(name)
+        scale = ALPHA / RANK if matrix == "lora_B" else 1
+        tensors[f"{layer.removeprefix('diffusion_model.')}.{matrix}.default.weight"] = tensor * scale
+    return written(tensors)
+
+
+def peft(state: State) -> bytes:
+    tensors = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
+    return written(tensors, {re.sub(r"\.lora_[AB]\.weight", "", name): tensor for name, tensor in tensors.items()})
+
+
+def diffusers(state: State) -> bytes:
+    return diffusers_lora(state, ATTENTION)
+
+
+@pytest.mark.parametrize("program", [comfyui, kohya, diffsynth, peft, diffusers])
+def test_a_file_of_each_program_gives_the_same_output(
+    wan_folder: Path, adapted: WanVACEModel, state: State, program: Callable[[State], bytes]
+) -> None:
+    assert torch.allclose(output(load(wan_folder, program(state))), output(adapted), atol=1e-4)
+
+
+def test_layers_of_several_ranks_and_alphas(wan_folder: Path) -> None:
+    """One layer of rank 2 at double strength, one of rank 1 at half of it: as added to the weights by hand."""
+    layers = {"blocks.0.attn1.to_q": (2, 4.0), "blocks.1.ffn.net.2": (1, 0.5), "vace_blocks.0.proj_out": (2, 2.0)}
+    model, tensors = load(wan_folder), {}
+    for name, (rank, alpha) in layers.items():
+        weight = model.transformer.get_submodule(name).weight
+        down, up = torch.randn(rank, weight.shape[1]), torch.randn(weight.shape[0], rank)
+        weight.data += up @ down * alpha / rank
+        part = f"diffusion_model.{ORIGINAL[name]}"
+        tensors |= {
+            f"{part}.lora_down.weight": down,
+            f"{part}.lora_up.weight": up,
+            f"{part}.alpha": torch.tensor(alpha),
+        }
+    loaded = load(wan_folder, safetensors.torch.save(tensors))
+    assert torch.allclose(output(loaded), output(model), atol=1e-3)
+
+
+ORIGINAL = {
+    "blocks.0.attn1.to_q": "blocks.0.self_attn.q",
+    "blocks.1.ffn.net.2": "blocks.1.ffn.2",
+    "vace_blocks.0.proj_out": "vace_blocks.0.after_proj",
+}
+
+
+def test_a_file_without_alpha_is_used_at_full_strength_and_says_so(
+    wan_folder: Path, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(wan_folder, diffsynth(state))
+    assert "the LoRA has no alpha; it is used at full strength (alpha = rank)" in caplog.text
+
+
+def refusal(wan_folder: Path, data: bytes) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(wan_folder, data)
+    return str(refused.value)
+
+
+def test_a_pickle_is_refused(wan_folder: Path, tmp_path: Path) -> None:
+    torch.save({"blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 48)}, tmp_path / "lora.bin")
+    assert "is no whole safetensors file" in refusal(wan_folder, (tmp_path / "lora.bin").read_bytes())
+
+
+def test_half_a_file_is_refused(wan_folder: Path, state: State) -> None:
+    assert "is no whole safetensors file" in refusal(wan_folder, comfyui(state)[:-100])
+
+
+def test_half_of_a_pair_is_refused(wan_folder: Path, state: State) -> None:
+    halves = {name: tensor for name, tensor in state.items() if "lora_A" in name}
+    assert "lacks the up (lora_B) half of blocks.0.attn1.to_k" in refusal(wan_folder, diffusers(halves))
+
+
+def test_a_layer_that_the_model_does_not_have_is_named(wan_folder: Path, state: State) -> None:
+    more = {name.replace("blocks.0", "blocks.9"): tensor.clone() for name, tensor in state.items()}
+    said = refusal(wan_folder, diffusers({**state, **more}))
+    assert "names that this model does not have, such as transformer.blocks.9.attn1.to_k.lora_A.weight" in said
+
+
+def test_a_change_that_is_no_lora_is_refused(wan_folder: Path, state: State) -> None:
+    more = {"diffusion_model.blocks.0.norm3.diff": torch.zeros(48)}
+    assert "such as diffusion_model.blocks.0.norm3.diff" in refusal(wan_folder, written({**state, **more}))
+
+
+def test_another_size_of_model_is_refused(wan_folder: Path, state: State) -> None:
+    larger = {name: torch.zeros(96, 4) if "lora_B" in name else tensor for name, tensor in state.items()}
+    assert "the layer here is (48, 48): it is of a model of another size" in refusal(wan_folder, diffusers(larger))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_lora_is_refused(wan_folder: Path, state: State, value: float) -> None:
+    broken = {name: torch.full_like(tensor, value) if "vace" in name else tensor for name, tensor in state.items()}
+    assert "holds NaN or infinity" in refusal(wan_folder, diffusers(broken))
+
+
+def test_an_empty_file_is_refused(wan_folder: Path) -> None:
+    assert refusal(wan_folder, safetensors.torch.save({})) == "the LoRA holds no weights"
+
+
+def test_damaged_metadata_are_refused(wan_folder: Path, state: State) -> None:
+    data = safetensors.torch.save(dict(state), metadata={"lora_adapter_metadata": json.dumps({})[:1]})
+    assert "is no whole safetensors file" in refusal(wan_folder, data)
