@@ -11,7 +11,7 @@ def main() -> None:
     command = " ".join(sys.argv[1:2])
     hint = threading.Timer(1.5, print, [f"ipa {command}: starting"], {"file": sys.stderr, "flush": True})
     hint.daemon = True
-    if command in _LONG:
+    if command in _LONG and not {"-q", "--quiet"} & {*sys.argv}:
         hint.start()
     from flows.cli.app import main
 

@@ -13,6 +13,7 @@ import typer
 
 from flows.cli.options import CONFIGS, AsJson, Overrides, writing
 from flows.cli.tables import text_table
+from flows.cli.talk import say
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
 
@@ -52,7 +53,7 @@ def bench(
     if picture is not None:
         with writing("--picture", picture):
             picture.touch()
-    print(f"measuring {settings.candidates.model.path} on the hand bench", file=sys.stderr, flush=True)
+    say(f"measuring {settings.candidates.model.path} on the hand bench")
     report, shown = run_bench(settings, components(), weights)
     if picture is not None and shown is not None:
         picture.write_bytes(shown)
@@ -75,7 +76,7 @@ def sweep(
     found = load_sweep(config)
     with writing("--output", output):
         output.mkdir(parents=True, exist_ok=True)
-    print(f"sweep {found.name}: {len(found.arms)} arms", file=sys.stderr, flush=True)
+    say(f"sweep {found.name}: {len(found.arms)} arms")
     swept = run_sweep(found, components(), set_ or [])
     page = sweep_page(found, swept, shlex.join(["ipa", *sys.argv[1:]]))
     # The store keeps them too, for `ipa web`.

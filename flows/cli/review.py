@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from typer.core import TyperGroup
 
 from flows.cli.models import login_name
 from flows.cli.options import AsJson
+from flows.cli.talk import say
 from ipa_core.config import ConfigError
 
 
@@ -51,7 +51,7 @@ def page(
     session = Session(store, open_queue(store, run_id), _named(by), blind)
     listening = listen(port)
     print(address(listening), flush=True)
-    print(f"run {session.queue.run_id}, reviews by {session.by}; Ctrl-C ends", file=sys.stderr)
+    say(f"run {session.queue.run_id}, reviews by {session.by}; Ctrl-C ends")
     serve(session, listening)
 
 

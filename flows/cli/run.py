@@ -69,7 +69,7 @@ def _run(config: RunConfig, first: str | None, last: str | None, refresh: list[s
     scope = Scope(first, last, frozenset(refresh))
     scope.walked(STAGES)
     _check(config, scope)
-    print(f"{config.name}: looking up what is in the store", file=sys.stderr, flush=True)
+    say(f"{config.name}: looking up what is in the store")
     summary = _retrain(config, scope)
     if json_:
         print(json.dumps(_run_json(summary)))

@@ -39,8 +39,9 @@ def quiet(wanted: bool = True) -> None:
 
 
 def say(text: str) -> None:
+    """Print a line that is neither result nor error."""
     if not _quiet:
-        print(text, file=sys.stderr)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _show(level: int) -> None:

@@ -13,6 +13,7 @@ import typer
 from flows.cli.options import DEMO, AsJson, Overrides, writing
 from flows.cli.run import print_outputs, print_stages
 from flows.cli.tables import text_table
+from flows.cli.talk import say
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
 
@@ -61,7 +62,7 @@ def report(
     path, state = report_of(folder, existing_store())
     address = folder.address("report.html")
     if address != str(path):
-        print(f"a copy of {address}", file=sys.stderr)
+        say(f"a copy of {address}")
     if state.state not in ("completed", "nothing_new"):
         print(f"run {folder.run_id}: {state.state}: {state.sentence()}", file=sys.stderr)
     about = {"run_id": folder.run_id, "state": state.state, "report": str(path), "address": address}
@@ -158,7 +159,7 @@ def yield_(
             )
         with writing("--plot", plot):
             plot.write_bytes(yield_chart(found[::-1]))  # The time runs to the right.
-        print(f"chart: {plot}", file=sys.stderr)
+        say(f"chart: {plot}")
     if json_:
         print(json.dumps([entry.model_dump() for entry in found]))
     elif found:

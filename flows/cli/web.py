@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from typing import Annotated
 
 import typer
 
+from flows.cli.talk import say
 from flows.engine.stage import RunStopped
 
 
@@ -38,5 +38,5 @@ def web(
         raise RunStopped(f"can't listen on {host}:{port}; name another with --host and --port") from None
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else ""), flush=True)
-    print(f"the store at {store.address}; Ctrl-C ends", file=sys.stderr)
+    say(f"the store at {store.address}; Ctrl-C ends")
     uvicorn.Server(config).run(sockets=[listening])

@@ -44,8 +44,8 @@ def check_configured() -> None:
         trouble = error
     if trouble is not None:
         raise RunStopped(
-            f"no Prefect server answers at {PREFECT_API_URL.value()} ({trouble}): start it with `prefect server "
-            "start`, or name another in PREFECT_API_URL"
+            f"no Prefect server answers at {PREFECT_API_URL.value()} ({trouble}): start it with "
+            "`prefect server start`, or name another in PREFECT_API_URL"
         )
 
 
