@@ -125,7 +125,7 @@ def measure(address: str) -> dict[str, Any]:
     browser = Browser(address)
 
     def first() -> None:
-        for name in ("", "page.js", "page.css", "api/run"):
+        for name in ("", "page.js", "dom.js", "list.js", "player.js", "page.css", "api/run", "api/order"):
             browser.get(name)
         browser.page(0)
 
@@ -136,7 +136,7 @@ def measure(address: str) -> dict[str, Any]:
     browser = Browser(address)  # The server closes connections that rest for some seconds.
     rows = json.loads(browser.get(f"api/candidates?offset={count - DECISIONS}&limit={DECISIONS}"))
     # Each accept is taken back: the next call measures the same.
-    said = [{"candidate": row["video"], "verdict": word} for row in rows for word in ("accept", None)]
+    said = [{"candidate": row["video"], "answer": word} for row in rows for word in ("accept", None)]
     decisions = [seconds(lambda body=body: browser.post("api/reviews", body)) for body in said]
     return {
         "candidates": count,

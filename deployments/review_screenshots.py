@@ -20,7 +20,8 @@ from flows.review.app import address, listen, serve
 from flows.review.queue import open_queue
 from flows.review.session import Session
 
-QUALITY = 55
+QUALITY = 50
+DESKTOP, PHONE = (1440, 900), (390, 844)
 PATIENCE = 30.0
 """Seconds until a page has to be there."""
 READY = """
@@ -29,7 +30,8 @@ return !document.body.classList.contains("busy") && document.body.dataset.shown 
   && films.every((film) => film.readyState >= 3) && [...document.images].every((image) => image.complete);
 """
 _STILL = """
-for (const film of document.querySelectorAll("video")) { film.pause(); film.currentTime = film.duration / 2; }
+for (const film of document.querySelectorAll("#clip video")) { film.pause(); film.currentTime = film.duration / 2; }
+document.getElementById("forward").click();
 """
 
 
@@ -41,13 +43,16 @@ def main() -> None:
     store = open_store()
     queue = open_queue(store, options.run)
     session = Session(store, queue, "nobody")
-    decided = [index for index, one in enumerate(queue.candidates) if session.review(one)]
+    decided = [index for index, one in enumerate(queue.candidates) if session.answer(one) in ("accept", "reject")]
     listening = listen(0)
     threading.Thread(target=serve, args=(session, listening), daemon=True).start()
-    pages = {"review": ""} | ({"review-decided": f"#{decided[-1]}"} if decided else {})
+    pages = {"review": ("", DESKTOP), "review-phone": ("", PHONE)}
+    if decided:
+        pages["review-decided"] = (f"#{decided[-1]}", DESKTOP)
     browser = chromium()
     try:
-        for name, place in pages.items():
+        for name, (place, size) in pages.items():
+            resize(browser, *size)
             browser.get("about:blank")
             browser.get(address(listening) + place)
             wait_for(browser, READY)
@@ -57,6 +62,12 @@ def main() -> None:
             print(options.output / f"{name}.jpg")
     finally:
         browser.quit()
+
+
+def resize(browser: Any, width: int, height: int) -> None:
+    """Show pages in a window of this size, in CSS pixels."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def wait_for(browser: Any, script: str) -> None:

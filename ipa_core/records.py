@@ -15,7 +15,11 @@ Digest = str
 Split = Literal["train", "held_out"]
 Side = Literal["left", "right"]
 Verdict = Literal["accept", "reject"]
-"""The verdict of a person's review of a candidate."""
+"""A decision about a candidate by hand, made of its reviews (`selection.reviewers`)."""
+Answer = Literal["accept", "reject", "unsure"]
+"""The answer of a person's review of a candidate. ``unsure`` decides nothing."""
+ReviewRule = Literal["latest", "any", "majority", "all"]
+"""Makes one verdict of several reviews (`selection.reviewers`)."""
 ConfidenceSource = Literal["presence", "model"]
 """The source of a hand point's confidence. ``presence``: one number per hand and frame (MediaPipe). ``model``: the
 network's own confidence of each point (DWPose)."""

@@ -1,19 +1,19 @@
-"""Reviews of candidates by people: each says the person, the time, and accept, reject or taken back.
+"""Reviews of candidates by people: each says the person, the time, and accept, reject, unsure or taken back.
 
 The reviews are small files, `reviews/ab/<digest of the candidate's video>-000001.json`, ... Each file is written once
-and never changed. Two people may decide at once: both reviews are kept. The review with the latest time stands. An
-earlier review that is imported later does not take its place.
+and never changed. Two people may decide at once: both reviews are kept. Reviews count in the order of their times. An
+earlier review that is imported later does not take the place of a later one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ipa_core.records import Digest, Record, Verdict
+from ipa_core.records import Answer, Digest, Record, ReviewRule, Verdict
 from storage.digest import is_digest
 from storage.log import NumberedLog
 
@@ -21,12 +21,12 @@ _NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})-(\d{6})\.json")
 
 
 class Review(Record):
-    """A review: one person accepts or rejects one candidate."""
+    """A review: the answer of one person about one candidate."""
 
     candidate: Digest
     """Digest of its video. The same bytes in another run are the same candidate."""
-    verdict: Verdict | None
-    """``None`` takes back the earlier reviews. Then the rule decides again."""
+    verdict: Answer | None
+    """``None`` takes back the person's earlier reviews, and under the rule `latest` those of everybody."""
     by: str
     at: str
     """UTC, ISO 8601 with microseconds. The text sorts by time."""
@@ -43,18 +43,18 @@ class Reviews:
         self._log = NumberedLog(address, "reviews", "review", TypeAdapter(Review), remedy)
         self._read: dict[str, Review] = {}
 
-    def standing(self) -> dict[Digest, Review]:
-        """The review that stands, by candidate. It may be one that takes an earlier review back. Raises
-        :class:`StoreError` for a damaged file."""
+    def histories(self) -> dict[Digest, list[Review]]:
+        """All reviews of each candidate that has any, in the order of their times. Raises :class:`StoreError` for a
+        damaged file."""
         names = set(self._log.names())
         self._load(sorted(name for name in names - self._read.keys() if _NAME.fullmatch(name)))
-        found: dict[Digest, Review] = {}
+        found: dict[Digest, list[Review]] = {}
         for _, review in sorted(self._read.items(), key=lambda entry: (entry[1].at, entry[0])):
-            found[review.candidate] = review
+            found.setdefault(review.candidate, []).append(review)
         return found
 
     def history(self, candidate: Digest) -> list[Review]:
-        """All reviews of a candidate in the order of their times. The last one stands. Raises :class:`StoreError`."""
+        """All reviews of a candidate in the order of their times. Raises :class:`StoreError`."""
         names = (name for name in self._log.names(candidate[:2]) if _NAME.fullmatch(name))
         wanted = [name for name in names if name.startswith(_series(candidate))]
         self._load(name for name in wanted if name not in self._read)
@@ -71,9 +71,39 @@ class Reviews:
         self._read |= dict(self._log.read(names))
 
 
-def verdicts(standing: Mapping[Digest, Review]) -> dict[Digest, Verdict]:
-    """The verdicts of the standing reviews. Reviews that take a verdict back are left out."""
-    return {candidate: review.verdict for candidate, review in standing.items() if review.verdict is not None}
+def answers(history: Iterable[Review]) -> dict[str, Review]:
+    """The latest review of each person in a candidate's history, by name. Without those that were taken back."""
+    latest = {review.by: review for review in history}
+    return {by: review for by, review in latest.items() if review.verdict is not None}
+
+
+def opinions(history: Sequence[Review], rule: ReviewRule) -> list[Review]:
+    """The reviews that people stand by, one of each. Under the rule `latest`, a review that was taken back leaves none
+    of the earlier ones."""
+    if rule == "latest" and history and history[-1].verdict is None:
+        return []
+    return list(answers(history).values())
+
+
+def verdict_of(history: Sequence[Review], rule: ReviewRule) -> Verdict | None:
+    """The verdict of a candidate's history; None where the rules of the selection decide.
+    ``SelectionConfig.reviewers`` describes the rules."""
+    counted = history[-1:] if rule == "latest" else answers(history).values()
+    said = [review.verdict for review in counted]
+    accepts, rejects = said.count("accept"), said.count("reject")
+    if accepts + rejects == 0 or (rule == "majority" and accepts == rejects):
+        return None
+    if rule == "all":
+        return "reject" if rejects else "accept"
+    if rule == "majority":
+        return "accept" if accepts > rejects else "reject"
+    return "accept" if accepts else "reject"
+
+
+def verdicts(histories: Mapping[Digest, Sequence[Review]], rule: ReviewRule = "latest") -> dict[Digest, Verdict]:
+    """The verdict of each candidate that has one."""
+    found = {candidate: verdict_of(history, rule) for candidate, history in histories.items()}
+    return {candidate: verdict for candidate, verdict in found.items() if verdict is not None}
 
 
 def _series(candidate: Digest) -> str:

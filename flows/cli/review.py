@@ -37,6 +37,9 @@ def page(
     run_id: Run = None,
     by: By = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Judge alone: hide score, decision and other reviews until you answer.")
+    ] = False,
 ) -> None:
     """Serve the page for a run's candidates until Ctrl-C; `ipa review RUN` does the same."""
     from flows.engine.store import existing_store
@@ -45,7 +48,7 @@ def page(
     from flows.review.session import Session
 
     store = existing_store()
-    session = Session(store, open_queue(store, run_id), _named(by))
+    session = Session(store, open_queue(store, run_id), _named(by), blind)
     listening = listen(port)
     print(address(listening), flush=True)
     print(f"run {session.queue.run_id}, reviews by {session.by}; Ctrl-C ends", file=sys.stderr)
@@ -57,22 +60,30 @@ def export(
     to: Annotated[Path, typer.Option(help="The file to write: .json for Label Studio, or .csv.", show_default=False)],
     run_id: Run = None,
     videos: Annotated[
-        Path | None, typer.Option(help="Also copy the candidates' videos into this folder.", show_default=False)
+        Path | None,
+        typer.Option(help="Also write videos and enlarged hands, which the tasks show, into it.", show_default=False),
     ] = None,
     json_: AsJson = False,
 ) -> None:
     """Write a run's candidates with their reviews."""
+    from rich.console import Console
+    from rich.progress import track
+
     from flows.engine.store import existing_store
-    from flows.review.exchange import export_reviews, write_videos
+    from flows.review.exchange import export_reviews
+    from flows.review.label_studio import write_files
+    from flows.review.pictures import Pictures
     from flows.review.queue import open_queue
 
     store = existing_store()
     queue = open_queue(store, run_id)
-    decided = export_reviews(store, queue, to)
+    decided = export_reviews(store, queue, to, videos.resolve().name if videos else "videos")
     if videos is not None:
-        write_videos(store, queue, videos)
+        pictures = Pictures(store)
+        for one in track(queue.candidates, "videos and hands", console=Console(stderr=True), transient=True):
+            write_files(store, pictures, one, videos)
     about = {"run_id": queue.run_id, "file": str(to), "candidates": len(queue.candidates), "decided": decided}
-    print(json.dumps(about) if json_ else f"{to}: {len(queue.candidates)} candidates, {decided} decided")
+    print(json.dumps(about) if json_ else f"{to}: {len(queue.candidates)} candidates, {decided} reviewed")
 
 
 @review_app.command("import")
@@ -88,6 +99,41 @@ def import_(
 
     found, added = import_reviews(open_store(), file, _named(by), now())
     print(json.dumps({"decisions": found, "added": added}) if json_ else f"{found} reviews, {added} of them new")
+
+
+@review_app.command("agreement")
+def agreement(run_id: Run = None, json_: AsJson = False) -> None:
+    """Print how far each two reviewers of a run's candidates agree."""
+    from dataclasses import asdict
+
+    from flows.cli.tables import text_table
+    from flows.engine.store import existing_store
+    from flows.review.agreement import agreements
+    from flows.review.queue import open_queue
+    from storage.reviews import Reviews
+
+    store = existing_store()
+    queue = open_queue(store, run_id)
+    found = agreements(queue, Reviews(store.address).histories())
+    if json_:
+        print(json.dumps({"run_id": queue.run_id, "pairs": [asdict(pair) for pair in found]}))
+    elif not found:
+        print(
+            f"run {queue.run_id}: no two people decided about the same candidate; "
+            "with `ipa review --blind` each judges all of them"
+        )
+    else:
+        rows = [
+            (
+                pair.first,
+                pair.second,
+                str(pair.common),
+                str(pair.agreed),
+                "-" if pair.kappa is None else f"{pair.kappa:.2f}",
+            )
+            for pair in found
+        ]
+        print(text_table("llrrr", ("reviewer", "and", "common", "agreed", "kappa"), rows))
 
 
 def _named(by: str | None) -> str:

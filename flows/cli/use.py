@@ -19,6 +19,7 @@ from ipa_core.config_file import load_config
 if TYPE_CHECKING:
     from flows.engine.stage import Drop
     from ipa_core.reporting.charts import RunYield
+    from storage import Store
 
 
 def animate(
@@ -85,12 +86,13 @@ def status(
         _print_stats(json_)
         return
     chosen = named_run(run_id) if run_id else None
-    found = [run_state(chosen)] if chosen else last_runs(existing_store(), 10)
+    store = existing_store()
+    found = [run_state(chosen)] if chosen else last_runs(store, 10)
     if json_:
         print(json.dumps([state.to_json() for state in found]))
         return
     if not found:
-        _say_empty()
+        _say_empty(store)
     for state in found:
         print(f"{state.run_id}  {state.config:<16} {state.state:<12} {state.sentence()}")
         if chosen or state.progress is not None:
@@ -100,10 +102,8 @@ def status(
         _print_dropped(chosen.dropped())
 
 
-def _say_empty() -> None:
-    from flows.engine.store import existing_store
-
-    print(f"the store at {existing_store().address} has no run yet", file=sys.stderr)
+def _say_empty(store: Store) -> None:
+    print(f"the store at {store.address} has no run yet", file=sys.stderr)
 
 
 def _print_stats(json_: bool) -> None:
@@ -111,11 +111,12 @@ def _print_stats(json_: bool) -> None:
     from flows.engine.status import last_runs
     from flows.engine.store import existing_store
 
-    found = run_stats(last_runs(existing_store(), LAST))
+    store = existing_store()
+    found = run_stats(last_runs(store, LAST))
     if json_:
         print(json.dumps(found.to_json()))
     elif not found.runs:
-        _say_empty()
+        _say_empty(store)
     else:
         print("\n".join(found.sentences()))
         print(text_table("l" + "r" * (len(STAGE_HEAD) - 1), STAGE_HEAD, found.rows()))

@@ -65,7 +65,8 @@ class Estimates:
         # The keys are hashes, so the first ones are a fair sample.
         some = list(islice(self._store.actions.keys(stage.name), SAMPLE))
         found = self._store.actions.lookup(stage.name, some).values()
-        done = of_model(stage, (result for result in found if "seconds" in result.provenance), self._model)
+        timed = [result for result in found if "seconds" in result.provenance]
+        done = of_model(stage, timed, self._model)
         work = sum(stage.work(result.action) for result in done)
         if not work:
             return None, None

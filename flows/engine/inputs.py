@@ -83,8 +83,8 @@ class RunInputs:
 
     @cached_property
     def verdicts(self) -> Mapping[str, Verdict]:
-        """People's reviews: a verdict by the digest of the candidate's video."""
-        return verdicts(Reviews(self.store.address).standing())
+        """People's verdicts by the digest of the candidate's video."""
+        return verdicts(Reviews(self.store.address).histories(), self._config.selection.reviewers)
 
     @cached_property
     def generator(self) -> str | None:

@@ -103,10 +103,10 @@ class Run:
         self._progress = Progress(listen=self._listen, quiet=quiet)
         self._crew = (crew or LocalCrew)(self.store, config, components)
         self._batches = Batches(self.store, self._crew, config.execution.batch_minutes)
+        self._started = time.perf_counter()
         self._held: dict[str, Item] = {}
         """Items that the run has looked up, by key: `ipa store gc` keeps their results as long as the run's folder."""
         self._room = Room(self.store)
-        self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self._renewed: set[str] = set()
         """Keys computed in this run: they are not refreshed twice, and count as computed when looked up again."""
@@ -253,11 +253,11 @@ class Run:
         if waiting:
             self._expect()
             self._record_items()  # A collection that runs meanwhile sees what this run uses and makes.
+            note = self._room.note(stage, waiting)
+            if note is not None:
+                self._progress.line(f"note: {note}")
         works = {item.action.key: stage.work(item.action) for item in waiting}
         self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
-        note = self._room.note(stage, waiting) if waiting else None
-        if note is not None:
-            self._progress.line(f"note: {note}")
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:

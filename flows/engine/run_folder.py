@@ -193,8 +193,10 @@ class RunFolder:
     def machine(self) -> Machine | None:
         """Return None for a run of an older version."""
         about = self.read_json("machine.json")
+        if about is None:
+            return None
         with self.readable("machine.json"):
-            return None if about is None else known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
+            return known_fields(Machine, about | {"gpus": tuple(about["gpus"])})
 
     @property
     def started(self) -> datetime:

@@ -52,8 +52,7 @@ class RunState:
 def run_state(folder: RunFolder) -> RunState:
     summary = folder.summary()
     if summary is not None:
-        with folder.readable("run.json"):
-            return ended(folder, summary)
+        return ended(folder, summary)
     progress = folder.progress()
     stages = progress.stages if progress else ()
     return RunState(folder.run_id, folder.name, _life_of(progress), stages, progress, None, {}, 0)
@@ -61,20 +60,21 @@ def run_state(folder: RunFolder) -> RunState:
 
 def ended(folder: RunFolder, summary: dict[str, Any]) -> RunState:
     """Return the state of a run with this summary."""
-    promotion = summary.get("promotion")
-    return RunState(
-        run_id=folder.run_id,
-        config=folder.name,
-        state=summary["status"],
-        stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
-        progress=None,
-        error=summary["error"],
-        outputs=summary["outputs"],
-        dropped=len(summary["dropped"]),
-        promotion=known_fields(Promotion, promotion) if promotion else None,
-        seconds=summary.get("seconds"),
-        queued=summary.get("queued"),
-    )
+    with folder.readable("run.json"):
+        promotion = summary.get("promotion")
+        return RunState(
+            run_id=folder.run_id,
+            config=folder.name,
+            state=summary["status"],
+            stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
+            progress=None,
+            error=summary["error"],
+            outputs=summary["outputs"],
+            dropped=len(summary["dropped"]),
+            promotion=known_fields(Promotion, promotion) if promotion else None,
+            seconds=summary.get("seconds"),
+            queued=summary.get("queued"),
+        )
 
 
 def _life_of(progress: RunProgress | None) -> str:

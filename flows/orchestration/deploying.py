@@ -35,6 +35,7 @@ from pydantic import ValidationError
 
 from flows.engine.stage import RunStopped, Stage
 from flows.engine.walk import Stages
+from flows.orchestration.server import check_configured
 from flows.orchestration.tasks import GPU_SLOTS
 from ipa_core.config import ConfigError
 from ipa_core.config_file import load_config
@@ -218,12 +219,13 @@ def _schedule(cron: str, timezone: str) -> DeploymentScheduleCreate:
 
 
 def needs_server(command: str) -> None:
-    """Raise :class:`RunStopped` unless a Prefect server is configured."""
+    """Raise :class:`RunStopped` unless a Prefect server is configured and answers."""
     if not PREFECT_API_URL.value():
         raise RunStopped(
             f"{command} needs a Prefect server: start one with `sh deployments/server.sh` or `prefect server start`, "
             "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
+    check_configured()
 
 
 def put_deployments(flow: Flow[Any, Any], wanted: Wanted, *, pool_type: str | None) -> list[Put]:

@@ -31,10 +31,30 @@ def is_configured() -> bool:
     return bool(PREFECT_API_URL.value())
 
 
+def check_configured() -> None:
+    """Raises :class:`RunStopped` when the configured server does not answer."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    try:
+        with get_client(sync_client=True) as client:
+            trouble = client.api_healthcheck()
+    except (RuntimeError, httpx.HTTPError) as error:
+        trouble = error
+    if trouble is not None:
+        raise RunStopped(
+            f"no Prefect server answers at {PREFECT_API_URL.value()} ({trouble}): start it with `prefect server "
+            "start`, or name another in PREFECT_API_URL"
+        )
+
+
 @contextmanager
 def prefect_server() -> Iterator[int | None]:
-    """Give the block a Prefect API. Yield the process id of our own server; None if one is configured."""
+    """Give the block a Prefect API. Yield the process id of our own server; None if one is configured. Raises
+    :class:`RunStopped` when that one does not answer."""
     if is_configured():
+        check_configured()
         yield None
         return
     Progress().line("starting a Prefect server for this run (PREFECT_API_URL is not set)")

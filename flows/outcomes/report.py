@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from flows.engine.run import Run
 from flows.engine.run_folder import RunFolder, RunSummary
@@ -64,11 +65,14 @@ def reported(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
     results that were not rendered before. Raises ``RunStopped`` when they can't be read."""
     try:
         yield
-        _write(run, run.summed_up(), _results(run, show))
+        summary = run.summed_up()
+        if summary.status != "nothing_new" or not _same_report(run):
+            _write(run, summary, _results(run, show))
+            run.store.folder.write(_rendered(run, "run"), run.folder.run_id.encode())
     except BaseException as error:
         summary = run.summed_up(error)
-        # A process that is told to stop may be ended at any moment, so the record comes first, and nothing long after.
-        run.folder.write_summary(summary)
+        if summary.status == "stopped":
+            run.folder.write_summary(summary)  # At once: a process that is told to stop may be ended at any moment.
         _report_of_the_broken_off(run, summary)
         raise
 
@@ -108,11 +112,32 @@ def report_of(folder: RunFolder, store: Store) -> tuple[Path, RunState]:
     return path, state
 
 
+def _same_report(run: Run) -> bool:
+    """Link the report of the last run with the same results: a run with nothing new costs no disk."""
+    earlier = run.store.folder.read(_rendered(run, "run"))
+    if earlier is None or not run.folder.take(f"runs/{earlier.decode()}/report.html", "report.html"):
+        return False
+    run.outputs["report"] = run.folder.address("report.html")
+    return True
+
+
 def _results(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> str | None:
     """Return the HTML of the run's results; None if selection has not run."""
-    view = run.view
-    if view.one(Selection) is None:
+    if run.view.one(Selection) is None:
         return None
+    cached = _rendered(run, "html")
+    html = run.store.folder.read(cached)
+    if html is None:
+        data = _Gatherer(run).data()
+        html = render_results(data).encode()
+        run.store.folder.write(cached, html)
+        show(data)
+    return html.decode()
+
+
+def _rendered(run: Run, kind: Literal["html", "run"]) -> str:
+    """Return the name in the store of the rendered results of these items, or of the run that reported them last."""
+    view = run.view
     about = {
         "version": VERSION,
         "config": view.config.model_dump(mode="json", exclude={"execution"}),
@@ -121,14 +146,7 @@ def _results(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
             for stage, entries in view.results.items()
         },
     }
-    cached = f"reports/{digest_config(about)}.html"
-    html = run.store.folder.read(cached)
-    if html is None:
-        data = _Gatherer(run).data()
-        html = render_results(data).encode()
-        run.store.folder.write(cached, html)
-        show(data)
-    return html.decode()
+    return f"reports/{digest_config(about)}.{kind}"
 
 
 class _Gatherer:

@@ -18,7 +18,7 @@ from storage import Store
 from storage.collection import SPARED_SECONDS, Garbage, Marked, Roots, garbage, mark, remove, temporaries, unmarked
 from storage.maintenance import drop
 from storage.registry import Registry
-from storage.reviews import Reviews, verdicts
+from storage.reviews import Reviews, answers
 
 ABANDONED: Final = 7 * 86400.0
 """Seconds without news after which unfinished work counts as killed. No process may be asked: it may run on another
@@ -153,7 +153,7 @@ def _kept(store: Store, folders: Sequence[RunFolder], policy: Policy) -> list[Ke
 def _roots(store: Store, kept: Sequence[KeptRun]) -> Roots:
     registry = Registry(store.address).state()
     keys = store.folder.each(lambda one: one.folder.keys(), kept)
-    judged = verdicts(Reviews(store.address).standing())
+    judged = (name for name, history in Reviews(store.address).histories().items() if answers(history))
     return Roots(
         actions=frozenset(registry.actions()).union(*keys),
         objects=frozenset(registry.objects()),

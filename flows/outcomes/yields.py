@@ -36,8 +36,8 @@ def past_runs(store: Store, this: RunFolder, state: str) -> list[PastRun]:
     ``state`` is of this run, which may not have written its summary yet."""
     found = [
         _past_run(store, folder, state if folder.run_id == this.run_id else run_state(folder).state)
-        for folder in islice(runs(store), _LOOKED_AT)
-        if folder.run_id <= this.run_id and folder.name == this.name and not folder.is_experiment
+        for folder in islice((folder for folder in runs(store) if folder.run_id <= this.run_id), _LOOKED_AT)
+        if folder.name == this.name and not folder.is_experiment
     ]
     return found[:PAST]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -14,11 +15,13 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.review.agreement import agreements
+from flows.review.filters import NEAR, Show, chosen
 from flows.review.pictures import NAMES, Pictures, points_of
 from flows.review.queue import Reviewable
 from flows.review.session import Session
 from ipa_core.config import ConfigError
-from ipa_core.records import PoseSequence, Rejected, Verdict
+from ipa_core.records import Answer, PoseSequence, Rejected
 from storage import StoreError
 
 HOST: Final = "127.0.0.1"
@@ -26,7 +29,7 @@ PAGE: Final = 200
 """Most rows of one request."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _FOLDER: Final = Path(__file__).parent
-_FILES: Final = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
+_FILES: Final = {"": "page.html", **{name: name for name in ("page.js", "dom.js", "list.js", "player.js", "page.css")}}
 _FOR_EVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 """For content whose digest is in its address, because it never changes."""
 _HEADERS: Final = {
@@ -45,7 +48,8 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     candidate: str
-    verdict: Verdict | None
+    answer: Answer | None
+    """None takes the reviewer's answer back."""
 
 
 def refusal(host: str | None, origin: str | None) -> str | None:
@@ -113,15 +117,23 @@ def review_app(session: Session) -> FastAPI:
             "run": queue.run_id,
             "config": queue.config,
             "threshold": queue.threshold,
+            "near": NEAR,
             "candidates": len(queue.candidates),
             "by": session.by,
-            **vars(session.progress()),
+            "blind": session.blind,
+            "rule": queue.rule,
+            "reviewers": sorted({said.by for one in queue.candidates for said in session.opinions(one)}),
+            "agreements": [asdict(pair) for pair in agreements(queue, session.histories())],
+            **asdict(session.progress()),
         }
+
+    @app.get("/api/order")
+    def order(show: Show = "all", by: str = "", text: str = "") -> list[int]:
+        return chosen(session, show, by, text)
 
     @app.get("/api/candidates")
     def rows(offset: int = Query(0, ge=0), limit: int = Query(100, ge=1, le=PAGE)) -> list[dict[str, Any]]:
-        chosen = range(len(queue.candidates))[offset : offset + limit]
-        return [row(session, index) for index in chosen]
+        return [row(session, index) for index in range(len(queue.candidates))[offset : offset + limit]]
 
     @app.get("/api/candidates/{index}")
     def candidate(index: int) -> dict[str, Any]:
@@ -134,12 +146,8 @@ def review_app(session: Session) -> FastAPI:
         if said.candidate not in queue.positions:
             raise HTTPException(404, f"run {queue.run_id} has no candidate {said.candidate}")
         index = queue.positions[said.candidate]
-        session.decide(said.candidate, said.verdict)
-        return {"row": row(session, index), **vars(session.progress(after=index))}
-
-    @app.get("/api/next")
-    def following(after: int = -1) -> dict[str, Any]:
-        return vars(session.progress(after))
+        session.decide(said.candidate, said.answer)
+        return {"row": row(session, index), **asdict(session.progress())}
 
     @app.get("/video/{digest}")
     def video(digest: str) -> Response:
@@ -167,34 +175,42 @@ def review_app(session: Session) -> FastAPI:
 def row(session: Session, index: int) -> dict[str, Any]:
     """Return a candidate's row in the list."""
     one = session.queue.candidates[index]
-    review = session.review(one)
+    hidden = session.hides(one)
     return {
         "index": index,
         "name": one.name,
+        "number": one.number,
         "video": one.candidate.video,
-        "score": one.score.score,
-        "kept": one.decision.kept,
-        "verdict": review.verdict if review else None,
-        "by": review.by if review else None,
-        "at": review.at if review else None,
+        "answer": session.answer(one),
+        "hidden": hidden,
+        "score": None if hidden else one.score.score,
+        "kept": None if hidden else one.decision.kept,
     }
 
 
 def details(session: Session, index: int) -> dict[str, Any]:
     """Return all that is shown of a candidate, and the rows of all candidates of its clip."""
     one: Reviewable = session.queue.candidates[index]
-    return {
+    shown = {
         **row(session, index),
-        "seed": str(one.candidate.seed),  # Too large for a JavaScript number.
-        "reason": one.decision.reason,
-        "components": one.score.components.model_dump(),
-        "good_frames": one.score.good_frames,
-        "scorable": one.score.scorable,
-        "worst": one.score.worst,
         "driving": one.driving,
         "pose": one.pose,
         "found": one.found,
         "clip": [row(session, sibling) for sibling in session.queue.clip(one)],
+    }
+    return shown if shown["hidden"] else shown | _opinions(session, one)
+
+
+def _opinions(session: Session, one: Reviewable) -> dict[str, Any]:
+    """Return what the pipeline and the reviewers think of a candidate."""
+    return {
+        "reason": one.decision.reason,
+        "reviews": [{"by": said.by, "answer": said.verdict, "at": said.at} for said in session.opinions(one)],
+        "seed": str(one.candidate.seed),  # Too large for a JavaScript number.
+        "good_frames": one.score.good_frames,
+        "scorable": one.score.scorable,
+        "components": one.score.components.model_dump(),
+        "worst": one.score.worst,
     }
 
 

@@ -1,22 +1,12 @@
-"use strict";
-// One candidate is shown at a time; the list beside it holds only the rows that are seen and asks for them in pages.
+// One candidate is shown at a time, beside the list of those that the filters choose.
 
-const ROW = 56, PAGE = 100, AROUND = 6, HANDS = ["hands", "driving-hands"];
-const $ = (id) => document.getElementById(id);
-const state = { run: null, shown: null, busy: false, undo: [], pages: new Map(), drawn: new Map(), skeleton: true };
+import { $, ask, element, trouble } from "./dom.js";
+import { SAID, about, beside, drawList, mark, nextOf, remember, setOrder } from "./list.js";
+import { CONTROLS, draw, play } from "./player.js";
 
-async function ask(path, body) {
-  const options = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(path, options);
-  const about = await answer.json().catch(() => ({ detail: answer.statusText }));
-  if (!answer.ok) throw new Error(typeof about.detail === "string" ? about.detail : JSON.stringify(about.detail));
-  return about;
-}
-
-function trouble(error) {
-  $("trouble").hidden = !error;
-  $("trouble").textContent = error ? `${error.message}. Is \`ipa review\` still running?` : "";
-}
+const HANDS = ["hands", "driving-hands"];
+const FIRST = ["score", "good frames", "fingers", "error"];
+const state = { run: null, shown: null, busy: false, undo: [], undecided: new Set() };
 
 // Only one thing at a time: a key pressed before the next candidate is seen must not decide about it.
 async function alone(work) {
@@ -29,99 +19,31 @@ async function alone(work) {
   }
 }
 
-function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
-}
-
-const score = (row) => row.score === null ? "unscorable" : row.score.toFixed(3);
-const about = (row) => `${score(row)}, ${row.kept ? "kept" : "not kept"}`;
-
-// The list
-
-function drawList() {
-  const list = $("list"), total = state.run.candidates;
-  $("rows").style.height = `${total * ROW}px`;
-  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - AROUND);
-  const last = Math.min(total, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + AROUND);
-  for (const [index, row] of state.drawn) {
-    if (index < first || index >= last) { row.remove(); state.drawn.delete(index); }
-  }
-  for (let index = first; index < last; index++) drawRow(index);
-}
-
-function known(index) {
-  const page = state.pages.get(Math.floor(index / PAGE));
-  return Array.isArray(page) ? page[index % PAGE] : undefined;
-}
-
-function drawRow(index) {
-  const row = known(index);
-  if (!row) { fetchPage(Math.floor(index / PAGE)); return; }
-  let drawn = state.drawn.get(index);
-  if (!drawn) {
-    drawn = element("div");
-    drawn.style.top = `${index * ROW}px`;
-    drawn.addEventListener("click", () => alone(() => show(index)));
-    const picture = element("img");
-    picture.src = `picture/${row.video}/small.jpg`;
-    picture.alt = "";
-    const text = element("div");
-    text.append(element("b", row.name), element("span"));
-    drawn.append(picture, text);
-    state.drawn.set(index, drawn);
-    $("rows").append(drawn);
-  }
-  drawn.className = `row ${row.verdict || ""} ${index === state.shown?.index ? "shown" : ""}`;
-  drawn.querySelector("span").textContent = row.verdict ? `${about(row)}, ${row.verdict}ed` : about(row);
-}
-
-async function fetchPage(number) {
-  if (state.pages.has(number)) return;
-  state.pages.set(number, "asked for");
-  try {
-    state.pages.set(number, await ask(`api/candidates?offset=${number * PAGE}&limit=${PAGE}`));
-    drawList();
-  } catch (error) { state.pages.delete(number); trouble(error); }
-}
-
-function remember(row) {
-  const page = state.pages.get(Math.floor(row.index / PAGE));
-  if (Array.isArray(page)) page[row.index % PAGE] = row;
-}
-
-function scrollTo(index) {
-  const list = $("list"), top = index * ROW;
-  if (top < list.scrollTop || top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top - list.clientHeight / 3;
-}
-
 // The candidate
 
 async function show(index) {
+  if (index === undefined) return;
   const one = await ask(`api/candidates/${index}`);
   state.shown = one;
   history.replaceState(null, "", `#${index}`);
   $("name").textContent = one.name;
-  $("reason").textContent = `${one.kept ? "kept" : "not kept"}: ${one.reason}`;
+  $("reason").textContent = one.hidden ? "score and decision are hidden until you answer" : `${one.kept ? "kept" : "not kept"}: ${one.reason}`;
   drawVerdict();
-  $("candidate").src = `video/${one.video}`;
-  $("driving").src = `video/${one.driving}`;
+  play(one.video, one.driving);
   for (const name of HANDS) $(name).src = `picture/${one.video}/${name}.jpg`;
-  drawComponents(one);
+  drawNumbers(one);
   drawClip(one);
-  scrollTo(index);
-  drawList();
+  mark(index);
   skeleton($("candidate"), one.found);
   skeleton($("driving"), one.pose);
+  document.body.classList.remove("listed");
   document.body.dataset.shown = index;
-  const next = index + 1;
-  if (next < state.run.candidates) ahead(next);
+  ahead(beside(index, 1));
 }
 
 // What the next candidate needs is made and fetched while this one is looked at.
 async function ahead(index) {
+  if (index === undefined || index === state.shown.index) return;
   try {
     const one = await ask(`api/candidates/${index}`);
     for (const name of HANDS) new Image().src = `picture/${one.video}/${name}.jpg`;
@@ -130,49 +52,52 @@ async function ahead(index) {
 }
 
 function drawVerdict() {
-  const one = state.shown;
-  document.querySelector(".verdict").className = `verdict ${one.verdict || ""}`;
-  $("verdict").textContent = one.verdict
-    ? `${one.verdict}ed by ${one.by}, ${new Date(one.at).toLocaleString()}` : "not decided by hand";
+  const { answer, reviews = [] } = state.shown;
+  document.querySelector(".verdict").className = `verdict ${answer || ""}`;
+  const said = reviews.map((one) => `${one.by}: ${one.answer}, ${new Date(one.at).toLocaleString()}`);
+  $("verdict").textContent = [answer ? SAID[answer] : "not decided by hand", ...said].join(" · ");
 }
 
-function drawComponents(one) {
-  const rows = [
+function drawNumbers(one) {
+  const rows = one.hidden ? [] : [
     ["score", one.score], ["good frames", one.good_frames], ["scorable", one.scorable],
     ...Object.entries(one.components),
     ...Object.entries(one.worst).map(([name, value]) => [`worst ${name}`, value]),
     ["seed", one.seed],
   ];
-  $("components").replaceChildren(...rows.map(([name, value]) => {
+  const table = ([name, value]) => {
     const row = element("tr");
-    const text = typeof value === "number" ? value.toFixed(3) : value ?? "–";
-    row.append(element("td", name.replaceAll("_", " ")), element("td", text));
+    row.append(element("td", name.replaceAll("_", " ")), element("td", typeof value === "number" ? value.toFixed(3) : value ?? "–"));
     return row;
-  }));
+  };
+  $("first").replaceChildren(...rows.filter(([name]) => FIRST.includes(name))
+    .sort(([one], [other]) => FIRST.indexOf(one) - FIRST.indexOf(other)).map(table));
+  $("rest").replaceChildren(...rows.filter(([name]) => !FIRST.includes(name)).map(table));
+  $("more").hidden = one.hidden;
 }
 
 function drawClip(one) {
-  $("clip").replaceChildren(...one.clip.map((row, place) => {
-    const box = element("div", undefined, `${row.verdict || ""} ${row.index === one.index ? "shown" : ""}`);
+  $("clip").replaceChildren(...one.clip.map((row) => {
+    const box = element("div", undefined, `${row.answer || ""} ${row.index === one.index ? "shown" : ""}`);
     const film = element("video");
     Object.assign(film, { muted: true, loop: true, autoplay: true, playsInline: true, src: `video/${row.video}` });
-    box.append(film, element("span", `${place + 1}: ${about(row)}`));
+    box.append(film, element("kbd", row.number), element("span", ` ${about(row)}`));
     box.addEventListener("click", () => alone(() => show(row.index)));
     return box;
   }));
 }
 
-function drawProgress() {
-  const { accepted, rejected, candidates, threshold, config, run } = state.run;
+function drawRun() {
+  const { accepted, rejected, unsure, candidates, threshold, config, run, by, blind, agreements } = state.run;
   $("run").textContent = `${config}, run ${run}`;
-  $("progress").textContent = `${(accepted + rejected).toLocaleString("en")} of ${candidates.toLocaleString("en")} decided: ` +
-    `${accepted} accepted, ${rejected} rejected. Nearest to the threshold (${threshold}) first.`;
+  $("progress").textContent = `${(accepted + rejected + unsure).toLocaleString("en")} of ${candidates.toLocaleString("en")} reviewed` +
+    `${blind ? ` by ${by}` : ""}: ${accepted} accepted, ${rejected} rejected, ${unsure} unsure. Nearest to the threshold` +
+    `${blind ? "" : ` (${threshold})`} first.`;
+  $("agreement").replaceChildren(...agreements.map((pair) => element("span",
+    `${pair.first} and ${pair.second} agree on ${pair.agreed} of ${pair.common}, kappa ${pair.kappa?.toFixed(2) ?? "–"}`)));
 }
 
-// Skeletons: drawn over the picture that the video shows.
-
 async function skeleton(video, digest) {
-  video.pose = null;
   if (!digest) return;
   try {
     const pose = await ask(`pose/${digest}`);
@@ -180,47 +105,41 @@ async function skeleton(video, digest) {
   } catch (error) { trouble(error); }
 }
 
-function drawSkeleton(video) {
-  const canvas = video.nextElementSibling, pose = video.pose, pen = canvas.getContext("2d");
-  const width = video.clientWidth, height = video.clientHeight;
-  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-  pen.clearRect(0, 0, width, height);
-  if (!pose || !state.skeleton || !video.duration) return;
-  const frame = Math.min(pose.frames.length - 1, Math.floor(video.currentTime / video.duration * pose.frames.length));
-  const points = pose.frames[frame], scale = Math.min(width / pose.width, height / pose.height);
-  const left = (width - pose.width * scale) / 2, top = (height - pose.height * scale) / 2;
-  pen.lineWidth = 1.5;
-  pose.bones.forEach(([start, end], bone) => {
-    if (points[3 * start + 2] < 0.3 || points[3 * end + 2] < 0.3) return;
-    pen.strokeStyle = `hsl(${bone * 47 % 360} 90% 55%)`;
-    pen.beginPath();
-    pen.moveTo(left + points[3 * start] * scale, top + points[3 * start + 1] * scale);
-    pen.lineTo(left + points[3 * end] * scale, top + points[3 * end + 1] * scale);
-    pen.stroke();
-  });
+// Filters
+
+async function filter() {
+  const asked = new URLSearchParams({ show: $("show").value, by: $("by").value, text: $("text").value });
+  setOrder(await ask(`api/order?${asked}`), (index) => alone(() => show(index)));
 }
 
-function frame() {
-  drawSkeleton($("candidate"));
-  drawSkeleton($("driving"));
-  requestAnimationFrame(frame);
+async function filterAndShow() {
+  await filter();
+  if (beside(state.shown.index, 0) !== state.shown.index) await show(beside(state.shown.index, 0));
+}
+
+function fillFilters() {
+  $("by").append(...state.run.reviewers.map((name) => Object.assign(element("option", `reviewed by ${name}`), { value: name })));
+  $("show").querySelector("[value=near]").textContent = `within ${state.run.near} of the threshold`;
 }
 
 // Decisions
 
-async function decide(candidate, verdict) {
-  const answer = await ask("api/reviews", { candidate, verdict });
-  remember(answer.row);
-  Object.assign(state.run, { accepted: answer.accepted, rejected: answer.rejected });
-  drawProgress();
-  return answer;
+async function decide(candidate, answer) {
+  const { row, ...progress } = await ask("api/reviews", { candidate, answer });
+  remember(row);
+  Object.assign(state.run, progress);
+  state.undecided[row.answer ? "delete" : "add"](row.index);
+  drawRun();
 }
 
-async function say(verdict) {
-  const { video, verdict: before, index } = state.shown;
-  const answer = await decide(video, verdict);
+async function say(answer) {
+  const { video, index, reviews = [], answer: stood } = state.shown;
+  // Undo brings back what stood: the own answer, or another one that this answer replaces.
+  const replaced = state.run.rule === "latest" && !state.run.blind ? stood : null;
+  const before = reviews.find((one) => one.by === state.run.by)?.answer ?? replaced;
+  await decide(video, answer);
   state.undo.push({ video, before, index });
-  await show(answer.next ?? index);
+  await show(nextOf(state.undecided, index) ?? index);
 }
 
 // After a reload the page does not know its last decision: then undo takes back that of the shown candidate.
@@ -230,37 +149,42 @@ async function undo() {
   await show(last.index);
 }
 
-async function nextUndecided() {
-  const { next } = await ask(`api/next?after=${state.shown.index}`);
-  if (next !== null) await show(next);
-}
-
-const step = (by) => show(Math.min(state.run.candidates - 1, Math.max(0, state.shown.index + by)));
 const KEYS = {
-  a: () => say("accept"), r: () => say("reject"), u: undo, n: nextUndecided,
-  ArrowRight: () => step(1), ArrowLeft: () => step(-1),
-  s: async () => { state.skeleton = !state.skeleton; },
+  a: () => say("accept"), d: () => say("unsure"), r: () => say("reject"), u: undo,
+  n: () => show(nextOf(state.undecided, state.shown.index)),
+  ArrowRight: () => show(beside(state.shown.index, 1)), ArrowLeft: () => show(beside(state.shown.index, -1)),
 };
+const PLAYER_KEYS = { " ": "pause", ",": "back", ".": "forward", f: "slow", z: "zoom", s: "skeleton" };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !state.shown) return;
-  const sibling = /^[1-9]$/.test(event.key) && state.shown.clip[event.key - 1];
-  const work = sibling ? () => show(sibling.index) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!work) return;
+  const typing = ["INPUT", "SELECT"].includes(event.target.tagName);
+  if (event.ctrlKey || event.metaKey || event.altKey || typing || !state.shown) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const sibling = /^[0-9]$/.test(key) && state.shown.clip.find((row) => row.number === Number(key));
+  const work = sibling ? () => show(sibling.index) : KEYS[key];
+  if (!work && !PLAYER_KEYS[key]) return;
   event.preventDefault();
-  alone(work);
+  if (PLAYER_KEYS[key]) CONTROLS[PLAYER_KEYS[key]]();
+  else if (!event.repeat) alone(work);
 });
 
-$("accept").addEventListener("click", () => alone(KEYS.a));
-$("reject").addEventListener("click", () => alone(KEYS.r));
-$("undo").addEventListener("click", () => alone(KEYS.u));
-$("list").addEventListener("scroll", () => requestAnimationFrame(drawList));
-addEventListener("resize", drawList);
+// A clicked button must not keep the focus: the next space is for the videos.
+document.addEventListener("click", (event) => event.target.closest("button")?.blur());
+for (const [id, key] of Object.entries({ accept: "a", unsure: "d", reject: "r", undo: "u", next: "ArrowRight", previous: "ArrowLeft" })) {
+  $(id).addEventListener("click", () => alone(KEYS[key]));
+}
+for (const id of Object.values(PLAYER_KEYS)) $(id).addEventListener("click", CONTROLS[id]);
+for (const id of ["show", "by", "text"]) $(id).addEventListener("change", () => { $(id).blur(); alone(filterAndShow); });
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+$("menu").addEventListener("click", () => { document.body.classList.toggle("listed"); drawList(); });
 
 alone(async () => {
   state.run = await ask("api/run");
-  drawProgress();
+  state.undecided = new Set(await ask("api/order?show=undecided"));
+  fillFilters();
+  drawRun();
+  await filter();
   const asked = Number.parseInt(location.hash.slice(1), 10);
-  await show(asked >= 0 && asked < state.run.candidates ? asked : state.run.next ?? 0);
-  requestAnimationFrame(frame);
+  await show(asked >= 0 && asked < state.run.candidates ? asked : nextOf(state.undecided, -1) ?? 0);
+  draw();
 });

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import cast
 
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.stage import blob
 from flows.stages import selection
 from ipa_core.config import ConfigError
-from ipa_core.records import Candidate, Decision, HandScore
+from ipa_core.records import Candidate, Decision, HandScore, ReviewRule
 from storage import ActionResult, Store
 
 
@@ -20,6 +20,8 @@ class Reviewable:
 
     name: str
     """For people: `dance.mp4 #002 candidate 1`."""
+    number: int
+    """The candidate's number within its clip, which ends its name."""
     candidate: Candidate
     score: HandScore
     """Without the measures of single frames."""
@@ -41,19 +43,21 @@ class Queue:
     config: str
     """Name of the run's config."""
     threshold: float
+    rule: ReviewRule
+    """The run's `selection.reviewers`."""
     candidates: tuple[Reviewable, ...]
     """Sorted by the distance of their score from the threshold, unscorable ones last; the same for every call."""
     positions: dict[str, int] = field(default_factory=dict)
     """Index of the first candidate with a video, by the video's digest."""
 
     def clip(self, one: Reviewable) -> list[int]:
-        """Return the indices of all candidates of a candidate's clip, sorted by name."""
+        """Return the indices of all candidates of a candidate's clip, sorted by number."""
         return self._clips[one.candidate.clip_id]
 
     @cached_property
     def _clips(self) -> dict[str, list[int]]:
         clips: dict[str, list[int]] = {}
-        for index in sorted(range(len(self.candidates)), key=lambda index: self.candidates[index].name):
+        for index in sorted(range(len(self.candidates)), key=lambda index: self.candidates[index].number):
             clips.setdefault(self.candidates[index].candidate.clip_id, []).append(index)
         return clips
 
@@ -90,6 +94,7 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
         found.append(
             Reviewable(
                 name=name,
+                number=int(name.rpartition(" ")[2]),
                 candidate=candidate,
                 score=scored.score,
                 decision=decisions[candidate.clip_id, candidate.seed],
@@ -99,11 +104,12 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
             )
         )
     threshold = float(selected.action.config["threshold"])
+    rule = cast(ReviewRule, selected.action.config.get("reviewers", "latest"))
     found.sort(key=lambda one: _urgency(one, threshold))
     positions: dict[str, int] = {}
     for index, one in enumerate(found):
         positions.setdefault(one.candidate.video, index)
-    return Queue(folder.run_id, folder.name, threshold, tuple(found), positions)
+    return Queue(folder.run_id, folder.name, threshold, rule, tuple(found), positions)
 
 
 def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:
@@ -121,12 +127,3 @@ def _urgency(one: Reviewable, threshold: float) -> tuple[bool, float, str, int]:
     score = one.score.score
     distance = 0.0 if score is None else abs(score - threshold)
     return score is None, distance, one.candidate.clip_id, one.candidate.seed
-
-
-def waiting(queue: Queue, decided: set[str], after: int = -1) -> Iterator[int]:
-    """Yield the indices of the candidates without a verdict: those behind ``after``, then those from the start."""
-    count = len(queue.candidates)
-    for step in range(1, count + 1):
-        index = (after + step) % count
-        if queue.candidates[index].candidate.video not in decided:
-            yield index

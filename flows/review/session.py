@@ -3,61 +3,85 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flows.review.queue import Queue, Reviewable, waiting
-from ipa_core.records import Verdict
+from flows.review.queue import Queue, Reviewable
+from ipa_core.records import Answer
 from storage import Store
-from storage.reviews import Review, Reviews, verdicts
+from storage.reviews import Review, Reviews, opinions, verdict_of
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a run's reviewers."""
+    """Numbers of the queue's videos."""
 
     accepted: int
     rejected: int
-    next: int | None
-    """Index of the next candidate without a verdict; None if there is none."""
+    unsure: int
+    """Reviewed, but without a verdict: unsure, or a tie."""
 
 
 class Session:
-    """Reviews of a queue's candidates. The store gets each at once. Several threads may call it."""
+    """Reviews of a queue's candidates. The store gets each at once. Several threads may call it.
 
-    def __init__(self, store: Store, queue: Queue, by: str) -> None:
+    In a blind session the reviewer judges alone: of a candidate without an answer of theirs, the page hides all that
+    others and the pipeline think. Otherwise reviewers share the work, and a candidate that somebody reviewed is done.
+    """
+
+    def __init__(self, store: Store, queue: Queue, by: str, blind: bool = False) -> None:
         self.store = store
         self.queue = queue
         self.by = by
+        self.blind = blind
         self._reviews = Reviews(store.address)
         self._lock = threading.Lock()
-        self._standing = self._reviews.standing()
+        self._histories = self._reviews.histories()
 
     def refresh(self) -> None:
         """Read the reviews that others have made meanwhile."""
         with self._lock:
-            self._standing = self._reviews.standing()
+            self._histories = self._reviews.histories()
 
-    def review(self, one: Reviewable) -> Review | None:
-        """Return the review that stands; None if there is none."""
+    def histories(self) -> dict[str, list[Review]]:
+        """Return the reviews of each candidate that has any."""
         with self._lock:
-            found = self._standing.get(one.candidate.video)
-        return found if found is not None and found.verdict is not None else None
+            return dict(self._histories)
 
-    def decide(self, candidate: str, verdict: Verdict | None) -> Review:
-        """Keep a review of one of the queue's candidates. The verdict None takes back the review that stands."""
-        review = Review(candidate=candidate, verdict=verdict, by=self.by, at=now())
+    def history(self, one: Reviewable) -> Sequence[Review]:
+        """Return all reviews of a candidate in the order of their times."""
+        with self._lock:
+            return tuple(self._histories.get(one.candidate.video, ()))
+
+    def opinions(self, one: Reviewable) -> list[Review]:
+        """Return the reviews that people stand by, one of each."""
+        return opinions(self.history(one), "any" if self.blind else self.queue.rule)
+
+    def answer(self, one: Reviewable) -> Answer | None:
+        """Return the answer that stands, None if there is none: in a blind session the reviewer's own, otherwise that
+        of the run's rule, and ``unsure`` where the reviews make no verdict."""
+        said = self.opinions(one)
+        if self.blind:
+            return next((review.verdict for review in said if review.by == self.by), None)
+        return (verdict_of(self.history(one), self.queue.rule) or "unsure") if said else None
+
+    def hides(self, one: Reviewable) -> bool:
+        """Whether score, decision and reviews of others are hidden."""
+        return self.blind and self.answer(one) is None
+
+    def decide(self, candidate: str, answer: Answer | None) -> Review:
+        """Keep a review of one of the queue's candidates. The answer None takes the earlier one back."""
+        review = Review(candidate=candidate, verdict=answer, by=self.by, at=now())
         with self._lock:
             self._reviews.add(review)
-            self._standing[candidate] = review
+            self._histories.setdefault(candidate, []).append(review)
         return review
 
-    def progress(self, after: int = -1) -> Progress:
-        with self._lock:
-            said = verdicts(self._standing)
-        ours = [said[video] for video in self.queue.positions if video in said]
-        following = next(waiting(self.queue, set(said), after), None)
-        return Progress(ours.count("accept"), ours.count("reject"), following)
+    def progress(self) -> Progress:
+        queue, known = self.queue, self.histories()
+        said = [self.answer(queue.candidates[index]) for video, index in queue.positions.items() if video in known]
+        return Progress(said.count("accept"), said.count("reject"), said.count("unsure"))
 
 
 def now() -> str:

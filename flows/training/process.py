@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.engine.parent import end_with_pipe
-from flows.engine.store import LogFolder
 from flows.training.job import RECORD, Job
-from flows.training.previews import drawn, file_of, folder_of
-from flows.training.tracking import Trackers
 from storage import Store
 
 if TYPE_CHECKING:
-    from ipa_core.alignment.log import StepLog
     from ipa_core.alignment.trainer import TrainedLoRA
 
 log = logging.getLogger("flows.training")
@@ -45,12 +41,11 @@ def _main(job_file: str) -> None:
 
 def _train(job: Job) -> None:
     from flows.engine.components import device
+    from flows.training.shown import Shown
     from ipa_core.alignment.data import ShardSamples
-    from ipa_core.alignment.log import TensorBoardLog
     from ipa_core.alignment.processes import launched
     from ipa_core.alignment.reference import ReferenceTable
     from ipa_core.alignment.trainer import train
-    from ipa_core.video import encode_video
 
     config, execution = job.config, job.config.execution
     kind = device(execution).partition(":")[0]
@@ -59,49 +54,21 @@ def _train(job: Job) -> None:
         samples = ShardSamples(job.shards)
         references = ReferenceTable.model_validate_json(job.references.read_bytes())
         store = Store(job.store)
-        logs = LogFolder(store, f"tensorboard/{job.key}")
-        tensorboard = TensorBoardLog(logs.path)
-        trackers = Trackers(store, job.key, config)
-        opened = False
-
-        def on_step(entry: StepLog) -> None:
-            nonlocal opened
-            if not opened:
-                trackers.open(resume=entry.step > 0)
-                opened = True
-            tensorboard(entry)
-            trackers.log(entry.numbers(), entry.step)
-            _say(step=entry.step + 1, steps=entry.steps)
-
-        def preview(step: int) -> None:
-            log.info("drawing %d previews after step %d", len(job.previews), step)
-            for clip, video in drawn(model, job.previews, config.candidates):
-                if processes.first:
-                    data = encode_video(video, config.clips.fps)
-                    path = job.output.parent / file_of(step, clip.clip_id)
-                    path.write_bytes(data)
-                    store.folder.write(f"{folder_of(job.key)}/{path.name}", data)
-                    tensorboard.video(f"previews/{clip.clip_id}", video, step)
-                    trackers.video(f"previews/{clip.clip_id}", path, step)
-
-        failed = True
+        shown = Shown(job, store, model, processes, lambda step, steps: _say(step=step, steps=steps))
+        trained = None
         try:
-            slot = Slot(store, job.key)
             trained = train(
                 model,
                 samples,
                 config.alignment,
-                checkpoints=slot,
-                on_step=on_step,
+                checkpoints=Slot(store, job.key),
+                on_step=shown.step,
                 processes=processes,
                 references=references,
-                preview=preview if job.previews else None,
+                preview=shown.preview,
             )
-            failed = False
         finally:
-            trackers.close(failed=failed)
-            tensorboard.close()
-            logs.close()
+            shown.close(failed=trained is None)
         if processes.first:
             _write(job.output, trained, len(samples))
 

@@ -56,7 +56,8 @@ class WandB:
         self._next = self._run.step or 0
         if run is None:
             self._tracker.store_init_configuration(settings_of(config))
-        log.info("wandb: %s", self._run.url or f"offline; `wandb sync {Path(self._run.dir).parent}` sends the run")
+        offline = f"offline; `wandb sync {Path(self._run.dir).parent}` sends the run"
+        log.info("wandb: %s", offline if self._run.offline else self._run.url)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         if step >= self._next:

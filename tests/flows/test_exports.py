@@ -64,3 +64,8 @@ def test_weights_that_somebody_changed_are_not_taken(folder: Path) -> None:
         weights.write(b"mine")
     second = lora(whole_run(fake_config(folder)))
     assert digest_file(second / LORA) == digest
+
+
+def test_a_report_takes_its_space_once(folder: Path) -> None:
+    first, second = (Path(whole_run(fake_config(folder)).outputs["report"]) for _ in range(2))
+    assert second.samefile(first)

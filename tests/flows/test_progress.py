@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from flows.engine.course import Expected
 from flows.engine.progress import Progress, StageProgress
+from flows.engine.run import Run, Watch
 from flows.engine.work import Outcome
+from flows.stages import STAGES
+from tests.fakes import FAKES, fake_config
 
 
 @pytest.fixture
@@ -160,3 +164,21 @@ def test_without_a_forecast_the_numbers_are_of_the_stage(clock: list[float]) -> 
 
 def test_all_is_said_only_at_the_end(clock: list[float]) -> None:
     assert said(clock, (0, "a", 0.999)) == ["a (99 %)"]
+
+
+class Listening(Watch):
+    def __init__(self) -> None:
+        self.told: list[StageProgress] = []
+
+    def progress(self, progress: StageProgress) -> None:
+        self.told.append(progress)
+
+
+def test_the_share_of_a_real_run_only_grows(folder: Path) -> None:
+    """The store has the times of an earlier run, and this one trains anew: four starts of stages are told at least."""
+    watch = Listening()
+    with Run(fake_config(folder, alignment__seed=9), STAGES, FAKES, watch=watch, quiet=True) as run:
+        run.walk()
+    shares = [one.run_share for one in watch.told]
+    assert {one.stage for one in watch.told} == {"references", "finetune", "evaluation"}
+    assert (shares[0], sorted(share or 0 for share in shares)) == (0, shares)

@@ -221,5 +221,5 @@ def test_candidates_are_reviewed_in_a_bucket(own: str) -> None:
     with TestClient(review_app(Session(store, queue, "anna")), "http://127.0.0.1:8765") as page:
         for place in (f"video/{one.candidate.video}", f"picture/{one.candidate.video}/hands.jpg"):
             assert page.get(f"/{place}").status_code == 200
-        page.post("/api/reviews", json={"candidate": one.candidate.video, "verdict": "reject"})
-    assert Reviews(store.address).standing()[one.candidate.video].by == "anna"
+        page.post("/api/reviews", json={"candidate": one.candidate.video, "answer": "reject"})
+    assert Reviews(store.address).history(one.candidate.video)[-1].by == "anna"

@@ -38,8 +38,9 @@ def test_a_whole_run_tells_its_clips_films_and_cost(folder: Path) -> None:
 
 def test_results_are_rendered_once(folder: Path) -> None:
     first = whole_run(fake_config(folder))
-    [kept] = (folder / "store" / "reports").iterdir()
+    [kept] = (folder / "store" / "reports").glob("*.html")
     kept.write_text("<p>kept</p>")
+    kept.with_suffix(".run").unlink()  # Else the second run shows the first one's report.
     second = whole_run(fake_config(folder))
     html = report(folder / "store", second.run_id)
     assert "<p>kept</p>" in html and first.run_id in html
@@ -117,7 +118,9 @@ def test_a_killed_run_gets_a_report_from_its_record(
     code, out, err = call(monkeypatch, capsys, "report", run.run_id)
     assert (code, Path(out.strip()).name) == (0, "report.html")
     assert f"run {run.run_id}: killed" in err
-    assert "This run was killed in poses 2/8 (25 %), about 30 s left." in report(tmp_path / "store", run.run_id)
+    assert "This run was killed in poses 2/8 (25 %), about 30 s left of this stage." in report(
+        tmp_path / "store", run.run_id
+    )
 
 
 def test_a_run_that_goes_on_has_no_report_yet(

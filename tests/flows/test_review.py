@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from flows.engine.plan import plan_run
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
 from flows.outcomes.retention import Policy, collect, drop_unkept, find_garbage
-from flows.review.exchange import export_reviews, import_reviews, write_videos
+from flows.review.filters import NEAR, chosen
 from flows.review.pictures import NAMES, Pictures
 from flows.review.queue import Queue, open_queue
 from flows.review.session import Session
 from flows.stages import STAGES
 from flows.stages.selection import decisions, preferred_samples
 from ipa_core.config import ConfigError
-from ipa_core.records import Decision, Verdict
+from ipa_core.records import Answer, Decision, ReviewRule
 from storage import Store
 from storage.reviews import Review, Reviews
 from tests.fakes import FAKES, fake_config
@@ -43,7 +42,7 @@ def decided(done: Done) -> dict[tuple[str, int], Decision]:
     return {(one.clip_id, one.seed): one for one in decisions(selected[1], done.store)}
 
 
-def say(folder: Path, candidate: str, verdict: Verdict | None, by: str = "anna", at: str = AT) -> None:
+def say(folder: Path, candidate: str, verdict: Answer | None, by: str = "anna", at: str = AT) -> None:
     Reviews(folder / "store").add(Review(candidate=candidate, verdict=verdict, by=by, at=at))
 
 
@@ -172,8 +171,70 @@ def test_a_session_goes_on_where_the_last_one_stopped(folder: Path) -> None:
     first = Session(store, queue, "anna")
     for one in queue.candidates[:3]:
         first.decide(one.candidate.video, "accept")
-    progress = Session(store, queue, "ben").progress()
-    assert (progress.accepted, progress.rejected, progress.next) == (3, 0, 3)
+    second = Session(store, queue, "ben")
+    assert (second.progress().accepted, chosen(second, "undecided")[0]) == (3, 3)
+
+
+def test_a_blind_session_begins_anew(folder: Path) -> None:
+    store, queue = Store(folder / "store"), queue_of(folder)
+    Session(store, queue, "anna").decide(queue.candidates[0].candidate.video, "accept")
+    blind = Session(store, queue, "ben", blind=True)
+    assert (blind.progress().accepted, chosen(blind, "undecided")[0]) == (0, 0)
+
+
+def test_candidates_of_a_clip_are_in_the_order_of_their_numbers(folder: Path) -> None:
+    queue = queue_of(folder)
+    clip = [queue.candidates[index] for index in queue.clip(queue.candidates[0])]
+    assert [(one.number, one.name.split()[-2:]) for one in clip] == [
+        (number, ["candidate", str(number)]) for number in range(2)
+    ]
+
+
+def test_filters_choose_by_score_and_name(folder: Path) -> None:
+    queue = queue_of(folder)
+    first = queue.candidates[0]
+    unscorable = replace(first, score=first.score.model_copy(update={"score": None, "unscorable": "no hand"}))
+    queue = replace(queue, candidates=(*queue.candidates, unscorable), threshold=first.score.score or 0.0)
+    session = Session(Store(folder / "store"), queue, "anna")
+    last = len(queue.candidates) - 1
+    near = [abs((one.score.score or 9.0) - queue.threshold) <= NEAR for one in queue.candidates]
+    assert chosen(session, "near") == [index for index, is_near in enumerate(near) if is_near]
+    assert chosen(session, "unscorable") == [last]
+    name = first.name.rpartition(" candidate")[0]
+    assert chosen(session, text=name.upper()) == [*sorted(queue.clip(first))]
+    assert chosen(session) == list(range(last + 1))
+
+
+def test_filters_choose_by_reviewers(folder: Path) -> None:
+    store, queue = Store(folder / "store"), queue_of(folder)
+    said: dict[int, dict[str, Answer]] = {
+        0: {"anna": "accept", "ben": "reject"},
+        1: {"anna": "accept", "ben": "unsure"},
+        2: {"ben": "reject"},
+    }
+    for index, reviews in said.items():
+        for by, answer in reviews.items():
+            Session(store, queue, by).decide(queue.candidates[index].candidate.video, answer)
+    session = Session(store, queue, "eva")
+    assert chosen(session, by="anna") == [0, 1]
+    assert (chosen(session, "differ"), chosen(session, "unsure", by="anna")) == ([0], [1])
+    assert chosen(session, "undecided")[0] == 3
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("latest", False), ("any", True), ("all", False)])
+def test_the_rule_decides_where_reviewers_differ(folder: Path, rule: ReviewRule, kept: bool) -> None:
+    one = queue_of(folder).candidates[0]
+    say(folder, one.candidate.video, "accept", by="anna")
+    say(folder, one.candidate.video, "reject", by="ben", at="2026-02-01T00:00:00.000000+00:00")
+    done = run_fake(fake_config(folder, selection__reviewers=rule), SELECTED)
+    decision = decided(done)[one.candidate.clip_id, one.candidate.seed]
+    assert (decision.kept, decision.reason.split(",")[0]) == (kept, f"{'accept' if kept else 'reject'}ed by hand")
+
+
+def test_unsure_leaves_the_first_selection(folder: Path) -> None:
+    video = queue_of(folder).candidates[0].candidate.video
+    say(folder, video, "unsure")
+    assert rerun(folder).computed() == {}
 
 
 def test_pictures_are_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,86 +253,4 @@ def test_cleaning_up_spares_what_was_reviewed(folder: Path) -> None:
     before = {digest for digest, _ in store.objects.all()}
     collect(store, find_garbage(store, Policy()))
     assert before == {digest for digest, _ in store.objects.all()}
-    assert len(Reviews(store.address).standing()) == 1
-
-
-@pytest.mark.parametrize("suffix", [".json", ".csv"])
-def test_what_is_exported_is_imported_into_another_store(folder: Path, tmp_path: Path, suffix: str) -> None:
-    store, queue = Store(folder / "store"), queue_of(folder)
-    for one, verdict in zip(queue.candidates, ("accept", "reject"), strict=False):
-        say(folder, one.candidate.video, verdict)  # type: ignore[arg-type]
-    path = tmp_path / f"decisions{suffix}"
-    assert export_reviews(store, queue, path) == 2
-    other = Store(tmp_path / "other")
-    assert import_reviews(other, path, "somebody", AT) == (2, 2)
-    assert Reviews(other.address).standing() == Reviews(store.address).standing()
-
-
-@pytest.mark.parametrize("suffix", [".json", ".csv"])
-def test_importing_the_same_file_again_adds_nothing(folder: Path, tmp_path: Path, suffix: str) -> None:
-    store, queue = Store(folder / "store"), queue_of(folder)
-    say(folder, queue.candidates[0].candidate.video, "accept")
-    export_reviews(store, queue, tmp_path / f"decisions{suffix}")
-    assert import_reviews(store, tmp_path / f"decisions{suffix}", "somebody", AT) == (1, 0)
-
-
-def test_a_task_of_label_studio_with_two_annotations(tmp_path: Path) -> None:
-    """As it exports JSON: one was skipped, the other has a number for a name and its own time."""
-    video = "ab" * 32
-    result = {
-        "id": "x1",
-        "from_name": "verdict",
-        "to_name": "video",
-        "type": "choices",
-        "value": {"choices": ["reject"]},
-    }
-    annotations = [
-        {"id": 1, "was_cancelled": True, "result": [], "completed_by": 3, "created_at": "2026-03-09T22:16:08.728353Z"},
-        {"id": 2, "was_cancelled": False, "result": [result], "completed_by": 10, "created_at": "2026-03-09T23:00:00Z"},
-    ]
-    path = tmp_path / "project.json"
-    path.write_text(json.dumps([{"id": 7, "data": {"candidate": video}, "annotations": annotations}]))
-    store = Store(tmp_path / "store")
-    import_reviews(store, path, "somebody", AT)
-    expected = Review(
-        candidate=video, verdict="reject", by="Label Studio user 10", at="2026-03-09T23:00:00.000000+00:00"
-    )
-    assert Reviews(store.address).standing() == {video: expected}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
-        (
-            "a.csv",
-            "candidate,verdict\nxy,accept\n",
-            "line 2: a candidate is told by the 64 hex digits of its video, got 'xy'",
-        ),
-        ("a.csv", f"candidate,verdict\n{'ab' * 32},maybe\n", "the verdict is accept or reject, got 'maybe'"),
-        ("a.csv", f"candidate,verdict,at\n{'ab' * 32},accept,today\n", "the time is ISO 8601, got 'today'"),
-        ("a.csv", "name,score\n", "it needs the columns candidate and verdict"),
-        ("a.json", "{", "is not JSON"),
-        ("a.json", "{}", "is no list of Label Studio tasks"),
-        ("a.json", '[{"data": {}}]', "task 1 is no task of ours"),
-        ("a.txt", "", "the suffix says the format"),
-    ],
-)
-def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=sentence):
-        import_reviews(Store(tmp_path / "store"), tmp_path / name, "anna", AT)
-
-
-def test_a_bad_line_adds_nothing_of_its_file(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(f"candidate,verdict\n{'ab' * 32},accept\n{'cd' * 32},maybe\n")
-    with pytest.raises(ConfigError):
-        import_reviews(Store(tmp_path / "store"), tmp_path / "a.csv", "anna", AT)
-    assert Reviews(tmp_path / "store").standing() == {}
-
-
-def test_videos_are_copied_under_the_names_of_the_tasks(folder: Path, tmp_path: Path) -> None:
-    store, queue = Store(folder / "store"), queue_of(folder)
-    export_reviews(store, queue, tmp_path / "tasks.json")
-    write_videos(store, queue, tmp_path / "videos")
-    named = {Path(task["data"]["video"]).name for task in json.loads((tmp_path / "tasks.json").read_text())}
-    assert {path.name for path in (tmp_path / "videos").iterdir()} == named
+    assert len(Reviews(store.address).histories()) == 1

@@ -51,44 +51,54 @@ def test_only_this_page_is_answered(host: str | None, origin: str | None, answer
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "http://evil.example"}])
 def test_foreign_requests_change_nothing(page: TestClient, folder: Path, queue: Queue, headers: dict[str, str]) -> None:
-    said = {"candidate": queue.candidates[0].candidate.video, "verdict": "accept"}
+    said = {"candidate": queue.candidates[0].candidate.video, "answer": "accept"}
     assert page.post("/api/reviews", json=said, headers=headers).status_code == 403
     assert page.get("/api/run", headers=headers).status_code == 403
-    assert Reviews(folder / "store").standing() == {}
+    assert Reviews(folder / "store").histories() == {}
 
 
 def test_a_decision_sent_as_a_plain_form_is_refused(page: TestClient, queue: Queue) -> None:
-    body = f'{{"candidate": "{queue.candidates[0].candidate.video}", "verdict": "accept"}}'
+    body = f'{{"candidate": "{queue.candidates[0].candidate.video}", "answer": "accept"}}'
     assert page.post("/api/reviews", content=body, headers={"content-type": "text/plain"}).status_code == 422
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(page: TestClient) -> None:
-    texts = [page.get(name).text for name in ("/", "/page.js", "/page.css")]
+    texts = [page.get(name).text for name in ("/", "/page.js", "/dom.js", "/list.js", "/player.js", "/page.css")]
+    assert all(texts)
     assert not any("//" in line.replace("// ", "") for text in texts for line in text.splitlines())
     assert "default-src 'self'" in page.get("/").headers["content-security-policy"]
 
 
 def test_a_decision_is_in_the_store_with_who_and_when(page: TestClient, folder: Path, queue: Queue) -> None:
     video = queue.candidates[0].candidate.video
-    answer = page.post("/api/reviews", json={"candidate": video, "verdict": "reject"}).json()
-    review = Reviews(folder / "store").standing()[video]
-    assert (review.verdict, review.by, review.at) == ("reject", "anna", answer["row"]["at"])
-    assert (answer["rejected"], answer["next"]) == (1, 1)
+    answer = page.post("/api/reviews", json={"candidate": video, "answer": "reject"}).json()
+    [review] = Reviews(folder / "store").history(video)
+    assert (review.verdict, review.by) == ("reject", "anna")
+    assert (answer["rejected"], answer["row"]["answer"]) == (1, "reject")
+    assert page.get("/api/candidates/0").json()["reviews"] == [{"by": "anna", "answer": "reject", "at": review.at}]
+
+
+def test_unsure_is_no_decision_and_not_undecided(page: TestClient, queue: Queue) -> None:
+    page.post("/api/reviews", json={"candidate": queue.candidates[0].candidate.video, "answer": "unsure"})
+    about = page.get("/api/run").json()
+    assert (about["accepted"], about["rejected"], about["unsure"]) == (0, 0, 1)
+    assert 0 not in page.get("/api/order?show=undecided").json()
+    assert page.get("/api/order?show=unsure").json() == [0]
 
 
 def test_undoing_leaves_nothing_decided(page: TestClient, queue: Queue) -> None:
     video = queue.candidates[0].candidate.video
     for verdict in ("reject", None):
-        page.post("/api/reviews", json={"candidate": video, "verdict": verdict})
-    assert page.get("/api/candidates/0").json()["verdict"] is None
-    assert page.get("/api/run").json()["next"] == 0
+        page.post("/api/reviews", json={"candidate": video, "answer": verdict})
+    assert page.get("/api/candidates/0").json()["answer"] is None
+    assert page.get("/api/order?show=undecided").json() == list(range(len(queue.candidates)))
 
 
 def test_what_others_decide_is_seen_after_a_reload(page: TestClient, folder: Path, queue: Queue) -> None:
     page.get("/api/run")
     Session(Store(folder / "store"), queue, "ben").decide(queue.candidates[0].candidate.video, "accept")
     assert page.get("/api/run").json()["accepted"] == 1
-    assert page.get("/api/candidates/0").json()["by"] == "ben"
+    assert [review["by"] for review in page.get("/api/candidates/0").json()["reviews"]] == ["ben"]
 
 
 def test_rows_come_in_pages(page: TestClient, queue: Queue) -> None:
@@ -124,8 +134,44 @@ def test_objects_that_are_not_of_the_run_are_not_served(page: TestClient, folder
 
 
 def test_a_decision_about_another_candidate_is_refused(page: TestClient) -> None:
-    answer = page.post("/api/reviews", json={"candidate": "ab" * 32, "verdict": "accept"})
+    answer = page.post("/api/reviews", json={"candidate": "ab" * 32, "answer": "accept"})
     assert (answer.status_code, "has no candidate" in answer.json()["detail"]) == (404, True)
+
+
+OPINIONS = {"reason", "reviews", "components", "good_frames", "scorable", "worst"}
+
+
+def test_a_blind_reviewer_sees_no_opinion_before_their_own(folder: Path, queue: Queue) -> None:
+    store, video = Store(folder / "store"), queue.candidates[0].candidate.video
+    Session(store, queue, "ben").decide(video, "reject")
+    with TestClient(review_app(Session(store, queue, "anna", blind=True)), "http://127.0.0.1:8765") as page:
+        hidden = page.get("/api/candidates/0").json()
+        assert not OPINIONS & hidden.keys()
+        assert (hidden["score"], hidden["kept"], hidden["answer"]) == (None, None, None)
+        assert all(row["score"] is None for row in [*hidden["clip"], *page.get("/api/candidates").json()])
+        page.post("/api/reviews", json={"candidate": video, "answer": "accept"})
+        shown = page.get("/api/candidates/0").json()
+    assert (shown["score"], shown["answer"]) == (queue.candidates[0].score.score, "accept")
+    assert {review["by"]: review["answer"] for review in shown["reviews"]} == {"anna": "accept", "ben": "reject"}
+
+
+def test_a_blind_reviewers_filters_tell_no_opinion(folder: Path, queue: Queue) -> None:
+    store = Store(folder / "store")
+    for by, answer in (("ben", "reject"), ("eva", "accept"), ("ute", "unsure")):
+        Session(store, queue, by).decide(queue.candidates[0].candidate.video, answer)  # type: ignore[arg-type]
+    with TestClient(review_app(Session(store, queue, "anna", blind=True)), "http://127.0.0.1:8765") as page:
+        found = [page.get(f"/api/order?{asked}").json() for asked in ("show=differ", "show=unsure", "by=ben")]
+        assert found == [[], [], []]
+        assert 0 in page.get("/api/order?show=undecided").json()
+
+
+def test_the_page_tells_how_far_reviewers_agree(page: TestClient, folder: Path, queue: Queue) -> None:
+    for by, answers in (("ben", ("accept", "reject")), ("eva", ("accept", "accept"))):
+        for one, answer in zip(queue.candidates, answers, strict=False):
+            Session(Store(folder / "store"), queue, by).decide(one.candidate.video, answer)  # type: ignore[arg-type]
+    about = page.get("/api/run").json()
+    assert about["agreements"] == [{"first": "ben", "second": "eva", "common": 2, "agreed": 1, "kappa": 0.0}]
+    assert about["reviewers"] == ["ben", "eva"]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/app.py", "/api/candidates/999", "/api/candidates/-1"])

@@ -59,4 +59,24 @@ def test_export_and_import(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("IPA_HOME", str(home / "other"))
     code, out, _ = call(monkeypatch, capsys, "review", "import", str(file))
     assert (code, out) == (0, "1 reviews, 1 of them new\n")
-    assert Reviews(home / "other").standing()[video].by == "anna"
+    assert Reviews(home / "other").history(video)[-1].by == "anna"
+
+
+def test_agreement_is_a_table(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    queue = queue_of(home)
+    for one, (anna, ben) in zip(queue.candidates, (("accept", "accept"), ("reject", "accept")), strict=False):
+        say(home, one.candidate.video, anna)  # type: ignore[arg-type]
+        say(home, one.candidate.video, ben, by="ben")  # type: ignore[arg-type]
+    code, out, _ = call(monkeypatch, capsys, "review", "agreement")
+    assert (code, [line.split() for line in out.splitlines()]) == (
+        0,
+        [["reviewer", "and", "common", "agreed", "kappa"], ["anna", "ben", "2", "1", "0.00"]],
+    )
+
+
+def test_agreement_without_two_reviewers_says_what_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    queue_of(home)
+    code, out, _ = call(monkeypatch, capsys, "review", "agreement")
+    assert (code, "`ipa review --blind`" in out) == (0, True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.review_screenshots import wait_for
+from deployments.review_screenshots import DESKTOP, PHONE, READY, resize, wait_for
 from deployments.screenshots import chromium
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
@@ -47,6 +47,9 @@ class Page:
     def shown(self) -> int:
         return int(self._browser.execute_script("return document.body.dataset.shown"))
 
+    def run(self, script: str) -> Any:
+        return self._browser.execute_script(script)
+
     def text(self, name: str) -> str:
         return str(self._browser.find_element("id", name).text)
 
@@ -82,11 +85,12 @@ def run(config: RunConfig) -> Done:
     return done
 
 
-def opened(config: RunConfig) -> tuple[Store, Queue, str]:
+def opened(config: RunConfig, blind: bool = False) -> tuple[Store, Queue, str]:
     assert config.execution.store is not None
     store = Store(config.execution.store)
     queue, listening = open_queue(store, None), listen(0)
-    threading.Thread(target=serve, args=(Session(store, queue, "anna"), listening), daemon=True).start()
+    session = Session(store, queue, "anna", blind)
+    threading.Thread(target=serve, args=(session, listening), daemon=True).start()
     return store, queue, address(listening)
 
 
@@ -105,8 +109,8 @@ def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_r
         one.candidate.video: "accept" if number % 2 else "reject"
         for number, one in enumerate(queue.candidates[:DECISIONS])
     }
-    assert verdicts(Reviews(store.address).standing()) == expected
-    assert page.text("progress").startswith(f"20 of {len(queue.candidates)} decided: 10 accepted, 10 rejected")
+    assert verdicts(Reviews(store.address).histories()) == expected
+    assert page.text("progress").startswith(f"20 of {len(queue.candidates)} reviewed: 10 accepted, 10 rejected")
     assert page.shown() == DECISIONS  # It goes on with the first undecided one.
     assert page.errors() == []
 
@@ -124,14 +128,14 @@ def test_twenty_decisions_by_keyboard_are_there_after_a_reload_and_in_the_next_r
 def test_undo_goes_back_to_the_candidate_and_takes_its_decision_back(config: RunConfig, browser: Any) -> None:
     run(config)
     store, _, place = opened(config)
-    before = len(verdicts(Reviews(store.address).standing()))
+    before = len(verdicts(Reviews(store.address).histories()))
     page = Page(browser, place)
     at = page.shown()
     page.press("a")
-    assert len(verdicts(Reviews(store.address).standing())) == before + 1
+    assert len(verdicts(Reviews(store.address).histories())) == before + 1
     page.press("u")
     assert (page.shown(), page.text("verdict")) == (at, "not decided by hand")
-    assert len(verdicts(Reviews(store.address).standing())) == before
+    assert len(verdicts(Reviews(store.address).histories())) == before
 
 
 def test_next_previous_and_siblings(config: RunConfig, browser: Any) -> None:
@@ -143,4 +147,87 @@ def test_next_previous_and_siblings(config: RunConfig, browser: Any) -> None:
     page.press("\ue012")  # arrow left
     assert page.shown() == 5
     page.press("2")
-    assert page.shown() == queue.clip(queue.candidates[5])[1]
+    assert page.shown() == queue.clip(queue.candidates[5])[2]
+    assert page.text("name").endswith("candidate 2")
+
+
+def test_unsure_goes_on_and_leaves_the_verdict_open(config: RunConfig, browser: Any) -> None:
+    run(config)
+    store, queue, place = opened(config)
+    page = Page(browser, place)
+    at = page.shown()
+    page.press("d")
+    assert page.shown() != at
+    video = queue.candidates[at].candidate.video
+    assert [review.verdict for review in Reviews(store.address).history(video)[-1:]] == ["unsure"]
+    page.press("u")
+
+
+def test_pause_and_steps_move_both_videos_by_one_frame(config: RunConfig, browser: Any) -> None:
+    run(config)
+    _, _, place = opened(config)
+    page = Page(browser, f"{place}#3")
+    wait_for(browser, READY)
+    times = "return ['candidate', 'driving'].map((id) => document.getElementById(id).currentTime)"
+    page.press(" ")
+    page.press(".")
+    wait_for(browser, f"{times}.every((time, _, all) => time === all[0] && time > 0)")
+    [before, _] = page.run(times)
+    page.press(".")
+    wait_for(browser, f"{times}.every((time, _, all) => time === all[0] && time !== {before})")
+    seconds = page.run("return document.getElementById('candidate').duration") / 5
+    after, driving = page.run(times)
+    assert (after - before) % (5 * seconds) == pytest.approx(seconds, abs=1e-3)
+    assert driving == after
+
+
+def test_slow_motion_and_zoom_stay_for_the_next_candidate(config: RunConfig, browser: Any) -> None:
+    run(config)
+    _, _, place = opened(config)
+    page = Page(browser, f"{place}#3")
+    for key in ("f", "z", "\ue014"):
+        page.press(key)
+    wait_for(browser, READY)
+    film = "const film = document.getElementById('candidate'); "
+    assert page.run(film + "return film.playbackRate") == 0.5
+    assert page.run(film + "return film.parentElement.style.transform") == "scale(2)"
+
+
+def test_a_filter_leaves_the_candidates_of_one_clip(config: RunConfig, browser: Any) -> None:
+    run(config)
+    _, queue, place = opened(config)
+    page = Page(browser, f"{place}#0")
+    name = queue.candidates[-1].name.rpartition(" candidate")[0]
+    browser.find_element("id", "text").send_keys(f"{name}\n")
+    browser.find_element("id", "text").send_keys("\ue004")  # tab
+    wait_for(browser, "return document.getElementById('found').textContent === '3 listed'")
+    wait_for(browser, _AT_REST)
+    assert page.shown() == sorted(queue.clip(queue.candidates[-1]))[0]
+
+
+def test_a_blind_page_tells_the_score_after_the_answer(config: RunConfig, browser: Any) -> None:
+    run(config)
+    _, queue, place = opened(config, blind=True)
+    page = Page(browser, f"{place}#30")
+    score = f"{queue.candidates[30].score.score:.3f}"
+    wait_for(browser, "return document.querySelectorAll('.row').length > 0")
+    assert score not in page.run("return document.body.innerText")
+    page.press("a")
+    browser.get(f"{place}#30")
+    page.reload()
+    assert score in page.run("return document.getElementById('first').innerText")
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(DESKTOP, "driving-hands"), (PHONE, "candidate"), ((820, 1180), "hands")])
+def test_a_window_shows_what_matters_without_scrolling(
+    config: RunConfig, browser: Any, size: tuple[int, int], wanted: str
+) -> None:
+    run(config)
+    _, _, place = opened(config)
+    resize(browser, *size)
+    page = Page(browser, place)
+    wait_for(browser, READY)
+    bottom = page.run(f"return document.getElementById('{wanted}').getBoundingClientRect().bottom")
+    assert bottom <= page.run("return innerHeight")
+    assert page.run("return document.documentElement.scrollWidth") == size[0]
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

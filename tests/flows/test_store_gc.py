@@ -173,10 +173,10 @@ def test_a_run_of_another_machine_that_goes_on_keeps_what_it_uses(store: Store) 
     going_on.write_progress(RunProgress((), None, None, at=time.time() - 86400, host="elsewhere", process=1))
     killed = record_run(store, days_ago(39), [made(store, 1)], status=None)
     killed.write_progress(RunProgress((), None, None, at=time.time() - 9 * 86400, host="elsewhere", process=1))
-    record_run(store, days_ago(38), [made(store, 2)])
+    stays = record_run(store, days_ago(38), [made(store, 2)])
     make_old(store)
     collected(store, LAST_ONLY)
-    assert kept(store) == [going_on.run_id, days_ago(38)]
+    assert kept(store) == [going_on.run_id, stays.run_id]
     assert going_on.keys() <= set(store.actions.keys("poses"))
 
 
@@ -235,6 +235,7 @@ def test_reports_checkpoints_and_logs_of_what_went_go(store: Store) -> None:
     assert {kind.kind: kind.count for kind in found.garbage if kind.count} == {
         "runs": 1, "reports": 2, "checkpoints": 2, "training logs": 1, "results": 1, "objects": 2,
     }  # fmt: skip
+    assert not list(store.folder.names("reports"))
     assert store.folder.folders("tensorboard") == [stays.key]
     assert store.folder.folders("checkpoints") == ["goes-on"]
 

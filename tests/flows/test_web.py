@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from flows.engine.run import Run
 from flows.engine.run_folder import RunFolder, RunSummary, StageTable
 from flows.engine.stage import Drop
+from flows.engine.store import open_store
 from flows.stages import STAGES
 from flows.web.app import RUNS, Access, web_app
 from storage import Store
@@ -190,3 +191,12 @@ def test_nothing_is_written(store: Store, tmp_path: Path) -> None:
 def test_json_is_a_files_own(store: Store, tmp_path: Path) -> None:
     ended(store, "a", tmp_path)
     assert json.loads(site(store).get("/runs/a/run.json").text)["run_id"] == "a"
+
+
+def test_a_store_that_is_not_there_yet_has_a_site_and_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_HOME", str(tmp_path / "later"))
+    browser = site(open_store(make=False))
+    assert [browser.get(path).status_code for path in ("/", "/models", "/sweeps")] == [200, 200, 200]
+    assert not (tmp_path / "later").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.fakes import write_videos
 from tests.flows.test_cli import DEMO, call
 
+ROOT = DEMO.parents[1]
 SWEEP = DEMO.with_name("paper-ablation.yaml")
 
 
@@ -159,3 +162,12 @@ def test_lab_names_the_extra_that_is_missing(
     code, out, err = call(monkeypatch, capsys, "lab", *command.split())
     sentence = "ipa: rendering people needs the extra [synthetic]: pip install 'ipa-pipeline[synthetic]'\n"
     assert (code, out, err) == (1, "", sentence)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "nonsense"])
+def test_a_server_that_does_not_answer_is_named(address: str, here: Path) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": address, "PREFECT_HOME": str(here), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flows.cli", "serve"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"ipa: no Prefect server answers at {address} (")

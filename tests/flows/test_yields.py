@@ -9,8 +9,12 @@ import pytest
 
 from flows.cli.use import yield_table
 from flows.engine.run_folder import RunFolder
-from flows.outcomes.yields import run_yields
+from flows.outcomes.yields import past_runs, run_yields
+from flows.stages.selection import yield_of
+from ipa_core.evaluation import Comparison
 from storage import Store
+from tests.fakes import fake_config
+from tests.flows.conftest import run_fake
 from tests.flows.test_cli import call
 from tests.flows.test_review import decided, first_kept, queue_of, rerun, say
 
@@ -54,3 +58,22 @@ def test_a_store_without_runs(
         1,
         f"ipa: there is nothing to plot: no run of the store at {tmp_path / 'store'} has come to its selection\n",
     )
+
+
+def test_a_run_is_seen_with_those_before_it_of_its_config(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    names = ("fake", "other", "fake", "fake", "fake")
+    folders = [RunFolder(store, f"2026010{day}-000000-0000") for day in range(1, 6)]
+    for folder, name in zip(folders, names, strict=True):
+        folder.write_config(fake_config(tmp_path).model_copy(update={"name": name}))
+    folders[2].mark_experiment()
+    found = past_runs(store, folders[3], "failed")
+    assert [(one.run, one.state) for one in found] == [(folders[3].run_id, "failed"), (folders[0].run_id, "silent")]
+
+
+def test_a_run_is_seen_with_its_scores_and_yield(folder: Path) -> None:
+    done = run_fake(fake_config(folder))
+    [one, *_] = past_runs(done.store, done.run.folder, "completed")
+    hand_score = Comparison.model_validate(done.results.done("evaluation")[-1][1].record).metrics[0]
+    assert one.scores == (hand_score.base, hand_score.aligned)
+    assert one.kept == yield_of(done.one("selection")[1]).kept

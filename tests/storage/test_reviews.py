@@ -8,35 +8,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipa_core.records import Verdict
+from ipa_core.records import Answer, ReviewRule, Verdict
 from storage import StoreError
 from storage.digest import digest_bytes
-from storage.reviews import Review, Reviews, verdicts
+from storage.reviews import Review, Reviews, verdict_of, verdicts
 
 DANCE, WAVE = digest_bytes(b"dance"), digest_bytes(b"wave")
 
 
-def said(verdict: Verdict | None, second: int = 0, candidate: str = DANCE, by: str = "anna") -> Review:
+def said(verdict: Answer | None, second: int = 0, candidate: str = DANCE, by: str = "anna") -> Review:
     return Review(candidate=candidate, verdict=verdict, by=by, at=f"2026-01-01T00:00:{second:02d}.000000+00:00")
 
 
 def test_what_was_said_is_there_for_the_next_process(tmp_path: Path) -> None:
     Reviews(tmp_path).add(said("accept"))
-    assert Reviews(tmp_path).standing() == {DANCE: said("accept")}
+    assert Reviews(tmp_path).histories() == {DANCE: [said("accept")]}
 
 
 def test_an_open_one_sees_what_others_add(tmp_path: Path) -> None:
     reviews = Reviews(tmp_path)
-    assert reviews.standing() == {}
+    assert reviews.histories() == {}
     Reviews(tmp_path).add(said("reject"))
-    assert reviews.standing() == {DANCE: said("reject")}
+    assert reviews.histories() == {DANCE: [said("reject")]}
 
 
 def test_the_latest_stands_and_the_earlier_ones_are_kept(tmp_path: Path) -> None:
     reviews = Reviews(tmp_path)
     for number, verdict in enumerate(("accept", "reject", "accept")):
         reviews.add(said(verdict, number))
-    assert reviews.standing()[DANCE] == said("accept", 2)
+    assert reviews.history(DANCE)[-1] == said("accept", 2)
     assert [review.verdict for review in reviews.history(DANCE)] == ["accept", "reject", "accept"]
 
 
@@ -44,14 +44,14 @@ def test_one_made_earlier_does_not_replace_when_it_is_added_later(tmp_path: Path
     reviews = Reviews(tmp_path)
     reviews.add(said("accept", 5))
     reviews.add(said("reject", 1))
-    assert reviews.standing()[DANCE].verdict == "accept"
+    assert reviews.history(DANCE)[-1].verdict == "accept"
 
 
 def test_of_one_time_the_one_added_later_stands(tmp_path: Path) -> None:
     reviews = Reviews(tmp_path)
     reviews.add(said("accept"))
     reviews.add(said("reject"))
-    assert reviews.standing()[DANCE].verdict == "reject"
+    assert reviews.history(DANCE)[-1].verdict == "reject"
 
 
 def test_one_taken_back_is_no_verdict(tmp_path: Path) -> None:
@@ -59,7 +59,39 @@ def test_one_taken_back_is_no_verdict(tmp_path: Path) -> None:
     reviews.add(said("accept", 0))
     reviews.add(said(None, 1))
     reviews.add(said("reject", 0, WAVE))
-    assert verdicts(reviews.standing()) == {WAVE: "reject"}
+    assert verdicts(reviews.histories()) == {WAVE: "reject"}
+
+
+def test_unsure_is_kept_and_is_no_verdict(tmp_path: Path) -> None:
+    Reviews(tmp_path).add(said("unsure"))
+    assert Reviews(tmp_path).history(DANCE) == [said("unsure")]
+    assert verdicts(Reviews(tmp_path).histories()) == {}
+
+
+A, R, U, BACK = "accept", "reject", "unsure", None
+
+
+@pytest.mark.parametrize(
+    ("history", "latest", "any_", "majority", "all_"),
+    [
+        ([("anna", A)], A, A, A, A),
+        ([("anna", A), ("ben", R)], R, A, None, R),
+        ([("anna", R), ("ben", A)], A, A, None, R),
+        ([("anna", R), ("ben", R)], R, R, R, R),
+        ([("anna", A), ("ben", A), ("eva", R)], R, A, A, R),
+        ([("anna", R), ("anna", A)], A, A, A, A),
+        ([("anna", A), ("ben", U)], None, A, A, A),
+        ([("anna", A), ("ben", R), ("ben", BACK)], None, A, A, A),
+        ([("anna", U)], None, None, None, None),
+        ([("anna", A), ("anna", BACK)], None, None, None, None),
+    ],
+)
+def test_the_rule_makes_one_verdict_of_several_reviews(
+    history: list[tuple[str, Answer | None]], latest: Verdict, any_: Verdict, majority: Verdict, all_: Verdict
+) -> None:
+    reviews = [said(answer, second, by=by) for second, (by, answer) in enumerate(history)]
+    rules: tuple[ReviewRule, ...] = ("latest", "any", "majority", "all")
+    assert [verdict_of(reviews, rule) for rule in rules] == [latest, any_, majority, all_]
 
 
 def test_two_who_decide_at_once_are_both_kept(tmp_path: Path) -> None:
@@ -75,7 +107,7 @@ def test_a_damaged_one_is_named(tmp_path: Path) -> None:
     [path] = (tmp_path / "reviews").rglob("*.json")
     path.write_bytes(path.read_bytes().replace(b"accept", b"reject"))
     with pytest.raises(StoreError, match=f"reviews/{DANCE[:2]}/{DANCE}-000001.json is damaged"):
-        Reviews(tmp_path).standing()
+        Reviews(tmp_path).histories()
 
 
 def test_a_candidate_is_told_by_its_digest(tmp_path: Path) -> None:
@@ -86,7 +118,7 @@ def test_a_candidate_is_told_by_its_digest(tmp_path: Path) -> None:
 def test_reviews_lie_in_buckets_too(bucket: str) -> None:
     Reviews(bucket).add(said("accept", 0))
     Reviews(bucket).add(said("reject", 1))
-    assert Reviews(bucket).standing() == {DANCE: said("reject", 1)}
+    assert Reviews(bucket).histories() == {DANCE: [said("accept", 0), said("reject", 1)]}
 
 
 EVENTS = st.lists(
@@ -97,14 +129,16 @@ EVENTS = st.lists(
 
 @settings(max_examples=30, deadline=None)
 @given(events=EVENTS)
-def test_the_standing_one_is_the_last_of_the_latest(
+def test_the_history_is_in_the_order_of_the_times(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, Verdict | None, int]]
 ) -> None:
     reviews = Reviews(tmp_path_factory.mktemp("store"))
     for candidate, verdict, second in events:
         reviews.add(said(verdict, second, candidate))
-    expected = {candidate: said(verdict, second, candidate) for candidate, verdict, second in sorted(events, key=_time)}
-    assert reviews.standing() == expected
+    expected: dict[str, list[Review]] = {}
+    for candidate, verdict, second in sorted(events, key=_time):
+        expected.setdefault(candidate, []).append(said(verdict, second, candidate))
+    assert reviews.histories() == expected
 
 
 def _time(event: tuple[str, Verdict | None, int]) -> int:

@@ -23,7 +23,8 @@ class Video:
 
 
 class Run:
-    url = None
+    url = "https://wandb.invalid"
+    offline = False
 
     def __init__(self, id, dir):
         self.id, self.dir = id, str(dir)
