@@ -258,6 +258,16 @@ def test_a_folder_that_is_not_named_as_runs_are_stays(store: Store) -> None:
     assert store.folder.read("runs/my-notes/notes.txt") == b"mine"
 
 
+def test_a_run_keeps_the_files_that_it_shares_with_a_run_that_goes(store: Store) -> None:
+    old, new = (record_run(store, days_ago(90, number), []) for number in range(2))
+    old.write("lora/weights", b"weights")
+    assert new.take(f"runs/{old.run_id}/lora/weights", "lora/weights")
+    make_old(store)
+    collected(store, LAST_ONLY)
+    assert kept(store) == [new.run_id]
+    assert store.folder.read(f"runs/{new.run_id}/lora/weights") == b"weights"
+
+
 @pytest.mark.parametrize("name", ["run.json", "items.parquet", "config.yaml"])
 def test_a_run_of_another_version_stops_it_with_one_sentence(store: Store, name: str) -> None:
     record_run(store, days_ago(90), [made(store, 0)]).write(name, b"{[ of a version to come")
