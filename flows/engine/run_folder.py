@@ -208,17 +208,19 @@ class RunFolder:
         tables = tuple(known_fields(StageTable, row) for row in about["stages"])
         return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
-    def items(self) -> dict[tuple[str, str], str]:
-        """Return the key by (stage, name)."""
-        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows()}
+    def items(self, *stages: str) -> dict[tuple[str, str], str]:
+        """Return the key by (stage, name), of all stages if none is named."""
+        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows(*stages)}
 
     def names(self, stage: str) -> dict[str, str]:
         """Return the name by key of a stage's items. Two items may have the same name."""
-        return {row["key"]: row["name"] for row in self._item_rows() if row["stage"] == stage}
+        return {row["key"]: row["name"] for row in self._item_rows(stage)}
 
-    def _item_rows(self) -> list[dict[str, Any]]:
+    def _item_rows(self, *stages: str) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
-        return [] if data is None else table_rows(data)
+        if data is None:
+            return []
+        return table_rows(data, stage=stages) if stages else table_rows(data)
 
     def write_summary(self, summary: RunSummary) -> None:
         self.write_json("run.json", summary.to_json())
