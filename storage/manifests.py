@@ -28,6 +28,10 @@ def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def table_rows(data: bytes) -> list[dict[str, Any]]:
-    """The rows that :func:`table_bytes` wrote. Raises ``ValueError`` for bytes that are no Parquet."""
-    return pq.read_table(io.BytesIO(data)).to_pylist()
+def table_rows(data: bytes, **values: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that :func:`table_bytes` wrote, or those whose columns have one of ``values``. Raises ``ValueError`` for
+    bytes that are no Parquet."""
+    if not values.keys() <= set(pq.read_schema(io.BytesIO(data)).names):  # A table without rows has no columns.
+        return []
+    filters = [(column, "in", list(wanted)) for column, wanted in values.items()]
+    return pq.read_table(io.BytesIO(data), filters=filters or None).to_pylist()

@@ -239,23 +239,25 @@ class RunFolder:
             tables = tuple(known_fields(StageTable, row) for row in about["stages"])
             return known_fields(RunProgress, about | {"stage": stage, "stages": tables})
 
-    def items(self) -> dict[tuple[str, str], str]:
-        """Return the key by (stage, name)."""
-        return {(row["stage"], row["name"]): row["key"] for row in self._item_rows() if row["status"] != _HELD}
+    def items(self, *stages: str) -> dict[tuple[str, str], str]:
+        """Return the key by (stage, name), of all stages if none is named."""
+        rows = self._item_rows(*stages)
+        return {(row["stage"], row["name"]): row["key"] for row in rows if row["status"] != _HELD}
 
     def names(self, stage: str) -> dict[str, str]:
         """Return the name by key of a stage's items. Two items may have the same name."""
-        rows = self._item_rows()
-        return {row["key"]: row["name"] for row in rows if row["stage"] == stage and row["status"] != _HELD}
+        return {row["key"]: row["name"] for row in self._item_rows(stage) if row["status"] != _HELD}
 
     def keys(self) -> set[str]:
         """Return the keys of all items, with those that are held."""
         return {row["key"] for row in self._item_rows()}
 
-    def _item_rows(self) -> list[dict[str, Any]]:
+    def _item_rows(self, *stages: str) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
         with self.readable("items.parquet"):
-            rows = [] if data is None else table_rows(data)
+            if data is None:
+                return []
+            rows = table_rows(data, stage=stages) if stages else table_rows(data)
             return [{name: row[name] for name in ("stage", "name", "key", "status")} for row in rows]
 
     def write_summary(self, summary: RunSummary) -> None:

@@ -26,9 +26,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import APILogHandler
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.engine.progress import StageProgress, span
@@ -218,9 +219,11 @@ def _stage_row(row: StageTable) -> dict[str, Any]:
 
 def _queued() -> float | None:
     """Return the seconds from the scheduled start of a deployment's run to now."""
-    if deployment.get_id() is None:
+    context = FlowRunContext.get()
+    about = None if context is None else context.flow_run
+    if about is None or about.deployment_id is None or about.expected_start_time is None:
         return None
-    return max(0.0, (datetime.now(UTC) - flow_run.get_scheduled_start_time()).total_seconds())
+    return max(0.0, (datetime.now(UTC) - about.expected_start_time).total_seconds())
 
 
 def _stats(stats: RunStats) -> str:

@@ -43,7 +43,7 @@ def past_runs(store: Store, this: RunFolder, state: str) -> list[PastRun]:
 
 
 def _past_run(store: Store, folder: RunFolder, state: str) -> PastRun:
-    keys = folder.items()
+    keys = folder.items(Selection.name, Evaluation.name)
     selected = _result(store, Selection.name, keys.get((Selection.name, selection.ITEM)))
     evaluated = _result(store, Evaluation.name, keys.get((Evaluation.name, COMPARISON)))
     report = None if selected is None else selection.yield_of(selected)

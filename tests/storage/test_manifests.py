@@ -33,3 +33,9 @@ def test_a_column_without_a_common_type_is_named():
 def test_what_is_no_table_is_refused():
     with pytest.raises(ValueError):
         table_rows(b"text")
+
+
+def test_only_the_rows_that_are_asked_for_are_read() -> None:
+    rows = [{"stage": stage, "number": number} for number, stage in enumerate(("clips", "poses", "scores"))]
+    assert table_rows(table_bytes(rows), stage=("poses", "scores")) == rows[1:]
+    assert table_rows(table_bytes([]), stage=("poses",)) == []
