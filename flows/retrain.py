@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from prefect import flow
@@ -33,10 +34,12 @@ from ipa_core.reporting.report import ReportData
 StageName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STAGE_NAMES)})]
 
 
-def work(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> None:
-    """Do all that a run does. ``show`` gets the data of a new report. A run that breaks off has a report too."""
+@contextmanager
+def finished(run: Run, show: Callable[[ReportData], None] = lambda data: None) -> Iterator[None]:
+    """Do the work after the stages, which the block walks. ``show`` gets the data of a new report. A run that breaks
+    off has a report too."""
     with reported(run, show):
-        run.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
+        yield
         export(run)  # the LoRA and the shards, where people look for them
         promote(run)  # over the champion, or not
         drop_unkept(run)
@@ -79,8 +82,8 @@ def retrain(
     except (ConfigError, RunStopped, ParameterTypeError) as error:
         return failed(str(error))
     watch = Monitor(settings.name)
-    with Run(settings, STAGES, components(), scope, PrefectCrew, watch) as this:
-        work(this, watch.show)
+    with Run(settings, STAGES, components(), scope, PrefectCrew, watch) as this, finished(this, watch.show):
+        this.walk()  # clips, poses, candidates, scores, selection, shards, references, finetune, evaluation
     watch.stats(run_stats(last_runs(this.store, LAST)))
     if this.summary.error is not None:
         return failed(this.summary.error, this.summary)

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from ipa_core.records import ReviewRule
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -225,7 +223,7 @@ class SelectionConfig(Config):
     min_pose_distance: Annotated[float, Field(ge=0)] = 0.0
     """Least distance of a kept clip's driving motion from those of the clips kept before it, in body sizes. The
     person's position and size in the picture don't count (see `scoring.motion`). 0: no rule."""
-    reviewers: Annotated[ReviewRule, LATER] = "latest"
+    reviewers: Annotated[Literal["latest", "any", "majority", "all"], LATER] = "latest"
     """Makes one verdict of several people's reviews of a candidate. `latest`: the latest review stands. The other rules
     count the latest review of each person. `any`: one accept accepts, else one reject rejects. `all`: one reject
     rejects, else one accept accepts. `majority`: the more frequent one stands; a tie is no verdict. `unsure` and

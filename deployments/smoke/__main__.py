@@ -142,7 +142,7 @@ def broken_config_is_told(site: Site) -> str:
     wait("the automation's run", lambda: len(runs_of(AGAIN)) > attempts)
     again = finished(runs_of(AGAIN)[0].id)
     expect("its name", again.name.endswith(", again"), True)
-    expected = ("FAILED", "there is no config file nowhere.yaml")
+    expected = ("FAILED", "there is no config file nowhere.yaml; `ipa init` writes one")
     expect("the second attempt", (again.state.type.value, again.state.message), expected)
     wait("the web hook", lambda: len(site.told) > told)
     expect("tracebacks in the workers' logs", site.said("exited with unexpected exception"), False)

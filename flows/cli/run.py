@@ -127,11 +127,11 @@ def _is_done(config: RunConfig, scope: Any) -> bool:
 def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
     from flows.engine.components import components
     from flows.engine.run import Run
-    from flows.retrain import work
+    from flows.retrain import finished
     from flows.stages import STAGES
 
-    with Run(config, STAGES, components(), scope) as run:
-        work(run)
+    with Run(config, STAGES, components(), scope) as run, finished(run):
+        run.walk()
     return run.summary
 
 

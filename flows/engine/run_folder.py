@@ -353,7 +353,7 @@ def _hours(entries: Iterable[ItemResult]) -> dict[str, float]:
         device = about.get("device")
         kind = "unrecorded" if device is None else "cpu" if device == "cpu" else "gpu"
         found[kind] = found.get(kind, 0.0) + about.get("seconds", 0.0) * about.get("processes", 1) / 3600
-    return {kind: round(hours, 5) for kind, hours in sorted(found.items())}
+    return {kind: round(hours, 8) for kind, hours in sorted(found.items())}
 
 
 def drops(view: View, stages: Sequence[Stage[Any]]) -> tuple[Drop, ...]:

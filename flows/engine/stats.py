@@ -110,7 +110,7 @@ def _stage_stats(name: str, states: Sequence[RunState]) -> StageStats:
         items=sum(row.items for row in rows),
         computed=sum(row.computed for row in rows),
         failed=sum(row.failed for row in rows),
-        gpu_hours=round(sum(row.hours.get("gpu", 0.0) for row in rows), 5),
-        cpu_hours=round(sum(row.hours.get("cpu", 0.0) for row in rows), 5),
+        gpu_hours=round(sum(row.hours.get("gpu", 0.0) for row in rows), 8),
+        cpu_hours=round(sum(row.hours.get("cpu", 0.0) for row in rows), 8),
         seconds=round(sum(row.seconds for row in rows), 1),
     )

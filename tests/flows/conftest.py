@@ -74,10 +74,10 @@ def run_fake(
 
 def whole_run(config: RunConfig, scope: Scope | None = None, components: Components = FAKES) -> RunSummary:
     """With what comes after the stages, and without an orchestrator."""
-    from flows.retrain import work
+    from flows.retrain import finished
 
-    with Run(config, STAGES, components, scope, quiet=True) as run:
-        work(run)
+    with Run(config, STAGES, components, scope, quiet=True) as run, finished(run):
+        run.walk()
     return run.summary
 
 

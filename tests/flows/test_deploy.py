@@ -179,4 +179,4 @@ def test_two_configs_of_one_name_are_refused(config: Path) -> None:
 
 
 def test_a_config_that_is_not_there_is_refused() -> None:
-    assert refusal("--config", "nowhere.yaml") == "there is no config file nowhere.yaml"
+    assert refusal("--config", "nowhere.yaml") == "there is no config file nowhere.yaml; `ipa init` writes one"

@@ -199,7 +199,7 @@ def test_results_of_other_library_versions_are_counted(folder: Path, monkeypatch
     here = provenance()
     config = fake_config(folder)
     assert plan_run(Store(folder / "store"), config, STAGES, FAKES).drift == {}
-    monkeypatch.setattr(plan_module, "provenance", lambda: here | {"torch": "99.0", "device": "cuda"})
+    monkeypatch.setattr(plan_module, "provenance", lambda: here | {"torch": "99.0", "kernel": "new"})
     found = plan_run(Store(folder / "store"), config, STAGES, FAKES)
     cached = sum(row.cached for row in found.stages)
     assert found.drift == {f"torch: {here['torch']} -> 99.0": cached}

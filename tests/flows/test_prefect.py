@@ -149,7 +149,10 @@ def test_a_config_that_cannot_be_read_fails_the_run_with_its_sentence(tmp_path: 
     from flows.retrain import retrain
 
     state = retrain(ConfigFile(path=str(tmp_path / "nowhere.yaml")), return_state=True)
-    assert (state.name, state.message) == ("Failed", f"there is no config file {tmp_path / 'nowhere.yaml'}")
+    assert (state.name, state.message) == (
+        "Failed",
+        f"there is no config file {tmp_path / 'nowhere.yaml'}; `ipa init` writes one",
+    )
 
 
 def test_a_run_is_repeated_with_the_parameters_of_the_one_that_failed(tmp_path: Path) -> None:

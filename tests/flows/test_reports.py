@@ -14,7 +14,7 @@ from flows.engine.run_folder import RunFolder
 from flows.engine.stage import RunStopped
 from flows.engine.stop import Stopped
 from flows.engine.walk import Scope
-from flows.retrain import work
+from flows.retrain import finished
 from flows.stages import STAGES
 from storage import Store
 from tests.fakes import FAKES, fake_config, write_videos
@@ -77,8 +77,12 @@ def test_a_report_that_fails_does_not_hide_why_the_run_did(folder: Path, monkeyp
         raise ValueError("a bug in the report")
 
     monkeypatch.setattr("flows.outcomes.report.render_results", broken)
-    with Run(fake_config(folder), STAGES, FAKES, quiet=True) as run, pytest.raises(ValueError, match="a bug"):
-        work(run)
+    with (
+        Run(fake_config(folder), STAGES, FAKES, quiet=True) as run,
+        pytest.raises(ValueError, match="a bug"),
+        finished(run),
+    ):
+        run.walk()
     assert "This run failed" in report(folder / "store", run.folder.run_id)
 
 
@@ -92,8 +96,8 @@ def test_a_stopped_run_has_its_record_before_its_report(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Run, "walk", stopped)
     monkeypatch.setattr("flows.outcomes.report.run_record", lambda *_: seen.append(run.folder.summary()))
-    with pytest.raises(Stopped), run:
-        work(run)
+    with pytest.raises(Stopped), run, finished(run):
+        run.walk()
     assert [about["status"] for about in seen] == ["stopped"]  # type: ignore[index]
 
 
