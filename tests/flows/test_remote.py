@@ -178,7 +178,7 @@ def test_the_commands_read_a_store_in_a_bucket(
     done: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("IPA_HOME", f"{done.bucket}/store")
-    code, out, err = call(monkeypatch, capsys, "report")
+    code, out, err = call(monkeypatch, capsys, "report", done.summary.run_id)
     assert (code, err) == (0, f"a copy of {done.summary.outputs['report']}\n")
     assert Path(out.strip()).read_bytes() == s3().cat_file(done.summary.outputs["report"])
     code, out, _ = call(monkeypatch, capsys, "report", done.summary.run_id, "--json")

@@ -54,6 +54,7 @@ def in_terminal(command: list[str], folder: Path, stop: Callable[[int, int], Non
     if process == 0:
         environment = os.environ | {"IPA_COMPONENTS": f"{__name__}:WAITING", "WAITS_AT": str(sign)}
         os.chdir(ROOT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ignored where the tests run in the background.
         os.execve(command[0], command, environment)
     output = b""
     told = False
@@ -110,8 +111,10 @@ def test_a_run_whose_terminal_closes_has_its_record(tmp_path: Path) -> None:
 
 
 SLEEPER = """
+import signal
 import time
 from flows.engine.stop import stop_on_signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored where the tests run in the background.
 with stop_on_signals():
     try:
         print("ready", flush=True)
