@@ -54,7 +54,8 @@ def in_terminal(command: list[str], folder: Path, stop: Callable[[int, int], Non
     if process == 0:
         environment = os.environ | {"IPA_COMPONENTS": f"{__name__}:WAITING", "WAITS_AT": str(sign)}
         os.chdir(ROOT)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ignored where the tests run in the background.
+        for number in (signal.SIGINT, signal.SIGHUP):  # Ignored where the tests run in the background.
+            signal.signal(number, signal.SIG_DFL)
         os.execve(command[0], command, environment)
     output = b""
     told = False
