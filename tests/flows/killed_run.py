@@ -23,7 +23,7 @@ class Killing(Progress):
         self._signs = 0
 
     def part(self, key: str, share: float) -> None:
-        self._signs += self._stage == self._victim
+        self._signs += self._stage.stage == self._victim
         if self._signs == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
