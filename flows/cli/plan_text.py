@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.cli.tables import text_table
 from flows.engine.plan import Plan, StagePlan
 from flows.engine.progress import span
+from flows.engine.room import size_text
 from ipa_core.config import Execution
 from ipa_core.models.cost import ASSUMED_FLOPS
 
@@ -36,7 +37,7 @@ def _stage_row(row: StagePlan) -> tuple[str, ...]:
     mark = " ~" if estimate.basis == "formula" else ""
     time = "" if not compute else "?" if estimate.seconds is None else span(estimate.seconds) + mark
     hours = "" if estimate.gpu_hours is None else f"{estimate.gpu_hours:.1f}{mark}"
-    disk = "" if not compute else "?" if estimate.bytes is None else _size(estimate.bytes)
+    disk = "" if not compute else "?" if estimate.bytes is None else size_text(estimate.bytes)
     return row.name, str(row.items), str(row.cached), str(compute), time, hours, disk, "; ".join(reasons)
 
 
@@ -50,10 +51,6 @@ def _total_row(plan: Plan) -> tuple[str, ...]:
         *("total", "", "", ""),
         span(sum(times)) if times else "",
         f"{sum(hours):.1f}" if hours else "",
-        _size(sum(sizes)) if sizes else "",
+        size_text(sum(sizes)) if sizes else "",
         "and what is not known yet (?)" if unknown else "",
     )
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

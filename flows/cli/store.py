@@ -15,6 +15,7 @@ import typer
 
 from flows.cli.options import AsJson
 from flows.cli.tables import text_table
+from flows.engine.room import size_text
 
 if TYPE_CHECKING:
     from flows.outcomes.retention import Found
@@ -85,10 +86,10 @@ def store_gc(
         print(json.dumps(_gc_json(found, scratch, left, delete)))
         return
     print(_kept_sentence(found))
-    rows = [(kind.kind, str(kind.count), _megabytes(kind.bytes)) for kind in found.garbage if kind.count]
-    rows += [("scratch folders", str(len(scratch)), _megabytes(left))] if scratch else []
+    rows = [(kind.kind, str(kind.count), size_text(kind.bytes)) for kind in found.garbage if kind.count]
+    rows += [("scratch folders", str(len(scratch)), size_text(left))] if scratch else []
     if rows:
-        rows.append(("total", "", _megabytes(found.bytes + left)))
+        rows.append(("total", "", size_text(found.bytes + left)))
         print(text_table("lrr", ("deleted" if delete else "can go", "number", "disk"), rows))
         if not delete:
             print("`ipa store gc --delete` deletes it", file=sys.stderr)
@@ -114,7 +115,3 @@ def _gc_json(found: Found, scratch: Sequence[Path], left: int, deleted: bool) ->
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

@@ -30,9 +30,9 @@ def check_room(store: Store) -> None:
     usage = _usage(store)
     if usage is not None and usage.free < RESERVE:
         raise NoRoom(
-            f"the disk of the store at {store.address} has {_size(usage.free)} left, and a run leaves "
-            f"{_size(RESERVE)} free; what was computed is kept: make room (`ipa store gc` shows what can go) and run "
-            "the same command again"
+            f"the disk of the store at {store.address} has {size_text(usage.free)} left, and a run leaves "
+            f"{size_text(RESERVE)} free; what was computed is kept: make room (`ipa store gc` shows what can go) and "
+            "run the same command again"
         )
 
 
@@ -42,8 +42,8 @@ def shortage(store: Store, what: str, needed: float) -> str | None:
     if usage is None or needed + RESERVE <= usage.free:
         return None
     return (
-        f"{what} needs about {_size(needed)}, and the disk of the store at {store.address} has {_size(usage.free)} "
-        "free; the run stops before the disk is full (`ipa store gc` shows what can go)"
+        f"{what} needs about {size_text(needed)}, and the disk of the store at {store.address} has "
+        f"{size_text(usage.free)} free; the run stops before the disk is full (`ipa store gc` shows what can go)"
     )
 
 
@@ -65,7 +65,7 @@ class Room:
         if sentence is not None or self._said_low or usage.free >= LOW * usage.total:
             return sentence
         self._said_low = True
-        free = f"{_size(usage.free)} free, {100 * usage.free / usage.total:.0f} %"
+        free = f"{size_text(usage.free)} free, {100 * usage.free / usage.total:.0f} %"
         return f"the disk of the store at {self._store.address} has {free}; `ipa store gc` shows what can go"
 
     def _usual(self, stage: Stage[Any], items: Sequence[Item]) -> float:
@@ -82,5 +82,6 @@ def _usage(store: Store) -> Any | None:
     return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists()))
 
 
-def _size(size: float) -> str:
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+def size_text(size: float) -> str:
+    """Return bytes as text for people."""
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

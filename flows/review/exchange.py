@@ -65,15 +65,7 @@ def _csv(found: Sequence[Reviewed], videos: str) -> str:
     writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()
     for one, reviews in found:
-        about = {
-            "candidate": one.candidate.video,
-            "name": one.name,
-            "clip_id": one.candidate.clip_id,
-            "seed": str(one.candidate.seed),
-            "score": one.score.score,
-            "kept": one.decision.kept,
-            "reason": one.decision.reason,
-        }
+        about = one.described()
         writer.writerows(about | review.model_dump() for review in reviews)
         if not reviews:
             writer.writerow(about)

@@ -56,13 +56,7 @@ def task(one: Reviewable, reviews: Iterable[Review], folder: str) -> dict[str, A
     return {
         "data": {
             **{field: f"/data/local-files/?d={folder}/{name}" for field, name in files(one).items()},
-            "candidate": one.candidate.video,
-            "name": one.name,
-            "clip_id": one.candidate.clip_id,
-            "seed": str(one.candidate.seed),
-            "score": one.score.score,
-            "kept": one.decision.kept,
-            "reason": one.decision.reason,
+            **one.described(),
             "reviews": [review.model_dump(exclude={"candidate"}) for review in reviews],
         }
     }

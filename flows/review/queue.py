@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.stage import blob
@@ -33,6 +33,18 @@ class Reviewable:
     """The pose of the driving video."""
     found: str | None
     """The pose found in the candidate."""
+
+    def described(self) -> dict[str, Any]:
+        """Return what exports say of it."""
+        return {
+            "candidate": self.candidate.video,
+            "name": self.name,
+            "clip_id": self.candidate.clip_id,
+            "seed": str(self.candidate.seed),
+            "score": self.score.score,
+            "kept": self.decision.kept,
+            "reason": self.decision.reason,
+        }
 
 
 @dataclass(frozen=True)
