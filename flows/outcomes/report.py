@@ -26,16 +26,20 @@ from flows.stages.scores import scored_candidates
 from flows.stages.selection import Selected, Selection, decisions
 from flows.stages.shards import Shards
 from flows.training.job import LORA
+from flows.training.previews import videos_of
 from ipa_core.config import ConfigError
-from ipa_core.records import PoseSequence
+from ipa_core.records import PoseSequence, Rejected
 from ipa_core.reporting.charts import Curve
 from ipa_core.reporting.report import (
+    PREVIEW_LIMIT,
     CandidateLine,
     ClipLine,
     NamedDigest,
+    Preview,
     ReportData,
     Sheet,
     clip_lines,
+    evenly,
     render_results,
     sheets_to_show,
     strips_to_show,
@@ -138,7 +142,7 @@ def _results(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
 def _rendered(run: Run, kind: Literal["html", "run"]) -> str:
     """Return the name in the store of the rendered results of these items, or of the run that reported them last."""
     view = run.view
-    about = {
+    about: dict[str, object] = {
         "version": VERSION,
         "config": view.config.model_dump(mode="json", exclude={"execution"}),
         "keys": {
@@ -146,7 +150,14 @@ def _rendered(run: Run, kind: Literal["html", "run"]) -> str:
             for stage, entries in view.results.items()
         },
     }
+    if previews := _preview_videos(run):
+        about["previews"] = {clip: sorted(by_step) for clip, by_step in previews.items()}
     return f"reports/{digest_config(about)}.{kind}"
+
+
+def _preview_videos(run: Run) -> dict[str, dict[int, bytes]]:
+    trained = run.view.one(Finetune)
+    return {} if trained is None else videos_of(trained[0].action.key, run.store.folder)
 
 
 class _Gatherer:
@@ -173,6 +184,7 @@ class _Gatherer:
             candidates=self._candidates(selected[1]),
             clips=self._clips(),
             curves=self._curves(),
+            previews=self._previews(),
             digests=self._digests(),
         )
 
@@ -226,7 +238,7 @@ class _Gatherer:
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
                     reference=contact_sheet([[decode_png(self._run.read(named.clip.reference))]]),
                     rows=comparison_sheet(driving, pose, before, after),
-                    film=film(driving, before.video, after.video, self._view.config.clips.fps),
+                    film=film((driving, before.video, after.video), self._view.config.clips.fps),
                 )
             )
         return tuple(sheets)
@@ -258,6 +270,19 @@ class _Gatherer:
             for name, about in _CURVES.items()
             if steps and steps[0][name] is not None
         )
+
+    def _previews(self) -> tuple[Preview, ...]:
+        names = {named.clip.clip_id: named.name for named in named_clips(self._view)}
+        found = []
+        for clip, by_step in _preview_videos(self._run).items():
+            steps = tuple(evenly(sorted(by_step), PREVIEW_LIMIT))
+            try:
+                shown = film([decode_video(by_step[step]) for step in steps], self._view.config.clips.fps)
+            except (Rejected, ValueError) as error:
+                log.warning("the report shows no previews of %s: %s", names.get(clip, clip), error)
+                continue
+            found.append(Preview(clip=names.get(clip, clip), steps=steps, film=shown))
+        return tuple(found)
 
     def _digests(self) -> tuple[NamedDigest, ...]:
         found: list[NamedDigest] = []

@@ -5,6 +5,7 @@ They are no result: nothing reads them but people. They lie under `previews/<key
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ipa_core.models.animation import AnimationModel
+    from storage.folders import Folder
 
 CLIPS: Final = 2
 """Number of held-out clips that are shown."""
+_FILE: Final = re.compile(r"step-(?P<step>\d{6,})-(?P<clip>.+)\.mp4")
 
 
 class Preview(Config):
@@ -36,6 +39,16 @@ def folder_of(key: str) -> str:
 def file_of(step: int, clip_id: str) -> str:
     """Return the name of the file that shows a clip after so many steps."""
     return f"step-{step:06d}-{clip_id}.mp4"
+
+
+def videos_of(key: str, folder: Folder) -> dict[str, dict[int, bytes]]:
+    """Return the videos of a training in the store, mp4, by clip and number of steps."""
+    found: dict[str, dict[int, bytes]] = {}
+    for name in sorted(folder.names(f"{folder_of(key)}/")):
+        named, data = _FILE.fullmatch(name.rpartition("/")[2]), folder.read(name)
+        if named and data:
+            found.setdefault(named["clip"], {})[int(named["step"])] = data
+    return found
 
 
 def drawn(

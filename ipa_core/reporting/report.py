@@ -24,6 +24,8 @@ SHEET_LIMIT: Final = 12
 STRIP_LIMIT: Final = 40
 ROW_LIMIT: Final = 2000
 """Longer tables are cut here, and their reasons are counted."""
+PREVIEW_LIMIT: Final = 6
+"""Panels of a preview's film."""
 FILM_LIMIT: Final = 12_000_000
 """Bytes of all films; sheets beyond have none."""
 CLIP_METRICS: Final = ("hand_score", "psnr_hand", "ssim_hand", "fingers", "psnr", "ssim")
@@ -74,6 +76,17 @@ class CandidateLine(Record):
     """JPEG of ``sheets.candidate_strip``."""
 
 
+class Preview(Record):
+    """One held-out clip as the training went on (`alignment.preview_every`), always from the same noise."""
+
+    clip: str
+    """The name that people know."""
+    steps: tuple[int, ...]
+    """The panels of the film, from left to right, by the number of steps before them."""
+    film: bytes
+    """``sheets.film``."""
+
+
 class NamedDigest(Record):
     what: str
     digest: Digest
@@ -96,6 +109,7 @@ class ReportData(Record):
     clips: tuple[ClipLine, ...]
     """From the largest gain in hand score to the largest loss."""
     curves: tuple[Curve, ...]
+    previews: tuple[Preview, ...] = ()
     digests: tuple[NamedDigest, ...]
 
 
@@ -141,7 +155,7 @@ def sheets_to_show(
         before, after = first.get(position), result.score.score
         if before is not None and after is not None:
             gains.append((before - after, position))
-    return [position for _, position in _evenly(sorted(gains), limit)]
+    return [position for _, position in evenly(sorted(gains), limit)]
 
 
 def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> list[ClipSeed]:
@@ -149,7 +163,7 @@ def strips_to_show(decisions: Sequence[Decision], limit: int = STRIP_LIMIT) -> l
     ordered = sorted(decisions, key=lambda decision: (-(decision.score or 0.0), decision.clip_id, decision.seed))
     kept = [decision for decision in ordered if decision.kept]
     not_kept = [decision for decision in ordered if not decision.kept]
-    chosen = _evenly(kept, limit // 2) + _evenly(not_kept, limit // 2)
+    chosen = evenly(kept, limit // 2) + evenly(not_kept, limit // 2)
     return [(decision.clip_id, decision.seed) for decision in chosen]
 
 
@@ -186,7 +200,8 @@ def _within_limit(sheets: Sequence[Sheet]) -> list[Sheet]:
     return found
 
 
-def _evenly(items: Sequence[T], limit: int) -> list[T]:
+def evenly(items: Sequence[T], limit: int) -> list[T]:
+    """Return at most ``limit`` items, the first and the last among them. ``limit`` is 2 or more."""
     if len(items) <= limit:
         return list(items)
     return [items[position * (len(items) - 1) // (limit - 1)] for position in range(limit)]

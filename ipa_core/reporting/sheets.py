@@ -50,15 +50,14 @@ def comparison_sheet(
     return tuple(contact_sheet([_row(shot, driving, frames)]) for shot in (Shot(driving_video, driving), base, aligned))
 
 
-def film(driving: np.ndarray, base: np.ndarray, aligned: np.ndarray, fps: float) -> bytes:
-    """Return one mp4 of the three videos side by side, uint8 RGB ``[T, H, W, 3]`` of one size, so that they play in
-    step and without a script."""
-    height, width = driving.shape[1:3]
+def film(videos: Sequence[np.ndarray], fps: float) -> bytes:
+    """Return one mp4 of the videos side by side, uint8 RGB ``[T, H, W, 3]`` of one size, so that they play in step and
+    without a script."""
+    height, width = videos[0].shape[1:3]
     scale = min(1.0, FILM_HEIGHT / height)
     size = 2 * round(width * scale / 2), 2 * round(height * scale / 2)  # H.264 wants even sizes.
     panels = [
-        np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in video])
-        for video in (driving, base, aligned)
+        np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in video]) for video in videos
     ]
     return encode_video(np.concatenate(panels, axis=2), fps, crf=FILM_CRF)
 

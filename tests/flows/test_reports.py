@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.engine.run import Run
@@ -16,7 +17,9 @@ from flows.engine.stop import Stopped
 from flows.engine.walk import Scope
 from flows.retrain import finished
 from flows.stages import STAGES
+from ipa_core.video import encode_video
 from storage import Store
+from storage.folders import write_whole
 from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows.conftest import whole_run
 from tests.flows.test_cli import call
@@ -44,6 +47,25 @@ def test_results_are_rendered_once(folder: Path) -> None:
     second = whole_run(fake_config(folder))
     html = report(folder / "store", second.run_id)
     assert "<p>kept</p>" in html and first.run_id in html
+
+
+def test_previews_are_shown_by_step(folder: Path) -> None:
+    """The second one is broken; it costs the report nothing."""
+    whole_run(fake_config(folder))
+    [key] = (path.stem for path in (folder / "store" / "actions" / "finetune").rglob("*.json"))
+    for name, data in {
+        "step-000002-clip.mp4": video(),
+        "step-000010-clip.mp4": video(),
+        "step-000002-other.mp4": b"cut",
+    }.items():
+        write_whole(folder / "store" / "previews" / key / name, data)
+    html = report(folder / "store", whole_run(fake_config(folder)).run_id)
+    assert "clip, held out, from the same noise" in html and "<span>2</span><span>10</span>" in html
+    assert "other, held out" not in html
+
+
+def video() -> bytes:
+    return encode_video(np.zeros((2, 32, 32, 3), np.uint8), 8)
 
 
 def test_a_run_up_to_a_stage_says_so(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from flows.stages import STAGES
 from flows.stages.poses import posed_clips
 from flows.training.job import LORA, RECORD, Job
 from flows.training.launch import TrainingError, train_apart
-from flows.training.previews import drawn
+from flows.training.previews import drawn, videos_of
 from flows.training.tracking import Trackers
 from ipa_core.alignment.trainer import train
 from ipa_core.config import CandidatesConfig, ConfigError, Execution
@@ -125,7 +125,9 @@ def test_previews_are_shown_after_their_step(story: Story) -> None:
 def test_previews_lie_in_the_store(story: Story) -> None:
     folder = Store(story.job.store).folder.below(f"previews/{story.job.key}")
     assert sorted(folder.names()) == ["step-000005-clip-1.mp4", "step-000005-clip-2.mp4"]
-    video = decode_video(folder.read("step-000005-clip-1.mp4") or b"")
+    found = videos_of(story.job.key, Store(story.job.store).folder)
+    assert [(clip, list(by_step)) for clip, by_step in found.items()] == [("clip-1", [5]), ("clip-2", [5])]
+    video = decode_video(found["clip-1"][5])
     assert video.shape == (FRAMES, HEIGHT, WIDTH, 3)
 
 

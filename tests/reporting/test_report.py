@@ -62,7 +62,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> Page:
     video = smooth_video()
-    sheet = SHEET.model_copy(update={"film": film(video, video, video, 8)})
+    sheet = SHEET.model_copy(update={"film": film((video, video, video), 8)})
     lines = (candidate_line(0, True, PICTURE), candidate_line(1, False, PICTURE))
     return Page(rendered(sheets=(sheet,), candidates=lines))
 

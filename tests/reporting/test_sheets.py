@@ -39,14 +39,14 @@ def test_a_sheet_has_a_row_per_video_and_a_column_per_frame_and_its_hands() -> N
 def test_a_film_has_the_videos_side_by_side_and_in_step() -> None:
     dark, light = np.zeros((4, 32, 48, 3), np.uint8), np.full((4, 32, 48, 3), 255, np.uint8)
     grey = np.full((4, 32, 48, 3), 127, np.uint8)
-    shown = decode_video(film(dark, grey, light, fps=8))
+    shown = decode_video(film((dark, grey, light), fps=8))
     assert shown.shape == (4, 32, 3 * 48, 3)
     assert shown[:, 16, [24, 72, 120], 0] == pytest.approx(np.array([[0, 127, 255]] * 4), abs=3)
 
 
 def test_a_film_of_large_videos_is_small_and_even() -> None:
     video = np.zeros((2, 2 * FILM_HEIGHT, 302, 3), np.uint8)
-    assert decode_video(film(video, video, video, fps=8)).shape == (2, FILM_HEIGHT, 3 * 152, 3)
+    assert decode_video(film((video, video, video), fps=8)).shape == (2, FILM_HEIGHT, 3 * 152, 3)
 
 
 def test_colours_stay_where_they_are() -> None:
