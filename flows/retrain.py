@@ -66,7 +66,8 @@ def retrain(
 
     Args:
         config: A config file, or the whole config typed out. Leave it empty to use that of an earlier run.
-        run: Id of an earlier run whose config is used again; `last` is the newest.
+        run: Id of an earlier run whose config is used again. A config's name means its newest run, `last` the newest of
+            all.
         first: First stage to run; those before it must be in the store.
         last: Last stage to run.
         refresh: Stages to compute again although they are in the store.

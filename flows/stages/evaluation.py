@@ -61,8 +61,7 @@ class Evaluation(Stage[Evaluated]):
 
     def items(self, run: View) -> Iterator[Item | Drop]:
         own, champion = lora_digest(run), _opponent(run)
-        held_out = [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
-        chosen = _chosen(held_out, run.config.evaluation.max_clips)
+        chosen = _chosen(_held_out(run), run.config.evaluation.max_clips)
         trained = tuple(entry.item.action.key for entry in run.results.get(Finetune.name, ()))
         # All items of one model come in a row, so each model is loaded once.
         for model, lora, parents in (("base", None, ()), ("aligned", own, trained), ("champion", champion, ())):
@@ -116,9 +115,12 @@ class Evaluation(Stage[Evaluated]):
         )
 
     def forecast(self, run: Forecast) -> float:
+        """Count the clips under two models that can't be listed yet. The aligned one has none before it is trained."""
         config = run.view.config
-        clips = run.unknown(Poses) * config.clips.held_out
-        return min(clips, config.evaluation.max_clips or clips) * 2
+        listed = len(_chosen(_held_out(run.view), config.evaluation.max_clips))
+        clips = listed + run.unknown(Poses) * config.clips.held_out
+        clips = min(clips, config.evaluation.max_clips or clips)
+        return 2 * clips - (listed if lora_digest(run.view) is None else 2 * listed)
 
     def work(self, action: Action) -> float:
         """Return 0 for a comparison, which takes no time beside the videos."""
@@ -130,6 +132,10 @@ class Evaluation(Stage[Evaluated]):
 
 def _is_comparison(action: Action) -> bool:
     return "results" in action.inputs
+
+
+def _held_out(run: View) -> list[tuple[NamedClip, ActionResult]]:
+    return [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
 
 
 def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:

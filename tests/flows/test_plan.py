@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def test_a_changed_field_is_named_with_both_values(folder: Path) -> None:
     assert rows["finetune"].why == {"alignment.beta: 600.0 -> 500.0": 1}
     assert set(rows["evaluation"].why) == {"follows from finetune", "follows from evaluation"}
     assert rows["candidates"].compute == 0
+
+
+def test_clips_under_a_lora_that_no_run_trained_are_counted(folder: Path) -> None:
+    """No run has items of these names yet, so the plan can't list them."""
+    done = run_fake(fake_config(folder))
+    shutil.rmtree(folder / "store" / "runs")
+    held_out = sum(entry.item.name.endswith("base") for entry in done.results["evaluation"])
+    row = plan(folder, alignment__beta=500.0)["evaluation"]
+    assert held_out > 0 and (row.compute, row.uncounted) == (0, held_out)
 
 
 def test_changed_bytes_are_told_from_a_new_input(folder: Path) -> None:
