@@ -96,7 +96,7 @@ class Progress:
 
     def done(self, outcome: Outcome) -> None:
         with self._lock:
-            if outcome.lost or outcome.key in self._stage.done:
+            if outcome.lost or outcome.under_way or outcome.key in self._stage.done:
                 return
             self._stage.end(outcome.key)
             if outcome.error is not None:

@@ -270,7 +270,7 @@ class Run:
         except BaseException:
             self.view.add(stage.name, self._committed(stage, items, known, fresh))
             raise
-        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
+        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result and not outcome.elsewhere}
         return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
 
     def _committed(
@@ -288,7 +288,9 @@ class Run:
         if outcome is None:
             return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
         error = f"its input {outcome.lost[:12]} is damaged again and again" if outcome.lost else outcome.error
-        return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, error)
+        if outcome.result is None:
+            return ItemResult(item, "failed", None, error)
+        return ItemResult(item, "cached" if outcome.elsewhere else "computed", outcome.result, error)
 
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
         """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""

@@ -1,0 +1,142 @@
+"""Kills workers at random moments while they compute tiny items, one of which kills its worker each time.
+
+    python -m tests.flows.worker_kills FOLDER KILLS
+
+Prints one line of JSON: the number of kills and of innocent items, those of them that failed, and whether each guilty
+item was named. Half of the moments lie before a worker begins its first item.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from flows.engine.batches import Batches
+from flows.engine.components import Components
+from flows.engine.stage import Item, Output, Stage
+from flows.engine.work import DIED, Outcome, Silent
+from flows.engine.worker import Worker
+from flows.engine.workers import LocalCrew
+from ipa_core.config import CandidatesConfig, ClipsConfig, Execution, ModelConfig, RunConfig
+from ipa_core.records import Record
+from storage import Action, Store
+
+GUILTY = "guilty"
+
+
+class Tiny(Stage[Record]):
+    """An item takes a few milliseconds, and the guilty one its process."""
+
+    name, version, place, section, record = "tiny", 1, "cpu", "clips", Record
+
+    def items(self, run: object) -> list[Item]:
+        return []
+
+    def compute(self, item: Item, worker: Worker) -> Output:
+        if item.name == GUILTY:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.005)
+        return Output({})
+
+
+def tiny_items(number: int, names: list[str]) -> list[Item]:
+    return [Item(name, Action("tiny", 1, {"round": number, "name": name}, {})) for name in names]
+
+
+class Killer(Silent):
+    """Kills each worker of this process at a random moment, until it has killed ``left`` of them: one half
+    while they start, which takes ``start`` seconds, and one half after the next outcome."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.start = 0.0
+        self._random = random.Random(0)
+        self._due: dict[int, float] = {}
+        """When to kill each worker, by process."""
+
+    def done(self, outcome: Outcome) -> None:
+        now = time.monotonic()
+        for process, due in list(self._due.items()):
+            if due == math.inf:
+                self._due[process] = now + 0.2 * self._random.random()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        over = threading.Event()
+        thread = threading.Thread(target=self._kill, args=(over,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _kill(self, over: threading.Event) -> None:
+        while self.left and not over.wait(0.01):
+            for worker in workers():
+                now = time.monotonic()
+                starting = self._random.random() < 0.5
+                due = self._due.setdefault(worker.pid, now + self.start * self._random.random() if starting else math.inf)
+                if due <= now and self.left:
+                    with suppress(psutil.NoSuchProcess):
+                        worker.kill()
+                        self.left -= 1
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes of this process that live."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def main(folder: Path, kills: int) -> None:
+    config = RunConfig(
+        name="tiny",
+        clips=ClipsConfig(sources=(str(folder),)),
+        candidates=CandidatesConfig(model=ModelConfig(path=str(folder))),
+        execution=Execution(store=str(folder / "store"), workers=2, device="cpu"),
+    )
+    store = Store(folder / "store")
+    crew = LocalCrew(store, config, Components())
+    batches = Batches(store, crew, 10.0)
+
+    def errors(number: int, names: list[str]) -> dict[str, str | None]:
+        items = tiny_items(number, names)
+        outcomes = {one.key: one for one in batches.compute(Tiny(), items, False, killer)}
+        return {item.name: outcomes[item.action.key].error for item in items}
+
+    killer = Killer(kills)
+    started = time.monotonic()
+    errors(0, ["the first, which measures how long a worker takes to start"])
+    killer.start = time.monotonic() - started
+    innocent = [f"item {number}" for number in range(40)]
+    rounds = 0
+    failed: list[str] = []
+    named = True
+    with killer.at_work():
+        while killer.left:
+            rounds += 1
+            found = errors(rounds, [*innocent[:20], GUILTY, *innocent[20:]])
+            named = named and found[GUILTY] == DIED
+            failed += [error for name, error in found.items() if name != GUILTY and error is not None]
+    crew.close()
+    print(json.dumps({"kills": kills, "innocent": rounds * len(innocent), "failed": failed, "named": named}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
