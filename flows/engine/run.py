@@ -257,7 +257,8 @@ class Run:
             if note is not None:
                 self._progress.line(f"note: {note}")
         works = {item.action.key: stage.work(item.action) for item in waiting}
-        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
+        names = {item.action.key: item.name for item in waiting}
+        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works, names=names)
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:

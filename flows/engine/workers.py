@@ -36,6 +36,8 @@ _HUNG: Final = 1
 _BUG: Final = 70
 _PATIENCE: Final = 10.0
 """Seconds that a process may take to end."""
+_START: Final = 300.0
+"""Seconds that a process may take to begin an item: a busy machine, modules on a network disk."""
 _GRACE: Final = 5.0
 """Seconds after which a hanging process that did not end itself is killed. It is stopped, or can't write its lines."""
 
@@ -160,7 +162,7 @@ class _Process:
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        self._deadline = time.monotonic() + self._patience
+        self._deadline = time.monotonic() + max(_START, self._patience)
         if self._work is not None:
             self._send(self._work)
             self._work = None
@@ -192,7 +194,7 @@ class _Process:
     def _lost(self) -> WorkersLost:
         self._watch.join(_PATIENCE)
         code = self._process.exitcode
-        if self._hung or (self._begun and code == _HUNG):
+        if self._begun and (self._hung or code == _HUNG):
             return WorkersLost(
                 "the worker process showed no progress for execution.item_minutes; its last lines are above", Loss.HUNG
             )
