@@ -17,7 +17,6 @@ from flows.engine.stage import Item, RunStopped, Stage
 from flows.engine.work import Batch, Crew, Listener, Loss, Outcome, WorkersLost
 from storage import Store
 
-
 _ALONE: Final = 3
 """Times that an item alone may lose its worker to a signal. Who kills at random hits one item so often hardly ever."""
 _UNBEGUN: Final = 50
@@ -139,8 +138,8 @@ class _Ledger:
         self._unbegun += lost.loss is Loss.UNBEGUN
         if self._unbegun >= _UNBEGUN:
             raise RunStopped(
-                f"{self._unbegun} worker processes of {self.stage.name} were killed one after the other before they began "
-                "an item; is the memory enough for execution.workers and execution.gpus processes?"
+                f"{self._unbegun} worker processes of {self.stage.name} were killed one after the other before they "
+                "began an item; is the memory enough for execution.workers and execution.gpus processes?"
             )
         left = [item for item in batch.items if item.action.key not in self.outcomes.keys() | self._elsewhere]
         # A worker commits each item itself, so it may have died after a commit.
@@ -167,7 +166,9 @@ class _Ledger:
 
     def _say_waiting(self) -> None:
         if not self._said_waiting:
-            log.warning("%s: waiting for %d items that another run computes", self.stage.name, len(self._elsewhere))
+            count = len(self._elsewhere)
+            items = f"{count} items" if count > 1 else "an item"
+            log.warning("%s: waiting for %s that another run computes", self.stage.name, items)
         self._said_waiting = True
 
 

@@ -234,9 +234,9 @@ def _serve(pipe: Connection) -> None:
     told = _Told(pipe)
     try:
         messages = _messages(pipe)
-        work = next(messages, None)
-        for batch in messages:
-            work(batch, told)
+        for work in messages:  # The first message.
+            for batch in messages:
+                work(batch, told)
     except Exception:  # noqa: BLE001 - a bug; the exit code tells it from a hanging item
         traceback.print_exc()
         raise SystemExit(_BUG) from None

@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.engine.run_folder import named_run
 from ipa_core.config import Config, ConfigError, RunConfig
 from ipa_core.config_file import load_config
+from storage import StoreError
 
 
 class ConfigFile(Config):
@@ -55,10 +56,18 @@ def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
             return "again"
     config = parameters.get("config") or {}
     config = config.model_dump() if isinstance(config, Config) else config
-    about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"
+    about = config.get("name") or Path(config.get("path", "")).stem or _name_of_run(parameters.get("run") or "nothing")
     first, last = parameters.get("first", stages[0]), parameters.get("last", stages[-1])
     name = f"{about} {datetime.now(UTC):%Y%m%d-%H%M}"
     if first == last:
         return f"{name}, only {first}"
     name += f", from {first}" if first != stages[0] else ""
     return name + (f", to {last}" if last != stages[-1] else "")
+
+
+def _name_of_run(run: str) -> str:
+    """Return the name of an earlier run's config; ``run`` itself if the store has no such run."""
+    try:
+        return named_run(run).name
+    except (ConfigError, StoreError):  # The run itself says it.
+        return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from flows.engine import workers
-from flows.engine.batches import Batches
 from flows.engine.estimates import Estimates
 from flows.engine.stage import Item, Output, Place, RunStopped, Stage
 from flows.engine.walk import Scope
@@ -25,6 +23,7 @@ from ipa_core.records import Record
 from storage import Action, Store
 from tests.fake_model import FakeModel
 from tests.fakes import FAKES, fake_config
+from tests.flows import hanging
 from tests.flows.conftest import run_fake
 
 
@@ -80,49 +79,16 @@ def test_more_gpus_than_there_are_is_refused_in_a_sentence() -> None:
         check_gpus(Execution(gpus=64, device="cuda"))
 
 
-class Hanging(Stage[Record]):
-    """Each item is named after what it does to its process. Nothing that a process does itself ends it then."""
-
-    name, version, section, record = "hanging", 1, "clips", Record
-
-    def __init__(self, place: Place) -> None:
-        self.place = place  # type: ignore[misc]
-
-    def items(self, run: object) -> list[Item]:
-        return [
-            Item(name, Action("hanging", 1, {"name": name}, {})) for name in ("in C", "innocent", "stopped", "deaf")
-        ]
-
-    def compute(self, item: Item, worker: Worker) -> Output:
-        match item.name:
-            case "in C":
-                ctypes.PyDLL(None).sleep(600)  # It keeps Python's lock.
-            case "stopped":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            case "deaf":
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                time.sleep(600)
-        return Output({})
-
-
 @pytest.mark.parametrize("place", ["cpu", pytest.param("gpu", marks=pytest.mark.slow)])
-def test_an_item_that_hangs_is_named_and_the_run_goes_on(
+def test_an_item_that_hangs_is_named_and_the_others_are_done(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_GRACE", 1.0)
-    config = fake_config(tmp_path, execution__workers=3, execution__gpus=3, execution__item_minutes=0.08)
-    store = Store(tmp_path / "store")
-    crew = LocalCrew(store, config, FAKES)
-    stage = Hanging(place)
-    items = stage.items(None)
-    errors = {one.key: one.error for one in Batches(store, crew, 10.0).compute(stage, items, False, Silent())}
-    crew.close()
-    hung = "the worker process showed no progress for execution.item_minutes; its last lines are above"
-    assert {item.name: errors[item.action.key] for item in items} == {
-        "in C": hung,
+    assert hanging.errors(tmp_path, place) == {
+        "in C": hanging.HUNG,
         "innocent": None,
-        "stopped": hung,
-        "deaf": hung,
+        "stopped": hanging.HUNG,
+        "deaf": hanging.HUNG,
     }
 
 

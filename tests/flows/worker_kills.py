@@ -1,9 +1,9 @@
 """Kills workers at random moments while they compute tiny items, some of which kill their worker each time.
 
-    python -m tests.flows.worker_kills FOLDER KILLS
+    python -m tests.flows.worker_kills FOLDER KILLS [SECONDS]
 
-Prints one line of JSON: the number of kills and of innocent items, those of them that failed, and whether each guilty
-item was named. Half of the moments lie before a worker begins its first item.
+It stops killing after so many seconds. Prints one line of JSON: the number of kills and of innocent items, the errors of
+those that failed, and whether each guilty item was named.
 """
 
 from __future__ import annotations
@@ -55,15 +55,21 @@ def tiny_items(number: int, names: list[str]) -> list[Item]:
 
 
 class Killer(Silent):
-    """Kills each worker of this process at a random moment, until it has killed ``left`` of them: one half
-    while they start, which takes ``start`` seconds, and one half after the next outcome."""
+    """Kills each worker of this process at a random moment: one half while they start, which takes ``start`` seconds,
+    and one half after the next outcome. It ends after so many kills, or at the time ``until``."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, kills: int, until: float) -> None:
+        self.kills = 0
         self.start = 0.0
+        self._wanted = kills
+        self._until = until
         self._random = random.Random(0)
         self._due: dict[int, float] = {}
         """When to kill each worker, by process."""
+
+    @property
+    def ended(self) -> bool:
+        return self.kills == self._wanted or time.monotonic() > self._until
 
     def done(self, outcome: Outcome) -> None:
         now = time.monotonic()
@@ -83,15 +89,16 @@ class Killer(Silent):
             thread.join()
 
     def _kill(self, over: threading.Event) -> None:
-        while self.left and not over.wait(0.01):
+        while not self.ended and not over.wait(0.01):
             for worker in workers():
                 now = time.monotonic()
-                starting = self._random.random() < 0.5
-                due = self._due.setdefault(worker.pid, now + self.start * self._random.random() if starting else math.inf)
-                if due <= now and self.left:
+                if worker.pid not in self._due:
+                    starting = self._random.random() < 0.5
+                    self._due[worker.pid] = now + self.start * self._random.random() if starting else math.inf
+                if self._due[worker.pid] <= now and not self.ended:
                     with suppress(psutil.NoSuchProcess):
                         worker.kill()
-                        self.left -= 1
+                        self.kills += 1
 
 
 def workers() -> list[psutil.Process]:
@@ -104,7 +111,7 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def main(folder: Path, kills: int) -> None:
+def main(folder: Path, kills: int, seconds: float) -> None:
     config = RunConfig(
         name="tiny",
         clips=ClipsConfig(sources=(str(folder),)),
@@ -120,7 +127,7 @@ def main(folder: Path, kills: int) -> None:
         outcomes = {one.key: one for one in batches.compute(Tiny(), items, False, killer)}
         return {item.name: outcomes[item.action.key].error for item in items}
 
-    killer = Killer(kills)
+    killer = Killer(kills, time.monotonic() + seconds)
     started = time.monotonic()
     errors(0, ["the first, which measures how long a worker takes to start"])
     killer.start = time.monotonic() - started
@@ -129,15 +136,16 @@ def main(folder: Path, kills: int) -> None:
     failed: list[str] = []
     named = True
     with killer.at_work():
-        while killer.left:
+        while not killer.ended:
             rounds += 1
             guilty = [GUILTY] if rounds % 4 == 1 else []
             found = errors(rounds, [*innocent[:20], *guilty, *innocent[20:]])
             named = named and found.get(GUILTY, DIED) == DIED
             failed += [error for name, error in found.items() if name != GUILTY and error is not None]
     crew.close()
-    print(json.dumps({"kills": kills, "innocent": rounds * len(innocent), "failed": failed, "named": named}))
+    found = {"kills": killer.kills, "innocent": rounds * len(innocent), "failed": failed, "named": named}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else math.inf)

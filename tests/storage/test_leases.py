@@ -111,5 +111,3 @@ def test_where_none_can_be_written_everybody_computes(tmp_path: Path) -> None:
     (tmp_path / "leases").touch()  # Even an administrator can't write below it.
     with Leases(tmp_path).claimed(KEY) as first, Leases(tmp_path).claimed(KEY) as second:
         assert (first, second) == (True, True)
-
-
