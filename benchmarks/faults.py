@@ -49,7 +49,6 @@ def run_kills(folder: Path) -> list[Row]:
     command = [sys.executable, "-m", "tests.flows.plain_run"]
     for name in ("whole", "killed"):
         write_videos(folder / name / "videos", 8)
-        shutil.copytree(folder / "whole" / "videos", folder / name / "videos", dirs_exist_ok=True)
     started = time.monotonic()
     subprocess.run([*command, str(folder / "whole")], cwd=ROOT, stderr=subprocess.DEVNULL, check=True)
     usual = time.monotonic() - started
@@ -176,15 +175,16 @@ SECTIONS: list[Callable[[Path], list[Row]]] = [run_kills, worker_kills, hangs, s
 
 HEAD = """# Durability
 
-The promise: whatever ends a run, its workers, its machine or its disk, nothing that was committed is lost or changed, and the
-same command goes on. An item that can't be computed is named, and the others are computed.
+Whatever ends a run, its workers or its machine, nothing that was committed is lost or changed, and the same command goes
+on. An item that can't be computed is named, and the others are computed.
 
 - A result is committed when its objects and its action file are whole, synced and renamed. Readers check digests.
-- A worker that is killed blames the item that it had under way. The item is tried again alone; it fails after its fourth
+- A worker that is killed blames the item that it had under way. That item is tried again alone; it fails after its fourth
   dead worker. An item that shows no progress for `execution.item_minutes` fails at once, and its process is replaced.
-- Several runs may use one store, also on several machines. A file in `leases/` says that an item is under way. Others work on
-  other items first, then take its result. The lease of a dead process of the same machine counts for nothing at once, that of
-  another machine after 45 s without a sign of life. Where no lease can be written, each run computes for itself.
+- Several runs may use one store, also on several machines. A file in `leases/` says that an item is under way. Other runs
+  work on other items first and take its result. The lease of a dead process on the same machine counts for nothing at
+  once, that of another machine after 45 s without a sign of life. Where no lease can be written, each run computes for
+  itself.
 
 """
 
@@ -210,11 +210,9 @@ def main() -> None:
 def table(rows: list[Row], seconds: float) -> str:
     lines = ["| promise | kept | shown by | printed |", "| --- | --- | --- | --- |"]
     lines += [f"| {row.promise} | {'yes' if row.kept else 'NO'} | `{row.command}` | {row.printed} |" for row in rows]
-    about = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    return (
-        "\n".join(lines)
-        + f"\n\nWritten by `make faults` in {seconds / 60:.0f} min: {about}, Python {platform.python_version()}.\n"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    about = f"Written by `make faults` on {datetime.now(UTC):%Y-%m-%d} in {seconds / 60:.0f} min: {machine}."
+    return "\n".join([*lines, "", about, ""])
 
 
 if __name__ == "__main__":

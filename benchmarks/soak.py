@@ -1,10 +1,11 @@
-"""Whether many runs in one process, as `ipa serve` has them, stay small: rounds over one store with new candidates in each.
+"""Whether many runs in one process, as `ipa serve` has them, stay small: each round adds candidates to one store.
 
     python -m benchmarks.soak [--candidates 6000] [--rounds 5] [--folder DIR]
 
-Each round is the whole flow with the fakes of the tests and another seed, against one Prefect server. A line per round
-tells the memory, descriptors and threads of the flow's process and of the server, and by how much the store and Prefect's
-database grew per item. The exit code is 1 if descriptors or memory of the flow's process grow from round 2 on.
+Each round is the flow up to the shards, with the fakes of the tests and another seed, against one Prefect server. (The
+training has a process of its own in each run.) A line per round tells the memory, descriptors and threads of the flow's
+process and of the server, and by how much the store and Prefect's database grew per item. The exit code is 1 if
+descriptors or memory of the flow's process grow from round 2 on.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def soak(folder: Path, rounds: int) -> list[Size]:
         for number in range(rounds):
             before = stored(store), stored(database)
             started = time.monotonic()
-            state = retrain(config(folder, number), return_state=True)
+            state = retrain(config(folder, number), last="shards", return_state=True)
             assert state.is_completed(), state.message
             items = sum(stage.computed for stage in state.result().stages)
             grown = stored(store) - before[0], stored(database) - before[1]

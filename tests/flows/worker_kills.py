@@ -2,8 +2,8 @@
 
     python -m tests.flows.worker_kills FOLDER KILLS [SECONDS]
 
-It stops killing after so many seconds. Prints one line of JSON: the number of kills and of innocent items, the errors of
-those that failed, and whether each guilty item was named.
+It stops killing after so many seconds. Prints one line of JSON: the number of kills and of innocent items, the errors
+of those that failed, and whether each guilty item was named.
 """
 
 from __future__ import annotations
