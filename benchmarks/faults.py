@@ -94,9 +94,9 @@ def worker_kills(folder: Path) -> list[Row]:
         if done.returncode == 0
         else {"kills": 0, "innocent": 0, "failed": ["?"], "named": False}
     )
+    failed = f"{len(found['failed'])} of {found['innocent']} innocent items failed"
     printed = (
-        f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {len(found['failed'])} of {found['innocent']} innocent "
-        f"items failed, each guilty item named: {found['named']}"
+        f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {failed}, guilty items named: {found['named']}"
     )
     kept = done.returncode == 0 and not tracebacks and not found["failed"] and found["named"]
     shown = f"python -m tests.flows.worker_kills DIR {' '.join(numbers)}"
@@ -175,16 +175,17 @@ SECTIONS: list[Callable[[Path], list[Row]]] = [run_kills, worker_kills, hangs, s
 
 HEAD = """# Durability
 
-Whatever ends a run, its workers or its machine, nothing that was committed is lost or changed, and the same command goes
-on. An item that can't be computed is named, and the others are computed.
+Whatever ends a run, its workers or its machine, nothing that was committed is lost or changed, and the same command
+goes on. An item that can't be computed is named, and the others are computed.
 
 - A result is committed when its objects and its action file are whole, synced and renamed. Readers check digests.
-- A worker that is killed blames the item that it had under way. That item is tried again alone; it fails after its fourth
-  dead worker. An item that shows no progress for `execution.item_minutes` fails at once, and its process is replaced.
-- Several runs may use one store, also on several machines. A file in `leases/` says that an item is under way. Other runs
-  work on other items first and take its result. The lease of a dead process on the same machine counts for nothing at
-  once, that of another machine after 45 s without a sign of life. Where no lease can be written, each run computes for
-  itself.
+- A worker that is killed blames the item that it had under way. That item is tried again alone; it fails after its
+  fourth dead worker. An item that shows no progress for `execution.item_minutes` fails at once, and its process is
+  replaced.
+- Several runs may use one store, also on several machines. A file in `leases/` says that an item is under way. Other
+  runs work on other items first and take its result. The lease of a dead process on the same machine counts for nothing
+  at once, that of another machine after 45 s without a sign of life. Where no lease can be written, each run computes
+  for itself.
 
 """
 

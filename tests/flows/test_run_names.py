@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows.engine.run_folder import RunFolder
 from flows.orchestration.parameters import run_name
@@ -34,8 +35,14 @@ def test_a_run_is_named_after_its_config() -> None:
     assert named(config={"name": "demo"}) == "demo T"
 
 
-def test_a_run_of_a_config_file_is_named_after_the_file() -> None:
-    assert named(config={"path": "configs/demo.yaml"}, last="scores") == "demo T, to scores"
+def test_a_run_of_a_config_file_has_the_name_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(fake_config(tmp_path).model_dump(mode="json")))
+    assert named(config={"path": str(path)}, last="scores") == "fake T, to scores"
+
+
+def test_a_run_of_a_config_file_that_is_gone_is_named_after_the_file() -> None:
+    assert named(config={"path": "configs/gone.yaml"}) == "gone T"
 
 
 @pytest.mark.parametrize("how", ["last", "fake", "id"])
