@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both set .venv up on first use and need no network afterwards.
-.PHONY: demo test test-slow check setup setup-test
+.PHONY: demo test test-slow faults check setup setup-test
 
 PYTEST = .venv/bin/pytest --durations 10
 # A process for each core, each with whole files of tests: what those set up is set up once.
@@ -24,3 +24,6 @@ setup:
 
 setup-test:
 	@sh deployments/setup.sh dev
+
+faults: setup-test
+	.venv/bin/python -m benchmarks.faults --output docs/durability.md

@@ -15,6 +15,7 @@ from storage.checkpoints import Checkpoints
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
 from storage.errors import NEWER, StoreError
 from storage.folders import Folder, LocalFolder, cache_folder, open_folder
+from storage.leases import Leases
 from storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -265,6 +266,7 @@ class Store:
         self.objects = ObjectStore(self.address)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
+        self.leases = Leases(self.address)
         # Digests of files belong to this machine. Digests of URLs belong to all machines that share the store.
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
         self.digests = FileDigests(machine / "files.json", urls=folder) if self.exists else FileDigests(None)

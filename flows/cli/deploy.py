@@ -71,7 +71,8 @@ def _put(
     pool_type: str | None,
 ) -> list[Put]:
     from flows.orchestration.automations import put_automations
-    from flows.orchestration.deploying import earlier_deployments, needs_server, put_deployments, wanted_deployments
+    from flows.orchestration.deploying import earlier_deployments, needs_server, put_deployments
+    from flows.orchestration.wanted import wanted_deployments
     from flows.retrain import retrain
     from flows.stages import STAGES
 

@@ -19,7 +19,7 @@ from ipa_core.config import ConfigError, RunConfig
 from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
-    from flows.engine.run_folder import RunSummary, StageTable
+    from flows.engine.summary import RunSummary, StageTable
 
 
 def _stage(name: str) -> str:
@@ -136,7 +136,7 @@ def _cached_run(config: RunConfig, scope: Any) -> RunSummary:
 
 
 def _flow_run(config: RunConfig, scope: Any) -> RunSummary:
-    from flows.engine.run_folder import RunSummary
+    from flows.engine.summary import RunSummary
     from flows.orchestration.monitoring import RunFailed
     from flows.orchestration.server import prefect_server
     from flows.retrain import retrain

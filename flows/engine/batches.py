@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 from flows.engine.room import check_room
-from flows.engine.stage import Item, Stage
-from flows.engine.work import Batch, Crew, Listener, Outcome, WorkersLost
+from flows.engine.stage import Item, RunStopped, Stage
+from flows.engine.work import Batch, Crew, Listener, Loss, Outcome, WorkersLost
 from storage import Store
+
+_ALONE: Final = 3
+"""Times that an item alone may lose its worker to a signal. Who kills at random hits one item so often hardly ever."""
+_UNBEGUN: Final = 50
+"""Workers that may be killed one after the other before they begin an item."""
+_POLL: Final = 1.0
+"""Seconds between two looks at what another run computes."""
+
+log = logging.getLogger(__name__)
 
 
 class Batches:
-    """Gives each item to the crew once. An item of a batch whose worker died is given once more, alone."""
+    """Gives each item to the crew once. The item that a killed worker had under way is given again, alone."""
 
     def __init__(self, store: Store, crew: Crew, batch_minutes: float) -> None:
         self._store = store
@@ -25,12 +36,26 @@ class Batches:
         self._batch_seconds = 60 * batch_minutes
 
     def compute(self, stage: Stage[Any], items: list[Item], refresh: bool, listener: Listener) -> list[Outcome]:
-        """Return one outcome for each item, in any order. Raises ``NoRoom`` when the store's disk is nearly full."""
+        """Return one outcome for each item, in any order. Raises ``NoRoom`` when the store's disk is nearly full, and
+        ``RunStopped`` when workers do not live long enough to begin an item.
+
+        Items that another run computes come last.
+        """
         self._crew.prepare(stage.place)
-        slots = min(self._crew.slots(stage.place), len(items))
-        cut = _Cut(stage, items, refresh, slots, self._crew.limit(stage.place), self._batch_seconds)
-        outcomes: list[Outcome] = []
-        suspects: list[Item] = []
+        ledger = _Ledger(self._store, stage, refresh, listener)
+        waiting = items
+        while waiting:
+            self._give(waiting, ledger)
+            suspects, ledger.suspects = ledger.suspects, []
+            for item in suspects:
+                self._alone(item, ledger)
+            waiting = ledger.freed(items)
+        return list(ledger.outcomes.values())
+
+    def _give(self, items: list[Item], ledger: _Ledger) -> None:
+        place = ledger.stage.place
+        slots = min(self._crew.slots(place), len(items))
+        cut = _Cut(ledger.stage, items, ledger.refresh, slots, self._crew.limit(place), self._batch_seconds)
         flying: dict[Future[list[Outcome]], Batch] = {}
         with _threads(slots) as threads:
             while cut.waiting or flying:
@@ -39,39 +64,112 @@ class Batches:
                     batch = cut.next()
                     if threads is not None:
                         # Prefect keeps the run of a task in context variables.
-                        answer = threads.submit(copy_context().run, self._crew.run, batch, listener)
+                        answer = threads.submit(copy_context().run, self._crew.run, batch, ledger)
                     else:  # One slot: compute here, where Ctrl-C reaches it.
                         answer = Future()
                         try:
-                            answer.set_result(self._crew.run(batch, listener))
+                            answer.set_result(self._crew.run(batch, ledger))
                         except WorkersLost as lost:
                             answer.set_exception(lost)
                     flying[answer] = batch
                 for answer in wait(flying, return_when=FIRST_COMPLETED).done:
                     batch = flying.pop(answer)
                     try:
-                        found = answer.result()
-                    except WorkersLost:
-                        suspects += batch.items
-                    else:
-                        cut.measured(found)
-                        outcomes += found
-        return outcomes + [self._alone(stage, item, refresh, listener) for item in suspects]
+                        cut.measured(answer.result())
+                    except WorkersLost as lost:
+                        cut.waiting = ledger.left(batch, lost) + cut.waiting
 
-    def _alone(self, stage: Stage[Any], item: Item, refresh: bool, listener: Listener) -> Outcome:
-        key = item.action.key
-        # A worker commits each item itself, so much of a lost batch may be done.
-        known = None if refresh else self._store.actions.get(stage.name, key)
-        error = None
-        if known is None:
+    def _alone(self, item: Item, ledger: _Ledger) -> None:
+        batch = Batch(f"{ledger.stage.name}: {item.name} alone", ledger.stage, (item,), ledger.refresh)
+        tries = _ALONE
+        while tries:
             try:
-                batch = Batch(f"{stage.name}: {item.name} alone", stage, (item,), refresh)
-                return self._crew.run(batch, listener)[0]
+                self._crew.run(batch, ledger)
+                return
             except WorkersLost as lost:
                 error = str(lost)
-        outcome = Outcome(key, result=known, error=error)
-        listener.done(outcome)
-        return outcome
+                if not ledger.unfinished(batch, lost):
+                    return
+                if lost.loss is not Loss.UNBEGUN:
+                    tries = tries - 1 if lost.loss is Loss.KILLED else 0
+        ledger.done(Outcome(item.action.key, error=error))
+
+
+class _Ledger:
+    """The outcomes of the items of a stage, and those whose worker died. Threads may tell it outcomes."""
+
+    def __init__(self, store: Store, stage: Stage[Any], refresh: bool, listener: Listener) -> None:
+        self.stage = stage
+        self.refresh = refresh
+        self.outcomes: dict[str, Outcome] = {}
+        self.suspects: list[Item] = []
+        self._elsewhere: set[str] = set()
+        """Keys of items that another run computes."""
+        self._store = store
+        self._listener = listener
+        self._unbegun = 0
+        self._said_waiting = False
+
+    def done(self, outcome: Outcome) -> None:
+        self._unbegun = 0
+        if outcome.under_way:
+            self._elsewhere.add(outcome.key)
+            return
+        self.outcomes[outcome.key] = outcome
+        self._listener.done(outcome)
+
+    def part(self, key: str, share: float) -> None:
+        self._listener.part(key, share)
+
+    def left(self, batch: Batch, lost: WorkersLost) -> list[Item]:
+        """Return the items of a lost batch to be given again. The first may be to blame: it was under way."""
+        left = self.unfinished(batch, lost)
+        if not left or lost.loss is Loss.UNBEGUN:
+            return left
+        if lost.loss is Loss.HUNG:
+            self.done(Outcome(left[0].action.key, error=str(lost)))
+        else:
+            self.suspects.append(left[0])
+        return left[1:]
+
+    def unfinished(self, batch: Batch, lost: WorkersLost) -> list[Item]:
+        """Return the items of a lost batch without an outcome. Raises ``RunStopped`` when too many workers were lost
+        before they began."""
+        self._unbegun += lost.loss is Loss.UNBEGUN
+        if self._unbegun >= _UNBEGUN:
+            raise RunStopped(
+                f"{self._unbegun} worker processes of {self.stage.name} were killed one after the other before they "
+                "began an item; is the memory enough for execution.workers and execution.gpus processes?"
+            )
+        left = [item for item in batch.items if item.action.key not in self.outcomes.keys() | self._elsewhere]
+        # A worker commits each item itself, so it may have died after a commit.
+        keys = [] if self.refresh else [item.action.key for item in left]
+        for key, result in self._store.actions.lookup(self.stage.name, keys).items():
+            self.done(Outcome(key, result=result))
+        return [item for item in left if item.action.key not in self.outcomes]
+
+    def freed(self, items: list[Item]) -> list[Item]:
+        """Wait until another run has computed or given up one of the items that it had under way. Return those that it
+        gave up."""
+        while self._elsewhere:
+            for key, result in self._store.actions.lookup(self.stage.name, self._elsewhere).items():
+                self._elsewhere.remove(key)
+                self.done(Outcome(key, result=result, elsewhere=True))
+            free = {key for key in self._elsewhere if self._store.leases.is_free(key)}
+            if free:
+                self._elsewhere -= free
+                return [item for item in items if item.action.key in free]
+            if self._elsewhere:
+                self._say_waiting()
+                time.sleep(_POLL)
+        return []
+
+    def _say_waiting(self) -> None:
+        if not self._said_waiting:
+            count = len(self._elsewhere)
+            items = f"{count} items" if count > 1 else "an item"
+            log.warning("%s: waiting for %s that another run computes", self.stage.name, items)
+        self._said_waiting = True
 
 
 class _Cut:

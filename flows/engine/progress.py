@@ -69,6 +69,7 @@ class Progress:
         self._lock = threading.RLock()
         self._course = Course({})
         self._stage = UnderWay("")
+        self._names: Mapping[str, str] = {}
         self._cached = self._failed = 0
         self._started = self._said = self._told = 0.0
         self._share = 1.0
@@ -79,9 +80,13 @@ class Progress:
         """Take the forecast of a run's stages, once, before anything is computed."""
         self._course = Course(stages)
 
-    def start(self, stage: str, *, cached: int, works: Mapping[str, float]) -> None:
-        """Begin a stage, or its next wave of items. ``works``: the work of each item to compute, by key."""
+    def start(
+        self, stage: str, *, cached: int, works: Mapping[str, float], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Begin a stage, or its next wave of items. ``works``: the work of each item to compute, by key; ``names``:
+        their names for people."""
         with self._lock:
+            self._names = names or {}
             if stage != self._stage.stage:
                 self._cached = self._failed = 0
                 self._stage = UnderWay(stage)
@@ -96,12 +101,12 @@ class Progress:
 
     def done(self, outcome: Outcome) -> None:
         with self._lock:
-            if outcome.lost or outcome.key in self._stage.done:
+            if outcome.lost or outcome.under_way or outcome.key in self._stage.done:
                 return
             self._stage.end(outcome.key)
             if outcome.error is not None:
                 self._failed += 1
-                self.line(f"{self._stage.stage}: an item failed: {outcome.error}")
+                self.line(f"{self._stage.stage}: {self._names.get(outcome.key, 'an item')} failed: {outcome.error}")
             self._say()
 
     def part(self, key: str, share: float) -> None:

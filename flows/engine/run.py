@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,21 +16,14 @@ from flows.engine.machine import this_machine
 from flows.engine.plan import expected_work
 from flows.engine.progress import Progress, StageProgress
 from flows.engine.room import Room, check_room
-from flows.engine.run_folder import (
-    Promotion,
-    RunFolder,
-    RunProgress,
-    RunStatus,
-    RunSummary,
-    StageTable,
-    drops,
-    stage_table,
-)
+from flows.engine.run_folder import RunFolder
 from flows.engine.stage import Drop, Item, ItemResult, RunStopped, Stage
 from flows.engine.stop import stop_sentence, stop_signal
 from flows.engine.store import open_store
+from flows.engine.summary import Promotion, RunProgress, RunStatus, RunSummary, StageTable, drops, stage_table
 from flows.engine.view import View
 from flows.engine.walk import Scope, Stages, looked_up, readable_records
+from flows.engine.watch import Watch
 from flows.engine.work import MakeCrew, Outcome, Silent
 from flows.engine.workers import LocalCrew
 from ipa_core.config import ConfigError, RunConfig
@@ -39,26 +32,6 @@ from storage import ActionResult, Store, StoreError
 log = logging.getLogger(__name__)
 REPAIRS: Final = 10
 """Repairs of an item's damaged inputs before the item counts as failed."""
-
-
-class Watch:
-    """Follows a run; this one does nothing. `flows.orchestration.monitoring` has one for the Prefect UI."""
-
-    flow_run: str | None = None
-    """Id of the Prefect flow run."""
-    queued: float | None = None
-    """Seconds between the time for which the run was scheduled and its start."""
-
-    def stage(self, stage: Stage[Any], work: Callable[[Stage[Any]], StageTable]) -> None:
-        """Call ``work``, which runs the stage."""
-        work(stage)
-
-    def progress(self, progress: StageProgress) -> None:
-        """Take the progress, now and then, from the run's threads."""
-
-    def outcome(self, summary: RunSummary) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class UpstreamChanged(Exception):  # noqa: N818 - control flow: look everything up again
@@ -257,7 +230,8 @@ class Run:
             if note is not None:
                 self._progress.line(f"note: {note}")
         works = {item.action.key: stage.work(item.action) for item in waiting}
-        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works)
+        names = {item.action.key: item.name for item in waiting}
+        self._progress.start(stage.name, cached=len(items) - len(waiting), works=works, names=names)
         outcomes: dict[str, Outcome] = {}
         lost = {digest for item in waiting for digest in item.needs}
         try:
@@ -270,7 +244,7 @@ class Run:
         except BaseException:
             self.view.add(stage.name, self._committed(stage, items, known, fresh))
             raise
-        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result}
+        self._renewed |= {outcome.key for outcome in outcomes.values() if outcome.result and not outcome.elsewhere}
         return [self._entry(item, known.get(item.action.key), outcomes.get(item.action.key)) for item in items]
 
     def _committed(
@@ -288,7 +262,9 @@ class Run:
         if outcome is None:
             return ItemResult(item, "computed" if item.action.key in self._renewed else "cached", known)
         error = f"its input {outcome.lost[:12]} is damaged again and again" if outcome.lost else outcome.error
-        return ItemResult(item, "computed" if outcome.result else "failed", outcome.result, error)
+        if outcome.result is None:
+            return ItemResult(item, "failed", None, error)
+        return ItemResult(item, "cached" if outcome.elsewhere else "computed", outcome.result, error)
 
     def _found(self, stage: Stage[Any], items: Sequence[Item], known: Mapping[str, ActionResult]) -> list[ItemResult]:
         """Return items of a stage that this run only looks up. A few may have failed in the run that computed it."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.engine.progress import span
-from flows.engine.run_folder import Promotion, RunFolder, RunProgress, StageTable, known_fields, runs
+from flows.engine.run_folder import RunFolder, known_fields, runs
+from flows.engine.summary import Promotion, RunProgress, StageTable
 from storage import Store
 
 SILENCE = 300.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from flows.engine.components import Components
@@ -18,17 +19,42 @@ DIED: Final = "the worker process died while computing this (crashed decoder, or
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one item. Exactly one of ``result``, ``error`` and ``lost`` is set."""
+    """Result of one item. Exactly one of ``result``, ``error`` and ``lost`` is set, unless it is under way
+    ``elsewhere``."""
 
     key: str
     result: ActionResult | None = None
     error: str | None = None
     lost: str | None = None
     """Digest of an input that is missing from the store or damaged."""
+    elsewhere: bool = False
+    """Another run computes the item, or has computed it since this run looked it up."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether another run has not come to an end with the item yet."""
+        return self.elsewhere and self.result is None
+
+
+class Loss(Enum):
+    """How a batch lost its processes: it decides which item is to blame."""
+
+    UNBEGUN = auto()
+    """Killed before it began an item: no item is to blame."""
+    KILLED = auto()
+    """Killed by a signal while it computed an item: that item may be to blame, or somebody outside."""
+    FAILED = auto()
+    """It ended in another way, or nobody knows how."""
+    HUNG = auto()
+    """Ended because an item showed no progress: that item is to blame."""
 
 
 class WorkersLost(Exception):  # noqa: N818 - the message says how they died
     """The processes that computed the batch died; the message says how. Results committed before are in the store."""
+
+    def __init__(self, message: str, loss: Loss = Loss.FAILED) -> None:
+        super().__init__(message)
+        self.loss = loss
 
 
 @dataclass(frozen=True)
@@ -48,7 +74,7 @@ class Listener(Protocol):
     def done(self, outcome: Outcome) -> None: ...
 
     def part(self, key: str, share: float) -> None:
-        """Take the progress of an item under way, ``share`` in [0, 1]."""
+        """Take the progress of an item under way, ``share`` in [0, 1]. It is 0 when the item begins."""
 
 
 class Work(Protocol):

@@ -18,7 +18,7 @@ from flows.engine.work import Batch, Listener, Outcome
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
-from storage import ActionResult, Blob, CorruptObject, MissingObject, Store
+from storage import ActionResult, Blob, CorruptObject, MissingObject, Store, StoreError
 
 if TYPE_CHECKING:
     from ipa_core.evaluation import FeatureExtractor
@@ -96,11 +96,27 @@ class Worker:
         for item in batch.items:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
+            listener.part(item.action.key, 0.0)
             outcomes.append(self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
 
     def _outcome(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
+        key = item.action.key
+        if batch.refresh:
+            return self._computed(item, batch, listener)
+        with self.store.leases.claimed(key) as mine:
+            if not mine:
+                return Outcome(key, elsewhere=True)
+            try:
+                known = self.store.actions.get(item.action.stage, key)
+            except StoreError as error:
+                return Outcome(key, error=_sentence(error))
+            if known is not None:  # Another run computed it since this run looked it up.
+                return Outcome(key, result=known, elsewhere=True)
+            return self._computed(item, batch, listener)
+
+    def _computed(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
         started, key = time.perf_counter(), item.action.key
         self.progress = lambda done, total: listener.part(key, done / total)
         try:

@@ -5,11 +5,17 @@ A file that crashes a decoder ends one process, not the run.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import os
 import signal
+import socket
 import threading
+import time
 import traceback
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from flows.engine import remote
@@ -18,7 +24,7 @@ from flows.engine.devices import visible_devices
 from flows.engine.parent import end_with_parent
 from flows.engine.remote import RemoteWork
 from flows.engine.stage import Place, RunStopped
-from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, Work, WorkersLost
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Loss, Outcome, Work, WorkersLost
 from flows.engine.worker import Worker
 from ipa_core.config import Execution, RunConfig
 from storage import Store
@@ -30,6 +36,10 @@ _HUNG: Final = 1
 _BUG: Final = 70
 _PATIENCE: Final = 10.0
 """Seconds that a process may take to end."""
+_START: Final = 300.0
+"""Seconds that a process may take to begin an item: a busy machine, modules on a network disk."""
+_GRACE: Final = 5.0
+"""Seconds after which a hanging process that did not end itself is killed. It is stopped, or can't write its lines."""
 
 
 class LocalCrew:
@@ -99,6 +109,7 @@ class WorkerPool:
         """Compute a batch in one process. Raises :class:`WorkersLost` when that process dies."""
         with self._free:
             with self._lock:
+                self._idle = [process for process in self._idle if process.is_alive()]
                 process = self._idle.pop() if self._idle else _Process(self._work)
                 self._busy.append(process)
             try:
@@ -106,7 +117,8 @@ class WorkerPool:
             except BaseException:
                 process.kill()
                 with self._lock:
-                    self._busy.remove(process)
+                    if process in self._busy:
+                        self._busy.remove(process)
                 raise
             with self._lock:
                 if process in self._busy:  # Else the pool was closed meanwhile.
@@ -128,73 +140,130 @@ class WorkerPool:
 
 
 class _Process:
+    """A process with a pipe. A thread of this side watches it, because the pipe alone does not tell every death: a
+    process that it started may hold the other end, and one that is stopped neither reads nor closes."""
+
     def __init__(self, work: RemoteWork) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._socket = socket.socket(fileno=os.dup(self._pipe.fileno()))
+        self._process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
-        theirs.close()  # Else the pipe would outlive the process.
+        theirs.close()
+        self._work: RemoteWork | None = work
+        self._patience = 60 * work.config.execution.item_minutes + _GRACE
+        self._deadline = math.inf
+        """The time by which the next message must come."""
+        self._begun = self._hung = False
+        self._watch = threading.Thread(target=self._watched, daemon=True)
+        self._watch.start()
+
+    def is_alive(self) -> bool:
+        return self._watch.is_alive()
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        try:
-            self._pipe.send(batch)
-            while len(outcomes) < len(batch.items):
-                message: Any = self._pipe.recv()
-                if isinstance(message, Outcome):
-                    outcomes.append(message)
-                    listener.done(message)
-                else:
-                    listener.part(*message)
-        except (EOFError, ConnectionError):
-            self._process.join()
-            raise WorkersLost(self._last_words()) from None
+        self._deadline = time.monotonic() + max(_START, self._patience)
+        if self._work is not None:
+            self._send(self._work)
+            self._work = None
+        self._send(batch)
+        while len(outcomes) < len(batch.items):
+            message = self._message()
+            self._deadline = time.monotonic() + self._patience
+            self._begun = not isinstance(message, Outcome)
+            if isinstance(message, Outcome):
+                outcomes.append(message)
+                listener.done(message)
+            else:
+                listener.part(*message)
+        self._deadline = math.inf
         return outcomes
 
-    def _last_words(self) -> str:
-        if self._process.exitcode == _HUNG:
-            return "the worker process showed no progress for execution.item_minutes; its last lines are above"
-        return "the worker process failed; its last lines are above" if self._process.exitcode == _BUG else DIED
+    def _send(self, what: RemoteWork | Batch) -> None:
+        try:
+            self._pipe.send(what)
+        except OSError:
+            raise self._lost() from None
+
+    def _message(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except (EOFError, OSError):  # An OSError says that the message broke off.
+            raise self._lost() from None
+
+    def _lost(self) -> WorkersLost:
+        self._watch.join(_PATIENCE)
+        code = self._process.exitcode
+        if self._begun and (self._hung or code == _HUNG):
+            return WorkersLost(
+                "the worker process showed no progress for execution.item_minutes; its last lines are above", Loss.HUNG
+            )
+        if code is not None and code < 0:
+            return WorkersLost(DIED, Loss.KILLED if self._begun else Loss.UNBEGUN)
+        return WorkersLost("the worker process failed; its last lines are above" if code == _BUG else DIED)
+
+    def _watched(self) -> None:
+        """Kill the process when a message is overdue. Close the pipe when the process is dead."""
+        with self._socket:
+            while self._process.exitcode is None:
+                wait([self._process.sentinel], 1.0)
+                if time.monotonic() > self._deadline:
+                    self._hung = True
+                    self._process.kill()
+            self.leave()
 
     def leave(self) -> None:
-        self._pipe.close()
+        with suppress(OSError):  # The other end is gone.
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        self._process.join(_PATIENCE)
+        self._watch.join(_PATIENCE)
         self.kill()
 
     def kill(self) -> None:
-        self._pipe.close()
         self._process.kill()
-        self._process.join()
+        self._watch.join(_PATIENCE)
 
 
-def _serve(pipe: Connection, work: RemoteWork) -> None:
-    """Compute the batches that a pipe brings, until it closes."""
+def _serve(pipe: Connection) -> None:
+    """Compute the batches that a pipe brings after the work, until it closes."""
     # Ctrl-C in a terminal reaches all processes that it started; the run's own process ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(pipe.fileno(), False)  # A program that a decoder starts may outlive this process.
     end_with_parent()
     told = _Told(pipe)
-    while True:
-        try:
-            batch = pipe.recv()
-        except EOFError:
-            remote.close()
-            return
-        try:
-            work(batch, told)
-        except Exception:  # noqa: BLE001 - a bug; the exit code tells it from a hanging item
-            traceback.print_exc()
-            raise SystemExit(_BUG) from None
+    try:
+        messages = _messages(pipe)
+        for work in messages:  # The first message.
+            for batch in messages:
+                work(batch, told)
+    except Exception:  # noqa: BLE001 - a bug; the exit code tells it from a hanging item
+        traceback.print_exc()
+        raise SystemExit(_BUG) from None
+    remote.close()
+
+
+def _messages(pipe: Connection) -> Iterator[Any]:
+    with suppress(EOFError, ConnectionError):
+        while True:
+            yield pipe.recv()
 
 
 class _Told:
-    """A listener that sends each report through a pipe."""
+    """A listener that sends each report through a pipe. Without its reader this process has no purpose."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def done(self, outcome: Outcome) -> None:
-        self._pipe.send(outcome)
+        self._send(outcome)
 
     def part(self, key: str, share: float) -> None:
-        self._pipe.send((key, share))
+        self._send((key, share))
+
+    def _send(self, message: Outcome | tuple[str, float]) -> None:
+        try:
+            self._pipe.send(message)
+        except ConnectionError:
+            # Not by an exception: an item under way would take it for its own failure.
+            os._exit(0)

@@ -33,10 +33,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.engine.progress import StageProgress, span
-from flows.engine.run import UpstreamChanged, Watch
-from flows.engine.run_folder import RunSummary, StageTable
+from flows.engine.run import UpstreamChanged
 from flows.engine.stage import RunStopped, Stage
 from flows.engine.stats import STAGE_HEAD, RunStats
+from flows.engine.summary import RunSummary, StageTable
+from flows.engine.watch import Watch
 from ipa_core.config import ConfigError
 from ipa_core.records import YieldReport
 from ipa_core.reporting.charts import curve_chart

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
 
 from flows.engine.run_folder import named_run
 from ipa_core.config import Config, ConfigError, RunConfig
 from ipa_core.config_file import load_config
+from storage import StoreError
 
 
 class ConfigFile(Config):
@@ -55,10 +57,20 @@ def run_name(parameters: Mapping[str, Any], stages: Sequence[str]) -> str:
             return "again"
     config = parameters.get("config") or {}
     config = config.model_dump() if isinstance(config, Config) else config
-    about = config.get("name") or Path(config.get("path", "")).stem or f"run {parameters.get('run')}"
+    about = _config_name(config, parameters.get("run"))
     first, last = parameters.get("first", stages[0]), parameters.get("last", stages[-1])
     name = f"{about} {datetime.now(UTC):%Y%m%d-%H%M}"
     if first == last:
         return f"{name}, only {first}"
     name += f", from {first}" if first != stages[0] else ""
     return name + (f", to {last}" if last != stages[-1] else "")
+
+
+def _config_name(config: Mapping[str, Any], run: str | None) -> str:
+    """Return the name of a run's config; that of its file or run where it can't be read, because the run says why."""
+    if "name" in config:
+        return str(config["name"])
+    try:
+        return chosen_config(ConfigFile(**config), None).name if config else named_run(str(run)).name
+    except (ConfigError, StoreError, ValidationError):
+        return Path(config.get("path", "")).stem or str(run)

@@ -49,11 +49,15 @@ LEASE = 60.0
 def compute_batch(batch: Batch, work: Work, gpus: int) -> list[Outcome] | State[list[Outcome]]:
     """Compute one batch. Prefect shows it, the store keeps its results. ``gpus``: number of GPUs it takes.
 
-    A batch in which items failed is a failed task, with the outcomes as the state's data.
+    A batch in which items failed is a failed task, with the outcomes as the state's data. A batch that lost its worker
+    is a crashed task, with the loss as the state's data: Prefect would print an exception with its traceback.
     """
     with gpu_slots(gpus):
         started = time.perf_counter()
-        outcomes = work(batch)
+        try:
+            outcomes = work(batch)
+        except WorkersLost as lost:
+            return Crashed(message=str(lost), data=lost)
     seconds = time.perf_counter() - started
     names = {item.action.key: item.name for item in batch.items}
     done = [names[outcome.key] for outcome in outcomes if outcome.result is not None]

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from flows.engine.run import Run
-from flows.engine.run_folder import Promotion
 from flows.engine.stage import blob
+from flows.engine.summary import Promotion
 from flows.engine.view import View
 from flows.stages.candidates import generator
 from flows.stages.clips import named_clips

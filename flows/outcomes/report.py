@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from flows.engine.run import Run
-from flows.engine.run_folder import RunFolder, RunSummary
+from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
 from flows.engine.status import RunState, ended, run_state
+from flows.engine.summary import RunSummary
 from flows.outcomes.promotion import ruling_of
 from flows.outcomes.run_record import run_record
 from flows.outcomes.yields import past_runs

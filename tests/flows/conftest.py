@@ -10,8 +10,8 @@ import pytest
 
 from flows.engine.components import Components
 from flows.engine.run import Run
-from flows.engine.run_folder import RunSummary
 from flows.engine.stage import Item, Place
+from flows.engine.summary import RunSummary
 from flows.engine.view import View
 from flows.engine.walk import Scope
 from flows.engine.work import MakeCrew, Work

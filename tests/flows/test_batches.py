@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.engine.batches import Batches
-from flows.engine.stage import Item, Place
-from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Outcome, Silent, WorkersLost
+from flows.engine.stage import Item, Place, RunStopped
+from flows.engine.work import BATCH_LIMIT, DIED, Batch, Listener, Loss, Outcome, Silent, WorkersLost
 from flows.stages.poses import Poses
 from storage import Action, ActionResult, Store
 
@@ -23,6 +23,11 @@ class FakeCrew:
         self._slots, self._limit, self._seconds = slots, limit, seconds
         self.batches: list[Batch] = []
         self.deadly: set[str] = set()
+        self.loss = Loss.FAILED
+        self.losses = -1
+        """Number of batches that are lost; -1 means all with a deadly item."""
+        self.elsewhere: set[str] = set()
+        """Items that another run has under way when they are given first."""
         self.before_death: Callable[[Batch], None] = lambda batch: None
 
     def prepare(self, place: Place) -> None: ...
@@ -35,13 +40,20 @@ class FakeCrew:
 
     def run(self, batch: Batch, listener: Listener) -> list[Outcome]:
         self.batches.append(batch)
-        if self.deadly & {item.name for item in batch.items}:
+        if self.losses and self.deadly & {item.name for item in batch.items}:
+            self.losses -= 1
             self.before_death(batch)
-            raise WorkersLost(DIED)
-        outcomes = [Outcome(item.action.key, result(item, self._seconds)) for item in batch.items]
+            raise WorkersLost(DIED, self.loss)
+        outcomes = [self._outcome(item) for item in batch.items]
         for outcome in outcomes:
             listener.done(outcome)
         return outcomes
+
+    def _outcome(self, item: Item) -> Outcome:
+        if item.name in self.elsewhere:
+            self.elsewhere.remove(item.name)
+            return Outcome(item.action.key, elsewhere=True)
+        return Outcome(item.action.key, result(item, self._seconds))
 
     def end_stage(self) -> None: ...
 
@@ -121,7 +133,86 @@ def test_what_was_committed_before_the_worker_died_is_not_computed_again(tmp_pat
         [Store(tmp_path).actions.commit(result(item)) for item in batch.items[:1]] and None
     )
     compute(crew, 5, tmp_path)
-    assert [batch.items[0].name for batch in crew.batches[2:]] == ["clip 2", "clip 3", "clip 4"]
+    assert given(crew) == [["clip 0"], ["clip 1", "clip 2", "clip 3", "clip 4"], ["clip 3", "clip 4"], ["clip 2"]]
+
+
+def given(crew: FakeCrew) -> list[list[str]]:
+    return [[item.name for item in batch.items] for batch in crew.batches]
+
+
+def named(outcomes: list[Outcome]) -> list[str]:
+    """Names of the items that failed."""
+    keys = {item.action.key: item.name for item in items(9)}
+    return [keys[outcome.key] for outcome in outcomes if outcome.error is not None]
+
+
+def test_an_item_is_to_blame_when_it_loses_its_worker_every_time(tmp_path: Path) -> None:
+    crew = FakeCrew()
+    crew.deadly, crew.loss = {"clip 1"}, Loss.KILLED
+    assert named(compute(crew, 3, tmp_path)) == ["clip 1"]
+    assert given(crew) == [["clip 0"], ["clip 1", "clip 2"], ["clip 2"], *3 * [["clip 1"]]]
+
+
+def test_an_item_is_not_to_blame_when_somebody_kills_workers_beside_it(tmp_path: Path) -> None:
+    crew = FakeCrew()
+    crew.deadly, crew.loss, crew.losses = {"clip 1"}, Loss.KILLED, 3
+    assert named(compute(crew, 3, tmp_path)) == []
+
+
+def test_an_item_that_hangs_is_not_given_again(tmp_path: Path) -> None:
+    crew = FakeCrew()
+    crew.deadly, crew.loss = {"clip 1"}, Loss.HUNG
+    assert named(compute(crew, 3, tmp_path)) == ["clip 1"]
+    assert given(crew) == [["clip 0"], ["clip 1", "clip 2"], ["clip 2"]]
+
+
+def test_a_worker_that_is_killed_before_it_begins_blames_nobody(tmp_path: Path) -> None:
+    crew = FakeCrew()
+    crew.deadly, crew.loss, crew.losses = {"clip 1"}, Loss.UNBEGUN, 7
+    assert named(compute(crew, 3, tmp_path)) == []
+
+
+def test_workers_that_never_begin_end_the_run_with_a_sentence(tmp_path: Path) -> None:
+    crew = FakeCrew()
+    crew.deadly, crew.loss = {"clip 1"}, Loss.UNBEGUN
+    with pytest.raises(RunStopped, match="50 worker processes of poses were killed one after the other before they"):
+        compute(crew, 3, tmp_path)
+
+
+def test_the_result_of_another_run_is_taken(tmp_path: Path) -> None:
+    crew = FakeCrew(slots=1, limit=None)
+    crew.elsewhere = {"clip 1"}
+    Store(tmp_path).actions.commit(result(items(3)[1], seconds=7.0))
+    outcomes = {outcome.key: outcome for outcome in compute(crew, 3, tmp_path)}
+    found = outcomes[items(3)[1].action.key]
+    assert found.result is not None
+    assert (found.elsewhere, found.result.provenance["seconds"]) == (True, 7.0)
+
+
+def test_what_another_run_gave_up_is_computed(tmp_path: Path) -> None:
+    crew = FakeCrew(slots=1, limit=None)
+    crew.elsewhere = {"clip 1"}
+    assert len(compute(crew, 3, tmp_path)) == 3
+    assert given(crew) == [["clip 0", "clip 1", "clip 2"], ["clip 1"]]
+
+
+def test_a_run_waits_as_long_as_another_has_an_item_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = FakeCrew(slots=1, limit=None)
+    crew.elsewhere = {"clip 1"}
+    item = items(3)[1]
+    lease = Store(tmp_path).leases.claimed(item.action.key)
+    lease.__enter__()
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            Store(tmp_path).actions.commit(result(item))
+            lease.__exit__(None, None, None)
+
+    monkeypatch.setattr("flows.engine.batches.time.sleep", sleep)
+    compute(crew, 3, tmp_path)
+    assert (len(waits), given(crew)) == (3, [["clip 0", "clip 1", "clip 2"]])
 
 
 @pytest.mark.parametrize("slots", [1, 2])

@@ -145,8 +145,9 @@ class TestDeploy:
         assert slots() == 1
 
     def test_a_served_deployment_has_no_pool_and_what_people_changed(self, config: Path) -> None:
-        from flows.orchestration.deploying import put_deployments, wanted_deployments
+        from flows.orchestration.deploying import put_deployments
         from flows.orchestration.serving import as_on_server
+        from flows.orchestration.wanted import wanted_deployments
         from flows.retrain import retrain
         from flows.stages import STAGES
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from flows.engine.run_folder import RunSummary
+from flows.engine.summary import RunSummary
 from flows.outcomes import exports
 from flows.training.job import LORA
 from storage import Store

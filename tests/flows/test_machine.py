@@ -9,8 +9,9 @@ import pytest
 
 from flows.engine import machine
 from flows.engine.machine import device_of, gpus, this_machine
-from flows.engine.run_folder import RunFolder, stage_table
+from flows.engine.run_folder import RunFolder
 from flows.engine.stage import Item, ItemResult
+from flows.engine.summary import stage_table
 from flows.engine.view import Results
 from ipa_core.config import Execution
 from storage import Action, ActionResult, Store

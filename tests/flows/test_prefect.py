@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.engine.run_folder import RunSummary
+from flows.engine.summary import RunSummary
 from ipa_core.config import PosesConfig
 from ipa_core.records import PoseSequence
 from ipa_core.video import encode_video

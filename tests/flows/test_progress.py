@@ -10,7 +10,8 @@ import pytest
 
 from flows.engine.course import Expected
 from flows.engine.progress import Progress, StageProgress
-from flows.engine.run import Run, Watch
+from flows.engine.run import Run
+from flows.engine.watch import Watch
 from flows.engine.work import Outcome
 from flows.stages import STAGES
 from tests.fakes import FAKES, fake_config

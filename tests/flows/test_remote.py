@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 
 from flows.engine.inputs import RunInputs
 from flows.engine.plan import plan_run
-from flows.engine.run_folder import RunFolder, RunSummary, last_items, runs
+from flows.engine.run_folder import RunFolder, last_items, runs
 from flows.engine.stage import RunStopped, blob
 from flows.engine.store import open_store
+from flows.engine.summary import RunSummary
 from flows.engine.walk import Scope
 from flows.review.app import review_app
 from flows.review.queue import open_queue

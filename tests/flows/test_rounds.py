@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.engine.run_folder import Promotion
+from flows.engine.summary import Promotion
 from flows.engine.walk import Scope
 from flows.outcomes.promotion import promote
 from flows.stages import evaluation, shards

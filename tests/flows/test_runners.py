@@ -19,7 +19,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from flows.engine.run_folder import RunSummary
+from flows.engine.summary import RunSummary
 from flows.engine.workers import LocalCrew
 from ipa_core.config import Execution, ModelConfig, PosesConfig
 from ipa_core.records import PoseSequence

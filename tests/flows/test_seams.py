@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from flows.engine.plan import StagePlan, plan_run
-from flows.engine.run import Run, Watch
-from flows.engine.run_folder import StageTable, runs
+from flows.engine.run import Run
+from flows.engine.run_folder import runs
 from flows.engine.stage import Item, Output, Stage, key_fields
 from flows.engine.status import last_runs
+from flows.engine.summary import StageTable
 from flows.engine.view import View
+from flows.engine.watch import Watch
 from flows.engine.worker import Worker
 from flows.outcomes.promotion import promote
 from flows.outcomes.yields import run_yields

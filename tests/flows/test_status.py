@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from flows.engine.progress import StageProgress
-from flows.engine.run_folder import RunFolder, RunProgress, StageTable
+from flows.engine.run_folder import RunFolder
 from flows.engine.stats import run_stats
 from flows.engine.status import SILENCE, RunState, last_runs, run_state
+from flows.engine.summary import RunProgress, StageTable
 from flows.engine.walk import Scope
 from ipa_core.reporting.reasons import without_numbers
 from storage import Store

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.engine.inputs import RunInputs
-from flows.engine.run_folder import RunFolder, RunProgress, runs
+from flows.engine.run_folder import RunFolder, runs
 from flows.engine.stage import Item, ItemResult
 from flows.engine.status import last_runs
+from flows.engine.summary import RunProgress
 from flows.engine.view import Results, View
 from flows.engine.walk import Scope, nothing_to_compute
 from flows.outcomes.retention import Found, Policy, collect, find_garbage

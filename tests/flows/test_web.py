@@ -9,9 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from flows.engine.run import Run
-from flows.engine.run_folder import RunFolder, RunSummary, StageTable
+from flows.engine.run_folder import RunFolder
 from flows.engine.stage import Drop
 from flows.engine.store import open_store
+from flows.engine.summary import RunSummary, StageTable
 from flows.stages import STAGES
 from flows.web.app import RUNS, Access, web_app
 from storage import Store

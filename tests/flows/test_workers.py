@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from flows.engine import workers
 from flows.engine.estimates import Estimates
-from flows.engine.stage import RunStopped
+from flows.engine.stage import Item, Output, Place, RunStopped, Stage
 from flows.engine.walk import Scope
+from flows.engine.work import Batch, Loss, Silent, WorkersLost
+from flows.engine.worker import Worker
 from flows.engine.workers import LocalCrew, check_gpus
 from flows.stages.candidates import Candidates
-from ipa_core.config import Execution, ModelConfig, PosesConfig
-from ipa_core.records import PoseSequence
-from storage import Store
+from ipa_core.config import Execution, ModelConfig
+from ipa_core.records import Record
+from storage import Action, Store
 from tests.fake_model import FakeModel
-from tests.fakes import FAKES, FakeExtractor, fake_config, write_videos
+from tests.fakes import FAKES, fake_config
+from tests.flows import hanging
 from tests.flows.conftest import run_fake
 
 
@@ -75,29 +79,37 @@ def test_more_gpus_than_there_are_is_refused_in_a_sentence() -> None:
         check_gpus(Execution(gpus=64, device="cuda"))
 
 
-class Hanging(FakeExtractor):
-    """Hangs at the video that is all black."""
-
-    def extract(self, frames: np.ndarray) -> PoseSequence:
-        if frames.mean() < 1:
-            time.sleep(600)
-        return super().extract(frames)
-
-
-def hanging(config: PosesConfig) -> FakeExtractor:
-    return Hanging(config)
-
-
-HANGING = replace(FAKES, pose_extractor=hanging)  # type: ignore[arg-type]
+@pytest.mark.parametrize("place", ["cpu", pytest.param("gpu", marks=pytest.mark.slow)])
+def test_an_item_that_hangs_is_named_and_the_others_are_done(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_GRACE", 1.0)
+    assert hanging.errors(tmp_path, place) == {
+        "in C": hanging.HUNG,
+        "innocent": None,
+        "stopped": hanging.HUNG,
+        "deaf": hanging.HUNG,
+    }
 
 
-def test_an_item_that_hangs_fails_and_the_run_goes_on(tmp_path: Path) -> None:
-    from ipa_core.video import encode_video
+class Asking(Stage[Record]):
+    """Leaves a program behind that holds all that the process left open to it."""
 
-    write_videos(tmp_path / "videos", 2)
-    (tmp_path / "videos" / "dark.mp4").write_bytes(encode_video(np.zeros((5, 32, 32, 3), np.uint8), 8))
-    config = fake_config(tmp_path, execution__max_failed=0.5, execution__item_minutes=0.1)
-    done = run_fake(config, Scope(last="poses"), HANGING, LocalCrew)
-    failed = {entry.item.name: entry.error for entry in done.results["poses"] if entry.status == "failed"}
-    assert list(failed) == ["dark.mp4 #000"]
-    assert "showed no progress for execution.item_minutes" in str(failed["dark.mp4 #000"])
+    name, version, place, section, record = "asking", 1, "cpu", "clips", Record
+
+    def items(self, run: object) -> list[Item]:
+        return [Item("deadly", Action("asking", 1, {}, {}))]
+
+    def compute(self, item: Item, worker: Worker) -> Output:
+        os.posix_spawnp("sleep", ["sleep", "20"], os.environ)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return Output({})
+
+
+def test_a_dead_process_is_seen_although_its_child_lives(tmp_path: Path) -> None:
+    crew = LocalCrew(Store(tmp_path / "store"), fake_config(tmp_path), FAKES)
+    stage = Asking()
+    with pytest.raises(WorkersLost) as lost:
+        crew.run(Batch("alone", stage, tuple(stage.items(None))), Silent())
+    crew.close()
+    assert lost.value.loss is Loss.KILLED
