@@ -21,8 +21,8 @@ _BLUR: Final = 6.0
 
 def shots(pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: float) -> Iterator[Iterator[TimedFrame]]:
     """Divide pictures into shots. Use up each shot before you take the next. A shot ends where consecutive pictures
-    have a :func:`colour_distance` above ``cut_threshold``, or where more than ``longest_gap`` seconds have no picture.
-    Slow fades are not seen."""
+    have a :func:`colour_distance` above ``cut_threshold`` or other sizes, where damage lies between them, and where
+    more than ``longest_gap`` seconds have no picture. Slow fades are not seen."""
     for _, shot in groupby(_numbered(pictures, cut_threshold, longest_gap), key=itemgetter(0)):
         yield map(itemgetter(1), shot)
 
@@ -30,13 +30,13 @@ def shots(pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: flo
 def _numbered(
     pictures: Iterable[TimedFrame], cut_threshold: float, longest_gap: float
 ) -> Iterator[tuple[int, TimedFrame]]:
-    number, seconds, colours = 0, 0.0, None
+    number, seconds, colours, size = 0, 0.0, None, None
     for frame in pictures:
-        found = colour_histograms(frame.picture)
+        found, now = colour_histograms(frame.picture), frame.picture.shape
         if colours is not None:
-            is_cut = colour_distance(colours, found) > cut_threshold
+            is_cut = colour_distance(colours, found) > cut_threshold or now != size or frame.broken is not None
             number += is_cut or frame.seconds - seconds > longest_gap
-        seconds, colours = frame.seconds, found
+        seconds, colours, size = frame.seconds, found, now
         yield number, frame
 
 
