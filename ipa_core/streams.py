@@ -21,9 +21,12 @@ from ipa_core.records import Rejected
 
 av.logging.set_level(av.logging.PANIC)  # Exceptions report bad files, stderr does not.
 
-LARGEST_PICTURE: Final = 2**27
-"""Pixels of a picture (16K UHD). A header may ask for any number, and each takes memory."""
+_LARGEST: Final = 2**27
+"""Most pixels of a picture (16K UHD). A header may ask for any number, and each takes memory."""
+_LONGEST_SIDE: Final = 2**14
 _STILL: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_TRUSTING: Final = frozenset({"flv", "h263", "mpeg4", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2"})
+"""Decoders that show a picture although it lacks what it refers to."""
 _MISSING_END: Final = 1.0
 """Seconds by which a file may end before the duration that its header says."""
 
@@ -53,7 +56,7 @@ def opened(source: bytes | Path | BinaryIO) -> Iterator[tuple[InputContainer, Vi
             check_size(coder.width, coder.height)
             coder.thread_count = 1
             # Report damage instead of hiding it.
-            coder.options = {"err_detect": "explode", "max_pixels": str(LARGEST_PICTURE)}
+            coder.options = {"err_detect": "explode", "max_pixels": str(_LARGEST)}
             yield container, stream
 
 
@@ -93,8 +96,11 @@ def findings(rejected: Callable[[str], Rejected]) -> Iterator[None]:
 
 def check_size(width: int, height: int) -> None:
     """Raise ``Rejected`` for a picture that is too large."""
-    if width * height > LARGEST_PICTURE:
-        raise Rejected(f"its pictures have {width} x {height} pixels, more than {LARGEST_PICTURE // 10**6} million")
+    if width * height > _LARGEST or max(width, height) > _LONGEST_SIDE:
+        raise Rejected(
+            f"its pictures have {width} x {height} pixels; at most {_LONGEST_SIDE} on a side and {_LARGEST // 10**6} "
+            "million in all are read"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,13 @@ def decoded(container: InputContainer, stream: VideoStream, most_pixels: float) 
     coder = stream.codec_context
     pixels, begun, waits = 0, False, False
     clock = _Clock(container, stream)
-    for packet in clock.packets():
+    for number, packet in enumerate(clock.packets()):
         if isinstance(packet, Damage):
             yield packet
             return
+        if number == 0 and not packet.is_keyframe and coder.name in _TRUSTING:
+            waits = True
+            yield Damage("the file begins between two key pictures")
         if waits and not packet.is_keyframe:
             continue
         waits = False
@@ -125,8 +134,9 @@ def decoded(container: InputContainer, stream: VideoStream, most_pixels: float) 
             found = stream.decode(packet)
         except av.error.FFmpegError as error:
             yield Damage(str(error.strerror).lower())
-            if waits := begun:
-                coder.flush_buffers()  # A picture that is half decoded could still come out.
+            if begun:  # A picture that is half decoded could still come out.
+                coder.flush_buffers()
+                begun, waits = False, True
             continue
         for frame in found:
             pixels += frame.width * frame.height
@@ -157,7 +167,7 @@ class _Clock:
         try:
             for packet in self._container.demux(self._counted):
                 self._count(packet)
-                if packet.stream_index == self._stream.index:
+                if packet.stream.index == self._stream.index:  # Of the last packets, stream_index is always 0.
                     yield packet
         except av.error.FFmpegError as error:
             yield Damage(str(error.strerror).lower())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from itertools import islice, pairwise
@@ -91,6 +91,11 @@ class Look:
     """The rate without the pictures that stand still; of a screen recording it may be much higher."""
 
 
+ORDINARY: Final = Look((), 0.0, 0.0)
+LOOK_VERSION: Final = 1
+"""Raise it when :func:`look` finds something else."""
+
+
 def look(source: Path | BinaryIO) -> Look:
     """Read the header and decode the first pictures. Raises ``Rejected`` when no picture can be decoded."""
     with opened(source) as (container, stream):
@@ -137,16 +142,19 @@ def _first(container: InputContainer, stream: VideoStream) -> tuple[VideoFrame, 
     return pictures[0], reading_of(pictures, stream), isinstance(found[0], Damage)
 
 
-def frames(path: Path, most_pixels: float = math.inf) -> Iterator[TimedFrame]:
+def frames(path: Path, most_pixels: float = math.inf, *, as_sd: bool = False) -> Iterator[TimedFrame]:
     """Decode all whole pictures in the order in which they are shown, and no more than ``most_pixels``.
 
     Times rise strictly: a picture without a time stamp, or with one that goes back, comes one average picture after the
     last. Interlaced video gives a picture per field. Raises ``Rejected`` when the file is no video. Behind damage the
     pictures go on with the next key picture, which tells of it. Raises :class:`BrokenVideo` at the end when no picture
-    follows the damage, or when the file ends early.
+    follows the damage, or when the file ends early. ``as_sd`` reads colours without a tag as those of BT.601 whatever
+    the size, as earlier versions did.
     """
     with opened(path) as (container, stream):
         _, reading, _ = _first(container, stream)
+    if as_sd and reading.colour == "untagged":
+        reading = replace(reading, colour="plain")
     with opened(path) as (container, stream):
         pictures = Pictures(reading, stream)
         found = decoded(container, stream, most_pixels)

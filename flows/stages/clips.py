@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -50,27 +51,44 @@ class Clips(Stage[CutVideo]):
     record = CutVideo
 
     def items(self, run: View) -> Iterator[Item | Drop]:
-        config = run.config
-        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
-        people = {}
-        if config.clips.crop == "person":
-            settings["people"] = config.poses.backend
-            people = {"people": run.inputs.pose_weights}
         found: dict[str, str] = {}
         names = _names(run.inputs.videos)
+        actions = self._actions(run)
         for (video, digest), name in zip(run.inputs.video_digests.items(), names, strict=True):
-            action = Action(self.name, self.version, settings, {"video": digest, **people})
+            action = actions[digest]
             if action.key in found:
                 yield Drop(self.name, name, f"the same bytes as {found[action.key]}")
             else:
                 found[action.key] = name
                 yield Item(name, action, source=video.address)
 
+    def _actions(self, run: View) -> dict[str, Action]:
+        """Return the action of each video by its digest. Its key has the traits of the video that change how it is read
+        since version 2, so that ordinary videos keep their keys. A wrong matrix of untagged colours is no reason to
+        throw clips away: they stay where the store has them."""
+        plain, read = self._plain_actions(run), {}
+        for digest, action in plain.items():
+            if traits := _traits(run, digest):
+                read[digest] = replace(action, config={**action.config, "reading": traits})
+        kept = [digest for digest, action in read.items() if action.config["reading"] == ["untagged"]]
+        known = run.store.actions.lookup(self.name, [plain[digest].key for digest in kept])
+        return plain | {digest: action for digest, action in read.items() if plain[digest].key not in known}
+
+    def _plain_actions(self, run: View) -> dict[str, Action]:
+        config = run.config
+        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
+        people = {}
+        if config.clips.crop == "person":
+            settings["people"] = config.poses.backend
+            people = {"people": run.inputs.pose_weights}
+        return {
+            digest: Action(self.name, self.version, settings, {"video": digest, **people})
+            for digest in run.inputs.video_digests.values()
+        }
+
     def compute(self, item: Item, worker: Worker) -> Output:
         assert item.source is not None
-        with local_file(item.source) as video:
-            if digest_file(video) != item.action.inputs["video"]:
-                raise OSError(f"{item.source} has changed since this run began; the next run takes it as it is then")
+        with local_file(item.source) as video, _unchanged(video, item):
             return _cut(video, item, worker)
 
     def nothing_left(self, run: View) -> str | None:
@@ -115,6 +133,31 @@ class Clips(Stage[CutVideo]):
         return run.new_clips
 
 
+def _traits(run: View, digest: str) -> list[str]:
+    """Return what of a video is read otherwise since version 2."""
+    look, least = run.inputs.looks[digest], run.config.clips.min_source_fps
+    return [*look.traits, *(["uneven"] if look.fps < least <= look.usual_fps else [])]
+
+
+@contextmanager
+def _unchanged(video: Path, item: Item) -> Iterator[None]:
+    """Raise ``OSError`` if the file is not the one that this run found, before or after the block."""
+    changed = OSError(f"{item.source} has changed since this run began; the next run takes it as it is then")
+    before = _state(video)
+    if digest_file(video) != item.action.inputs["video"]:
+        raise changed
+    try:
+        yield
+    finally:
+        if _state(video) != before:
+            raise changed
+
+
+def _state(video: Path) -> tuple[int, int, int]:
+    about = video.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
+
+
 def _some(left: Unmatched, rows: Sequence[str]) -> str:
     more = [f"{len(rows) - 3} more"] if len(rows) > 3 else []
     return ", ".join([*map(left.guess, rows[:3]), *more])
@@ -148,7 +191,8 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     objects: dict[str, bytes] = {}
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
-    for part in cut_video(video, item.action.inputs["video"], config, people):
+    as_sd = "untagged" not in item.action.config.get("reading", ())
+    for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
             objects[f"{part.index:03d}.png"] = encode_png(part.frames[part.reference_index])

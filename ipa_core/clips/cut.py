@@ -56,12 +56,12 @@ class DroppedWindow(Record):
 
 
 def cut_video(
-    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None
+    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None, *, as_sd: bool = False
 ) -> Iterator[CutClip | DroppedWindow]:
     """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
 
     Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video like a cut.
-    ``crop: person`` needs ``find_people``; None crops in the middle.
+    ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
 
     One window of pictures is in memory at a time. It is scaled so that the shorter side is at most 720 pixels or twice
     the clip's (81 pictures of 1707 x 960: 400 MB).
@@ -72,7 +72,7 @@ def cut_video(
         average, fps, longest_gap = fps, usual_fps(path), _UNEVEN_GAP / config.min_source_fps
         if fps < config.min_source_fps:
             raise Rejected(f"{average:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
-    pictures = frames(path, most_pixels=1e9 * config.max_gigapixels)
+    pictures = frames(path, most_pixels=1e9 * config.max_gigapixels, as_sd=as_sd)
     parts = shots(pictures, config.cut_threshold, longest_gap)
     found = windows(parts, config.frames, config.fps, step=1 / fps, shrink=partial(_shrunk, config=config))
     leftovers: list[Leftover] = []
@@ -129,9 +129,9 @@ def _reason(leftover: Leftover, config: ClipsConfig) -> str:
 
 def _nothing_usable(leftovers: list[Leftover], config: ClipsConfig) -> str:
     last, needed = leftovers[-1], f"{config.frames / config.fps:.3g} s"
-    longest = f"{max(leftover.seconds for leftover in leftovers):.3g} s"
     if last.broken is not None:
         return str(last.broken)
-    if len(leftovers) == 1:
-        return f"{longest} is shorter than one clip of {needed}"
-    return f"the longest of {len(leftovers)} shots has {longest}, a clip needs {needed}"
+    shots = [leftover.seconds for leftover in leftovers if leftover.broken is None]
+    if len(shots) == 1:
+        return f"{shots[0]:.3g} s is shorter than one clip of {needed}"
+    return f"the longest of {len(shots)} shots has {max(shots):.3g} s, a clip needs {needed}"

@@ -18,8 +18,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ipa_core.config import ConfigError
-from ipa_core.records import Split
+from ipa_core.records import Rejected, Split
 from ipa_core.scratch import scratch_folder
+from ipa_core.video import ORDINARY, Look, look
 
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
@@ -152,13 +153,28 @@ def local_file(address: str) -> Iterator[Path]:
         yield copy
 
 
+def look_at(address: str) -> Look:
+    """Look at a video's header and first pictures; of a URL no more is read. A file that is no video is ordinary here:
+    cutting it says what is wrong."""
+    try:
+        if not is_url(address):
+            return look(Path(address))
+        with _reaching("clips.sources", address, Rejected) as (filesystem, path), filesystem.open(path, "rb") as file:
+            return look(file)
+    except Rejected:
+        return ORDINARY
+
+
 @contextmanager
-def _reaching(field: str, url: str) -> Iterator[tuple[Any, str]]:
-    """Yield file system and path of a URL. Any error inside becomes a :class:`ConfigError` of one sentence."""
+def _reaching(field: str, url: str, *passed: type[Exception]) -> Iterator[tuple[Any, str]]:
+    """Yield file system and path of a URL. Any error inside but ``passed`` becomes a :class:`ConfigError` of one
+    sentence."""
     try:
         import fsspec.core
 
         yield fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except passed:
+        raise
     except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
         text = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{field}: can't read {url}: {text}") from error
