@@ -10,16 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components
-from ipa_core.clips.sources import (
-    Video,
-    VideoMetadata,
-    find_videos,
-    is_url,
-    local_file,
-    look_at,
-    read_metadata,
-    version_of,
-)
+from ipa_core.clips.metadata import VideoMetadata, read_metadata
+from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
 from ipa_core.video import LOOK_VERSION, Look
@@ -57,9 +49,14 @@ class RunInputs:
         _ = self.metadata, self.registry, self.verdicts, self.videos
 
     @cached_property
+    def sources(self) -> Found:
+        """The content of the config's sources."""
+        return search(self._config.clips.sources)
+
+    @property
     def videos(self) -> tuple[Video, ...]:
         """The driving videos that the config names; :attr:`video_digests` reads their bytes."""
-        return tuple(find_videos(self._config.clips.sources))
+        return self.sources.videos
 
     @cached_property
     def video_digests(self) -> Mapping[Video, str]:

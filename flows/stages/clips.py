@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
-from ipa_core.clips.sources import Unmatched, Video, VideoEntry, local_file
+from ipa_core.clips.metadata import Unmatched, VideoEntry
+from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import group_of, split_of
 from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record, Split
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
 from storage.digest import digest_file
+
+
+_UNTAGGED: Final = "untagged"
 
 
 class Window(Record):
@@ -63,18 +67,20 @@ class Clips(Stage[CutVideo]):
                 yield Item(name, action, source=video.address)
 
     def _actions(self, run: View) -> dict[str, Action]:
-        """Return the action of each video by its digest. Its key has the traits of the video that change how it is read
-        since version 2, so that ordinary videos keep their keys. A wrong matrix of untagged colours is no reason to
-        throw clips away: they stay where the store has them."""
-        plain, read = self._plain_actions(run), {}
-        for digest, action in plain.items():
-            if traits := _traits(run, digest):
-                read[digest] = replace(action, config={**action.config, "reading": traits})
-        kept = [digest for digest, action in read.items() if action.config["reading"] == ["untagged"]]
-        known = run.store.actions.lookup(self.name, [plain[digest].key for digest in kept])
-        return plain | {digest: action for digest, action in read.items() if plain[digest].key not in known}
+        """Return the action of each video by its digest. Its key has the traits that change how the video is read since
+        version 2, so that ordinary videos keep their keys. A wrong matrix of untagged colours is no reason to throw
+        clips away: they stay where the store has them."""
+        plain = self._plain(run)
+        known = _known(run, plain)
+        return {
+            digest: action
+            if not (traits := _traits(run, digest)) or (traits == [_UNTAGGED] and digest in known)
+            else replace(action, config={**action.config, "reading": traits})
+            for digest, action in plain.items()
+        }
 
-    def _plain_actions(self, run: View) -> dict[str, Action]:
+    def _plain(self, run: View) -> dict[str, Action]:
+        """Return the action of each video as of a video without traits."""
         config = run.config
         settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
         people = {}
@@ -113,6 +119,10 @@ class Clips(Stage[CutVideo]):
     def notes(self, run: View) -> Iterator[str]:
         config, videos, table = run.config.clips, len(run.inputs.videos), run.inputs.metadata
         yield _split_sentence(run)
+        if left_out := run.inputs.sources.left_out:
+            kinds = ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common())
+            yield f"files in clips.sources whose names are not those of videos, and which are not read: {kinds}"
+        yield from _readings(run, _known(run, self._plain(run)))
         if table and table.note:
             yield table.note
         left = table.unmatched(run.inputs.videos) if table else None
@@ -131,6 +141,26 @@ class Clips(Stage[CutVideo]):
 
     def forecast(self, run: Forecast) -> float:
         return run.new_clips
+
+
+def _known(run: View, plain: Mapping[str, Action]) -> set[str]:
+    """Return the videos with traits that an earlier version has cut as if they had none."""
+    keys = {action.key: digest for digest, action in plain.items() if _traits(run, digest)}
+    return {keys[key] for key in run.store.actions.lookup(Clips.name, list(keys))}
+
+
+def _readings(run: View, known: set[str]) -> Iterator[str]:
+    """Say what becomes of clips that an earlier version cut from videos that it read wrong."""
+    kept = [digest for digest in known if _traits(run, digest) == [_UNTAGGED]]
+    if kept:
+        yield (
+            f"videos of 720 lines or more without a colour tag: {len(kept)} keep the clips that this store has, in the "
+            "colours of BT.601; new ones are read as BT.709"
+        )
+    if again := known.difference(kept):
+        traits = Counter(trait for digest in again for trait in _traits(run, digest))
+        kinds = ", ".join(f"{count} x {trait}" for trait, count in sorted(traits.items()))
+        yield f"videos that an earlier version read wrong and that are cut again: {len(again)} ({kinds})"
 
 
 def _traits(run: View, digest: str) -> list[str]:
@@ -191,7 +221,7 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     objects: dict[str, bytes] = {}
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
-    as_sd = "untagged" not in item.action.config.get("reading", ())
+    as_sd = _UNTAGGED not in item.action.config.get("reading", ())
     for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
