@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 import av.filter
+import cv2
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -30,6 +31,7 @@ _TO_BT709: Final = np.array(
 )
 """Linear BT.2020 -> linear BT.709 (ITU-R BT.2087)."""
 _BT2020_LUMA: Final = np.array([0.2627, 0.6780, 0.0593])
+_DEEP: Final = "gbrp16le"
 _GRID: Final = 65
 """Points per side of the table of colours."""
 
@@ -75,15 +77,15 @@ class ToBT709:
         self._size: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: VideoFrame, width: int) -> np.ndarray:
-        """Return uint8 RGB ``[H, width, 3]``."""
+    def __call__(self, frame: VideoFrame, width: int, height: int, how: Interpolation = CONVERSION) -> np.ndarray:
+        """Return uint8 RGB ``[height, width, 3]``."""
         deep = self._reformatter.reformat(
-            frame, width, frame.height, "gbrp12le", Colorspace.BT2020, interpolation=CONVERSION, threads=1
+            frame, width, height, _DEEP, Colorspace.BT2020, interpolation=how, threads=1
         )
-        if self._graph is None or self._size != (width, frame.height):
-            self._graph, self._size = _graph(width, frame.height, self._transfer), (width, frame.height)
+        if self._graph is None or self._size != (width, height):
+            self._graph, self._size = _graph(width, height, self._transfer), (width, height)
         self._graph.vpush(deep)
-        return self._graph.vpull().to_ndarray(format="rgb24", threads=1)
+        return cv2.convertScaleAbs(self._graph.vpull().to_ndarray(), alpha=255 / 65535)
 
 
 def _graph(width: int, height: int, transfer: Transfer) -> av.filter.Graph:
@@ -96,7 +98,7 @@ def _graph(width: int, height: int, transfer: Transfer) -> av.filter.Graph:
         colours = to_bt709(np.stack([red, green, blue], axis=-1).reshape(-1, 3), transfer)
         table.write_text(f"LUT_3D_SIZE {_GRID}\n" + "%.5f %.5f %.5f\n" * len(colours) % tuple(colours.ravel().tolist()))
         graph.link_nodes(
-            graph.add_buffer(width=width, height=height, format=VideoFormat("gbrp12le"), time_base=Fraction(1, 1000)),
+            graph.add_buffer(width=width, height=height, format=VideoFormat(_DEEP), time_base=Fraction(1, 1000)),
             graph.add("lut3d", file=str(table), interp="tetrahedral"),
             graph.add("buffersink"),
         ).configure()

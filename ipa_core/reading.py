@@ -15,7 +15,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from ipa_core.colours import CONVERSION, ToBT709, Transfer
@@ -147,17 +147,38 @@ class Pictures:
         self._reading = reading
         self._pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         self._reformatter = VideoReformatter()
+        self._sketcher = VideoReformatter()
+        self._matrix = Colorspace.ITU709 if reading.colour == "untagged" else None
         transfer = _TRANSFERS.get(reading.colour)
         self._to_bt709 = ToBT709(transfer) if transfer else None
+        self._sketch_to_bt709 = ToBT709(transfer) if transfer else None
 
     def full(self, frame: VideoFrame) -> np.ndarray:
         width = round(frame.width * self._pixel_aspect)
         check_size(width, frame.height)
         if self._to_bt709:
-            return self._reading.turn(self._to_bt709(frame, width))
-        matrix = Colorspace.ITU709 if self._reading.colour == "untagged" else None
+            return self._reading.turn(self._to_bt709(frame, width, frame.height))
+        # Planes take less than half of the time, with the same values.
+        planes = frame.format.name == "yuv420p" and width == frame.width
         made = self._reformatter.reformat(
-            frame, width, format="rgb24", src_colorspace=matrix, interpolation=CONVERSION, threads=1
+            frame,
+            width,
+            format="gbrp" if planes else "rgb24",
+            src_colorspace=self._matrix,
+            interpolation=CONVERSION,
+            threads=1,
+        )
+        return self._reading.turn(made.to_ndarray(channel_last=True) if planes else made.to_ndarray())
+
+    def sketch(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
+        """Return every n-th pixel of the picture, ``[height, width, 3]``, in a fraction of the time. Colours between
+        two pixels of the stored colour differ a little from those of :meth:`full`."""
+        if self._reading.turn.transposed:
+            width, height = height, width
+        if self._sketch_to_bt709:
+            return self._reading.turn(self._sketch_to_bt709(frame, width, height, Interpolation.POINT))
+        made = self._sketcher.reformat(
+            frame, width, height, "rgb24", self._matrix, interpolation=Interpolation.POINT, threads=1
         )
         return self._reading.turn(made.to_ndarray())
 

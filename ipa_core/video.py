@@ -58,9 +58,15 @@ class TimedFrame:
         seconds: float,
         picture: np.ndarray | Callable[[], np.ndarray],
         broken: BrokenVideo | None = None,
+        sketch: Callable[[int, int], np.ndarray] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.seconds = seconds
         self.broken = broken
+        self.size = size
+        """Width and height of the stored picture."""
+        self.sketch = sketch
+        """Makes about every n-th pixel of the picture, ``[height, width, 3]`` of (width, height), in little time."""
         self._picture = picture
 
     @cached_property
@@ -172,7 +178,8 @@ def frames(path: Path, most_pixels: float = math.inf, *, as_sd: bool = False) ->
                 start = one.time - (seconds + step)
             shown = one.time - start if start is not None and one.time is not None else seconds
             seconds = shown if shown > seconds else seconds + step
-            yield TimedFrame(seconds, partial(pictures.full, one), broken)
+            picture, sketch = partial(pictures.full, one), partial(pictures.sketch, one)
+            yield TimedFrame(seconds, picture, broken, sketch, (one.width, one.height))
             broken = None
         if broken:
             raise broken

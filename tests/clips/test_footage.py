@@ -14,7 +14,7 @@ from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
 from ipa_core.config import ClipsConfig
 from ipa_core.records import Box, Rejected
 from ipa_core.video import frames, look, probe
-from tests.clips.kinds import KINDS, TAGS709, Kind, interlaced, moving, psnr, write, yuv
+from tests.clips.kinds import FLAGS, KINDS, Kind, interlaced, moving, psnr, write, yuv
 from tests.clips.recordings import number_of, numbered, record, record_sound
 
 CONFIG = ClipsConfig(sources=("unused",), frames=17, fps=16, width=160, height=112, crop="center")
@@ -54,8 +54,8 @@ def test_small_footage_without_a_tag_keeps_its_colours(tmp_path: Path) -> None:
 def test_untagged_footage_can_still_be_read_as_before(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", [yuv(picture) for picture in moving(2, 1280, 720)])
     with av.open(str(path)) as container:
-        before = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert psnr([frame.picture for frame in frames(path, as_sd=True)], before) > 45
+        before = [frame.to_ndarray(format="rgb24", interpolation=FLAGS) for frame in container.decode(video=0)]
+    assert psnr([frame.picture for frame in frames(path, as_sd=True)], before) == np.inf
 
 
 @pytest.mark.parametrize("degrees", [45, 10])
@@ -114,13 +114,14 @@ def packets(source: Path, target: Path, keeps: Callable[[int], bool], later: int
         for number, packet in enumerate(old.demux(stream)):
             if packet.size and keeps(number):
                 packet.stream = copy
-                packet.pts, packet.dts = packet.pts + later, packet.dts + later
+                if later:
+                    packet.pts, packet.dts = packet.pts + later, packet.dts + later
                 new.mux(packet)
     return target
 
 
 CODECS = {
-    "libx264": {"g": "12", "bf": "2", "crf": "10", "preset": "ultrafast"},
+    "libx264": {"g": "12", "bf": "2", "crf": "10", "preset": "veryfast"},
     "libx265": {"crf": "12", "preset": "ultrafast", "x265-params": "log-level=none:keyint=12:bframes=2"},
     "mpeg4": {"g": "12", "bf": "2", "qscale": "2"},
 }
@@ -153,16 +154,25 @@ def test_a_video_goes_on_behind_lost_packets(suffix: str, tmp_path: Path) -> Non
     whole = coded(tmp_path / f"a.{suffix}", "libx264")
     found = list(frames(packets(whole, tmp_path / f"b.{suffix}", lambda number: not 30 <= number < 33)))
     originals = [frame.picture for frame in frames(whole)]
-    assert [number_of(frame.picture) for frame in found] == [*range(28), *range(36, 60)]
-    assert psnr([frame.picture for frame in found], originals[:28] + originals[36:]) == np.inf
-    assert [frame.seconds for frame in found if frame.broken] == pytest.approx([1.2], abs=1e-3)
+    (behind,) = [index for index, frame in enumerate(found) if frame.broken]
+    assert 25 <= behind <= 30
+    assert [number_of(frame.picture) for frame in found[behind:]] == list(range(36, 60))
+    assert psnr([frame.picture for frame in found], originals[:behind] + originals[36:]) == np.inf
 
 
 def test_no_window_crosses_damage(tmp_path: Path) -> None:
-    whole = coded(tmp_path / "a.mp4", "libx264", 90)
-    parts = cut(packets(whole, tmp_path / "b.mp4", lambda number: not 40 <= number < 42))
-    shown = [number_of(part.frames[0]) if isinstance(part, CutClip) else part.reason.split(":")[0] for part in parts]
-    assert shown == [0, "0.188 s left over, a clip needs 1.06 s", "broken at 1.3 s", 48, "0.375 s left over, a clip needs 1.06 s"]
+    path = record(tmp_path / "a.mp4", numbered(120), fps=16)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 1000] = np.random.default_rng(0).bytes(1000)
+    path.write_bytes(data)
+    parts = cut(path)
+    (damage,) = [at for at, part in enumerate(parts) if isinstance(part, DroppedWindow) and "broken" in part.reason]
+    clips = [part for part in parts if isinstance(part, CutClip)]
+    assert clips[0].index < damage < clips[-1].index
+    for clip in clips:
+        first = round(16 * clip.start)
+        assert [number_of(picture) for picture in clip.frames] == list(range(first, first + 17))
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
@@ -198,15 +208,15 @@ def test_a_screen_recording_with_a_still_end(tmp_path: Path) -> None:
 
 def test_parts_of_a_screen_recording_whose_hands_would_jump(tmp_path: Path) -> None:
     moves = [index / 30 for index in range(40)]
-    slow = [2 + index / 4 for index in range(40)]
-    clip, *others = cut(record(tmp_path / "a.mp4", numbered(80), times=[*moves, *slow]))
+    slow = [2 + index / 4 for index in range(30)]
+    clip, *others = cut(record(tmp_path / "a.mp4", numbered(70), times=[*moves, *slow]))
     assert isinstance(clip, CutClip)
     assert all(isinstance(one, DroppedWindow) for one in others)
 
 
 def test_another_size_is_another_part(tmp_path: Path) -> None:
-    one = record(tmp_path / "one.h264", numbered(17), fps=16)
-    other = record(tmp_path / "other.h264", numbered(17, width=128, height=160), fps=16)
+    one = record(tmp_path / "one.h264", numbered(34))
+    other = record(tmp_path / "other.h264", numbered(34, width=128, height=160))
     path = tmp_path / "both.h264"
     path.write_bytes(one.read_bytes() + other.read_bytes())
     found = [part for part in cut(path, width=64, height=64, min_source_fps=1) if isinstance(part, CutClip)]
@@ -258,7 +268,8 @@ def test_a_lying_count_is_a_finding(atom: str, number: int, tmp_path: Path) -> N
 
 
 def test_pixels_that_are_much_wider_than_high(tmp_path: Path) -> None:
-    path = record(tmp_path / "a.mp4", numbered(3), pixel_aspect=Fraction(1000))
+    path = record(tmp_path / "a.mp4", numbered(3), pixel_aspect=Fraction(4, 3))
+    path.write_bytes(path.read_bytes().replace(b"pasp" + struct.pack(">2I", 4, 3), b"pasp" + struct.pack(">2I", 1000, 1)))
     with pytest.raises(Rejected, match=r"160000 x 120 pixels; at most 16384 on a side and 134 million in all"):
         probe(path)
 
