@@ -235,6 +235,18 @@ def decode_png(data: bytes) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decode a picture of any origin to uint8 ``[H, W, 3]``, upright. Transparent parts are over white. Raises
+    ``Rejected`` for other bytes."""
+    picture = decode_png(data)
+    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
+        return picture
+    shades = raw.astype(np.float32) / np.iinfo(raw.dtype).max
+    over = shades[..., 2::-1] * shades[..., 3:] + (1 - shades[..., 3:])
+    return np.round(255 * over).astype(np.uint8)
+
+
 def _rate(stream: VideoStream) -> Fraction:
     rate = stream.average_rate or stream.guessed_rate
     if not rate:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ipa_core.records import Rejected
-from ipa_core.video import BrokenVideo, decode_png, decode_video, encode_png, encode_video, frames, probe
+from ipa_core.video import BrokenVideo, decode_picture, decode_png, decode_video, encode_png, encode_video, frames, probe
 from tests.clips.recordings import number_of, numbered, record, record_sound, scene
 
 
@@ -221,3 +221,12 @@ def test_png_is_exact() -> None:
 def test_no_picture(data: bytes) -> None:
     with pytest.raises(Rejected, match="not a picture"):
         decode_png(data)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_transparent_parts_of_a_picture_are_over_white(kind: type[np.unsignedinteger]) -> None:
+    top = np.iinfo(kind).max
+    blue = np.array([[[top, 0, 0, 0], [top, 0, 0, top], [0, 0, 0, top // 2]]], kind)  # BGR and how opaque
+    _, data = cv2.imencode(".png", blue)
+    found = decode_picture(data.tobytes())
+    assert np.abs(found.astype(int) - [[[255, 255, 255], [0, 0, 255], [128, 128, 128]]]).max() <= 1

@@ -26,7 +26,6 @@ from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
 from storage.digest import digest_file
 
-
 _UNTAGGED: Final = "untagged"
 
 
@@ -70,14 +69,13 @@ class Clips(Stage[CutVideo]):
         """Return the action of each video by its digest. Its key has the traits that change how the video is read since
         version 2, so that ordinary videos keep their keys. A wrong matrix of untagged colours is no reason to throw
         clips away: they stay where the store has them."""
-        plain = self._plain(run)
-        known = _known(run, plain)
-        return {
-            digest: action
-            if not (traits := _traits(run, digest)) or (traits == [_UNTAGGED] and digest in known)
-            else replace(action, config={**action.config, "reading": traits})
-            for digest, action in plain.items()
-        }
+        actions = self._plain(run)
+        known = _known(run, actions)
+        for digest, action in actions.items():
+            traits = _traits(run, digest)
+            if traits and not (traits == [_UNTAGGED] and digest in known):
+                actions[digest] = replace(action, config={**action.config, "reading": traits})
+        return actions
 
     def _plain(self, run: View) -> dict[str, Action]:
         """Return the action of each video as of a video without traits."""
@@ -285,6 +283,7 @@ def named_clips(run: View) -> list[NamedClip]:
 
 
 def _names(videos: Sequence[Video]) -> list[str]:
-    """Return file names, with the folder where a name occurs twice."""
+    """Return file names, with the folder where a name occurs twice. They fit on a line and into JSON."""
     seen = Counter(video.name for video in videos)
-    return [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]
+    names = [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]
+    return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in names]

@@ -55,8 +55,7 @@ class Found:
     videos: tuple[Video, ...]
     """Sorted, each real file once."""
     left_out: Counter[str]
-    """Number of the other files in folders and globs by suffix, hidden ones not counted; `no file` for pipes
-    and links that lead nowhere."""
+    """Number of the other files in folders and globs by suffix, hidden ones not counted."""
 
 
 def search(sources: Sequence[str]) -> Found:
@@ -103,7 +102,7 @@ def _files(source: str) -> _Listed:
 
 
 def _kind(path: Path) -> str:
-    return path.suffix.lower() or "no suffix" if path.is_file() else "no file"
+    return path.suffix.lower() or "no suffix" if path.is_file() else "pipe or broken link"
 
 
 def _below(top: Path) -> Iterator[Path]:
