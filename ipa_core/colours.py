@@ -53,7 +53,9 @@ def _light(colours: np.ndarray, transfer: Transfer) -> np.ndarray:
         return colours**_SCREEN
     if transfer == "pq":  # SMPTE ST 2084
         root = colours ** (1 / 78.84375)
-        return 10_000 / _WHITE * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        return (
+            10_000 / _WHITE * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        )
     # ITU-R BT.2100: the scene's light, then what a screen of 1000 cd/m2 makes of it.
     scene = np.where(colours <= 0.5, colours**2 / 3, (np.exp((colours - 0.55991073) / 0.17883277) + 0.28466892) / 12)
     return _PEAK * (scene @ _BT2020_LUMA)[..., None] ** 0.2 * scene
@@ -79,9 +81,7 @@ class ToBT709:
 
     def __call__(self, frame: VideoFrame, width: int, height: int, how: Interpolation = CONVERSION) -> np.ndarray:
         """Return uint8 RGB ``[height, width, 3]``."""
-        deep = self._reformatter.reformat(
-            frame, width, height, _DEEP, Colorspace.BT2020, interpolation=how, threads=1
-        )
+        deep = self._reformatter.reformat(frame, width, height, _DEEP, Colorspace.BT2020, interpolation=how, threads=1)
         if self._graph is None or self._size != (width, height):
             self._graph, self._size = _graph(width, height, self._transfer), (width, height)
         self._graph.vpush(deep)

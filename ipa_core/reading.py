@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import av.filter
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
@@ -91,8 +91,8 @@ def reading_of(first: list[VideoFrame], stream: VideoStream) -> Reading:
 def _matrix(frame: VideoFrame, stream: VideoStream) -> tuple[float, float, float, float]:
     """Return a, b, c, d of the display matrix: a stored (x, y) is shown at (ax + cy, bx + dy). Older files have a tag
     ``rotate`` instead, which counts clockwise."""
-    if (data := frame.side_data.get(Type.DISPLAYMATRIX)) is not None:
-        a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+    if (data := _side_data(frame).get(Type.DISPLAYMATRIX)) is not None:
+        a, b, _, c, d = struct.unpack("=5i", data[:20])
         return a, b, c, d
     tag = next((value for name, value in stream.metadata.items() if name.lower() == "rotate"), "")
     if not re.fullmatch("-?[0-9]{1,9}", tag):
@@ -114,11 +114,13 @@ def _turn(matrix: tuple[float, float, float, float]) -> Turn:
 
 
 def _colour(frame: VideoFrame, stream: VideoStream) -> Colour:
-    dolby = stream.codec_context.codec_tag in _DOLBY_TAGS or Type.DOVI_METADATA in _kinds(frame)
+    dolby = stream.codec_context.codec_tag in _DOLBY_TAGS or Type.DOVI_METADATA in _side_data(frame)
     if frame.colorspace == _DOLBY_COLOURS or (dolby and frame.color_trc == _UNSPECIFIED):
         raise Rejected("Dolby Vision without HDR10 or HLG below it (profile 5); export it as HDR10, HLG or SDR")
     if frame.colorspace in _CONSTANT_LUMINANCE:
-        raise Rejected("its colours have constant luminance, which isn't read; export it with the matrix BT.2020 or BT.709")
+        raise Rejected(
+            "its colours have constant luminance, which isn't read; export it with the matrix BT.2020 or BT.709"
+        )
     if frame.color_trc == ColorTrc.SMPTE2084:
         return "pq"
     if frame.color_trc == ColorTrc.ARIB_STD_B67:
@@ -129,8 +131,8 @@ def _colour(frame: VideoFrame, stream: VideoStream) -> Colour:
     return "untagged" if untagged and frame.height >= _HD_LINES else "plain"
 
 
-def _kinds(frame: VideoFrame) -> set[Type]:
-    return {one.type for one in frame.side_data}
+def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
+    return {one.type: bytes(one) for one in cast(Iterable[SideData], frame.side_data)}
 
 
 def _has_colour_difference(kind: VideoFormat) -> bool:

@@ -1,5 +1,5 @@
-"""Opens the containers of videos and decodes their pictures, on one thread, because a run decodes many videos in parallel
-processes. All that can be wrong with a file is a finding (``Rejected``), not an error of the machine."""
+"""Opens the containers of videos and decodes their pictures, on one thread, because a run decodes many videos in
+parallel processes. All that can be wrong with a file is a finding (``Rejected``), not an error of the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import av
 from av.container import InputContainer
@@ -141,7 +141,9 @@ def decoded(container: InputContainer, stream: VideoStream, most_pixels: float) 
         for frame in found:
             pixels += frame.width * frame.height
             if pixels > most_pixels:
-                yield Damage(f"all that follows is left out, because more than {most_pixels / 1e9:g} gigapixels lie here")
+                yield Damage(
+                    f"all that follows is left out, because more than {most_pixels / 1e9:g} gigapixels lie here"
+                )
                 return
             begun = True
             yield frame
@@ -162,7 +164,7 @@ class _Clock:
         self._first: float | None = None
         self._last = 0.0
 
-    def packets(self) -> Iterator[Packet | Damage]:
+    def packets(self) -> Iterator[Packet[Any] | Damage]:
         """Yield the packets of the stream, the last one without data."""
         try:
             for packet in self._container.demux(self._counted):
@@ -172,7 +174,7 @@ class _Clock:
         except av.error.FFmpegError as error:
             yield Damage(str(error.strerror).lower())
 
-    def _count(self, packet: Packet) -> None:
+    def _count(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base is not None:
             start = float(packet.pts * packet.time_base)
             self._first = start if self._first is None else min(self._first, start)

@@ -105,7 +105,7 @@ LOOK_VERSION: Final = 1
 def look(source: Path | BinaryIO) -> Look:
     """Read the header and decode the first pictures. Raises ``Rejected`` when no picture can be decoded."""
     with opened(source) as (container, stream):
-        first, reading, begins_late = _first(container, stream)
+        _, reading, begins_late = _first(container, stream)
         traits = [*reading.traits, *(["start"] if begins_late else [])]
         if all_streams(container)[0].index != stream.index:
             traits.append("stream")
@@ -242,7 +242,7 @@ def decode_picture(data: bytes) -> np.ndarray:
     raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return picture
-    shades = raw.astype(np.float32) / np.iinfo(raw.dtype).max
+    shades = raw.astype(np.float32) / (65535 if raw.dtype == np.uint16 else 255)
     over = shades[..., 2::-1] * shades[..., 3:] + (1 - shades[..., 3:])
     return np.round(255 * over).astype(np.uint8)
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from ipa_core.records import Rejected
-from ipa_core.video import BrokenVideo, decode_picture, decode_png, decode_video, encode_png, encode_video, frames, probe
+from ipa_core.video import (
+    BrokenVideo,
+    decode_picture,
+    decode_png,
+    decode_video,
+    encode_png,
+    encode_video,
+    frames,
+    probe,
+)
 from tests.clips.recordings import number_of, numbered, record, record_sound, scene
 
 

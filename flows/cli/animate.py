@@ -19,7 +19,6 @@ from ipa_core.records import Box, PoseSequence, Rejected
 from ipa_core.video import decode_picture, encode_video, probe
 from storage.digest import FileDigests
 
-
 _PHONE_PICTURES: Final = frozenset({b"heic", b"heix", b"heif", b"mif1", b"msf1", b"avif", b"avis"})
 
 

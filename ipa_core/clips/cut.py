@@ -60,8 +60,8 @@ def cut_video(
 ) -> Iterator[CutClip | DroppedWindow]:
     """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
 
-    Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video like a cut.
-    ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
+    Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video as a cut
+    does. ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
 
     One window of pictures is in memory at a time. It is scaled so that the shorter side is at most 720 pixels or twice
     the clip's (81 pictures of 1707 x 960: 400 MB).
@@ -97,9 +97,7 @@ def _shrunk(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
     return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
-def _clip(
-    index: int, window: Window, source: Digest, config: ClipsConfig, find_people: FindPeople | None
-) -> CutClip:
+def _clip(index: int, window: Window, source: Digest, config: ClipsConfig, find_people: FindPeople | None) -> CutClip:
     person = None
     if config.crop == "person" and find_people is not None:
         looks = sorted({round(at) for at in np.linspace(0, config.frames - 1, _LOOKS)})

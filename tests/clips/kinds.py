@@ -120,7 +120,7 @@ def _mirrored(degrees: float, hflip: bool, vflip: bool, *told: str) -> Make:
 
 
 def hdr_signal(picture: np.ndarray, transfer: str) -> np.ndarray:
-    """Return R'G'B' of BT.2020 in [0, 1], of an SDR picture on a screen whose white is the 203 cd/m2 of ITU-R BT.2408."""
+    """Return R'G'B' of BT.2020 in [0, 1], of an SDR picture whose white has the 203 cd/m2 of ITU-R BT.2408."""
     light = (picture / 255.0) ** 2.4 @ _BT2020.T * 203
     if transfer == "pq":  # SMPTE ST 2084
         power = (light / 10_000).clip(0) ** (2610 / 16384)

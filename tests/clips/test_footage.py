@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_a_screen_recording_with_a_still_end(tmp_path: Path) -> None:
     times = [*(index / 30 for index in range(40)), 20.0]
     path = record(tmp_path / "a.mp4", numbered(41), times=times)
     assert probe(path).fps < 8
-    clip, rest, end = cut(path)
+    clip, *_, end = cut(path)
     assert isinstance(clip, CutClip)
     assert [number_of(picture) for picture in clip.frames][:4] == [0, 2, 4, 6]
     assert isinstance(end, DroppedWindow)
@@ -261,15 +262,15 @@ def test_a_lying_count_is_a_finding(atom: str, number: int, tmp_path: Path) -> N
     for offset in (4, 8, 12, 16):
         at = data.find(atom.encode()) + offset
         path.write_bytes(data[:at] + struct.pack(">I", number) + data[at + 4 :])
-        try:
+        with suppress(Rejected):
             assert len(list(frames(path))) <= 12
-        except Rejected:
-            pass
 
 
 def test_pixels_that_are_much_wider_than_high(tmp_path: Path) -> None:
     path = record(tmp_path / "a.mp4", numbered(3), pixel_aspect=Fraction(4, 3))
-    path.write_bytes(path.read_bytes().replace(b"pasp" + struct.pack(">2I", 4, 3), b"pasp" + struct.pack(">2I", 1000, 1)))
+    path.write_bytes(
+        path.read_bytes().replace(b"pasp" + struct.pack(">2I", 4, 3), b"pasp" + struct.pack(">2I", 1000, 1))
+    )
     with pytest.raises(Rejected, match=r"160000 x 120 pixels; at most 16384 on a side and 134 million in all"):
         probe(path)
 
@@ -279,7 +280,9 @@ def test_a_limit_of_pixels_keeps_what_came_before(tmp_path: Path) -> None:
     clip, *_, last = cut(path, max_gigapixels=30 * 160 * 120 / 1e9)
     assert isinstance(clip, CutClip)
     assert isinstance(last, DroppedWindow)
-    assert last.reason.startswith("broken at 1.9 s: all that follows is left out, because more than 0.000576 gigapixels")
+    assert last.reason.startswith(
+        "broken at 1.9 s: all that follows is left out, because more than 0.000576 gigapixels"
+    )
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

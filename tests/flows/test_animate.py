@@ -18,13 +18,13 @@ from tests.flows.test_keys import run_config
 @pytest.mark.parametrize("kind", [b"heic", b"avif"])
 def test_a_phones_picture_that_is_not_read(kind: bytes, tmp_path: Path) -> None:
     (tmp_path / "me.pic").write_bytes(b"\0\0\0\x18ftyp" + kind + bytes(100))
-    with pytest.raises(ConfigError, match="me.pic is HEIC or AVIF, which is not read; save it as PNG or JPEG$"):
+    with pytest.raises(ConfigError, match=r"me.pic is HEIC or AVIF, which is not read; save it as PNG or JPEG$"):
         _picture(tmp_path / "me.pic")
 
 
 def test_a_pipe_is_no_driving_video(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
-    with pytest.raises(ConfigError, match="a.mp4 is no regular file; name a video"):
+    with pytest.raises(ConfigError, match=r"a.mp4 is no regular file; name a video"):
         _driving_pose(run_config(tmp_path), tmp_path / "a.mp4", FAKES, Progress())
 
 

@@ -93,7 +93,7 @@ def test_a_video_that_changes_is_no_result(when: str, tmp_path: Path) -> None:
     video.write_bytes(b"one")
     digest = digest_file(video) if when == "meanwhile" else invented("other bytes")
     item = Item("a.mp4", Action("clips", 2, {}, {"video": digest}), source=str(video))
-    with pytest.raises(OSError, match="a.mp4 has changed since this run began"), _unchanged(video, item):
+    with pytest.raises(OSError, match=r"a.mp4 has changed since this run began"), _unchanged(video, item):
         video.write_bytes(b"other")
 
 
