@@ -73,6 +73,9 @@ class ClipsConfig(Config):
     """Videos with fewer pictures per second are rejected, because their hands jump."""
     max_windows: PositiveInt | None = None
     """Most windows that are taken from one video, from its start. None takes all."""
+    max_gigapixels: Annotated[Positive, LATER] = 50_000.0
+    """Most pixels that are decoded of one video, in thousand millions; what follows is left out. A small file may claim
+    any number. The default is about 220 hours of 1080p, or 28 hours of 4K at 60 fps."""
     cut_threshold: Positive = 0.3
     """A new shot begins where the colour histograms of two pictures differ by more (Hellinger distance)."""
     crop: Literal["person", "center"] = "person"

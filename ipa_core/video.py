@@ -1,42 +1,42 @@
-"""Reads and writes videos and pictures. Pictures are uint8 RGB ``[H, W, 3]``, upright. PyAV decodes and encodes on one
-thread, because a run decodes many videos in parallel processes."""
+"""Reads and writes videos and pictures. Pictures are uint8 RGB ``[H, W, 3]``, upright, with square pixels, in the
+colours of BT.709."""
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property, partial
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import BinaryIO, Final
 
 import av
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
 
+from ipa_core.colours import CONVERSION
+from ipa_core.reading import LOOKED_AT, Pictures, Reading, progressive, reading_of
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
+from ipa_core.streams import Damage, all_streams, decoded, duration_of, findings, opened
 
-av.logging.set_level(av.logging.PANIC)  # Exceptions report bad files, stderr does not.
-
-_CONVERSION: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Without the last two flags, colours come back about 1.4 levels too dark."""
-_MISSING_END: Final = 1.0
-"""Seconds by which the pictures may end before the header's duration (which can be the sound's)."""
+_UNEVEN: Final = 0.6
+"""Share of the rate that time stamps allow, below which the average says little about the usual rate."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """The header and the first picture of a video.
+    """The header and the first pictures of a video.
 
     width, height: of the upright picture with square pixels.
-    fps: pictures per second on average.
+    fps: pictures per second on average, fields if it is interlaced.
     duration: seconds; None if the header has none.
     """
 
@@ -46,16 +46,36 @@ class VideoInfo:
     duration: float | None
 
 
-@dataclass(frozen=True, eq=False)
 class TimedFrame:
-    """A picture (uint8 RGB ``[H, W, 3]``) and the time when it is shown, in seconds from the first picture."""
+    """A picture (uint8 RGB ``[H, W, 3]``) and the time when it is shown, in seconds from the first picture.
 
-    seconds: float
-    picture: np.ndarray
+    ``broken`` tells of damage between this picture and the one before. A picture is made when it is first asked for,
+    because that takes longer than to decode it.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        picture: np.ndarray | Callable[[], np.ndarray],
+        broken: BrokenVideo | None = None,
+        sketch: Callable[[int, int], np.ndarray] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.seconds = seconds
+        self.broken = broken
+        self.size = size
+        """Width and height of the stored picture."""
+        self.sketch = sketch
+        """Makes about every n-th pixel of the picture, ``[height, width, 3]`` of (width, height), in little time."""
+        self._picture = picture
+
+    @cached_property
+    def picture(self) -> np.ndarray:
+        return self._picture() if callable(self._picture) else self._picture
 
 
 class BrokenVideo(Rejected):
-    """The pictures end at ``seconds`` although the video goes on."""
+    """Pictures are missing from ``seconds`` on although the video goes on."""
 
     def __init__(self, seconds: float, reason: str) -> None:
         super().__init__(seconds, reason)  # Exceptions travel between processes, so args has both.
@@ -66,40 +86,103 @@ class BrokenVideo(Rejected):
         return f"broken at {self.seconds:.1f} s: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Look:
+    """Facts about a video that decide how it is read, from its header and its first pictures."""
+
+    traits: tuple[str, ...]
+    """What the stage `clips` reads otherwise since its version 2; none for ordinary videos."""
+    fps: float
+    usual_fps: float
+    """The rate without the pictures that stand still; of a screen recording it may be much higher."""
+
+
+ORDINARY: Final = Look((), 0.0, 0.0)
+LOOK_VERSION: Final = 1
+"""Raise it when :func:`look` finds something else."""
+
+
+def look(source: Path | BinaryIO) -> Look:
+    """Read the header and decode the first pictures. Raises ``Rejected`` when no picture can be decoded."""
+    with opened(source) as (container, stream):
+        _, reading, begins_late = _first(container, stream)
+        traits = [*reading.traits, *(["start"] if begins_late else [])]
+        if all_streams(container)[0].index != stream.index:
+            traits.append("stream")
+        fps = float(_rate(stream)) * (2 if reading.interlaced else 1)
+        highest = float(stream.guessed_rate or 0)
+    is_uneven = fps < _UNEVEN * highest
+    if not isinstance(source, Path):
+        source.seek(0)
+    return Look(tuple(sorted(traits)), fps, usual_fps(source) if is_uneven else fps)
+
+
+def usual_fps(source: Path | BinaryIO) -> float:
+    """Return the rate that most pictures of a video have. Reads the whole file, without decoding it."""
+    with opened(source) as (container, stream), findings(Rejected):
+        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        steps = [after - before for before, after in pairwise(times) if after > before]
+        if not steps or stream.time_base is None:
+            return float(_rate(stream))
+        return float(1 / (median(steps) * stream.time_base))
+
+
 def probe(path: Path) -> VideoInfo:
-    """Read the header and decode the first picture. Raises ``Rejected`` when either fails."""
-    with _open(path) as (container, stream):
-        rate = _rate(stream)
-        with _findings(lambda reason: Rejected(f"no picture can be decoded: {reason}")):
-            first = next(container.decode(stream), None)
-            if first is None:
-                raise Rejected("no picture can be decoded")
-            height, width = _upright(first, stream).shape[:2]
-        return VideoInfo(width, height, float(rate), _duration(container, stream))
+    """Read the header and decode the first pictures. Raises ``Rejected`` when that fails."""
+    with opened(path) as (container, stream):
+        first, reading, _ = _first(container, stream)
+        height, width = Pictures(reading, stream).full(first).shape[:2]
+        rate = float(_rate(stream)) * (2 if reading.interlaced else 1)
+        return VideoInfo(width, height, rate, duration_of(container, stream))
 
 
-def frames(path: Path) -> Iterator[TimedFrame]:
-    """Decode all pictures in the order in which they are shown, upright, with square pixels.
+def _first(container: InputContainer, stream: VideoStream) -> tuple[VideoFrame, Reading, bool]:
+    """Decode the first pictures. Return the first, how all are read, and whether pictures before it are lost."""
+    found = list(islice(decoded(container, stream, math.inf), LOOKED_AT))
+    lost = next((one.reason for one in found if isinstance(one, Damage)), None)
+    if all(isinstance(one, Damage) for one in found):  # A cut recording may lack many pictures at first.
+        found += islice((one for one in decoded(container, stream, math.inf) if not isinstance(one, Damage)), 1)
+    pictures = [one for one in found if isinstance(one, VideoFrame)]
+    if not pictures:
+        raise Rejected("no picture can be decoded" + (f": {lost}" if lost else ""))
+    return pictures[0], reading_of(pictures, stream), isinstance(found[0], Damage)
+
+
+def frames(path: Path, most_pixels: float = math.inf, *, as_sd: bool = False) -> Iterator[TimedFrame]:
+    """Decode all whole pictures in the order in which they are shown, and no more than ``most_pixels``.
 
     Times rise strictly: a picture without a time stamp, or with one that goes back, comes one average picture after the
-    last. Raises ``Rejected`` when the file is no video. Raises :class:`BrokenVideo` after the last good picture when
-    decoding fails or the file ends early. Pictures behind the damage are not looked for.
+    last. Interlaced video gives a picture per field. Raises ``Rejected`` when the file is no video. Behind damage the
+    pictures go on with the next key picture, which tells of it. Raises :class:`BrokenVideo` at the end when no picture
+    follows the damage, or when the file ends early. ``as_sd`` reads colours without a tag as those of BT.601 whatever
+    the size, as earlier versions did.
     """
-    with _open(path) as (container, stream):
+    with opened(path) as (container, stream):
+        _, reading, _ = _first(container, stream)
+    if as_sd and reading.colour == "untagged":
+        reading = replace(reading, colour="plain")
+    with opened(path) as (container, stream):
+        pictures = Pictures(reading, stream)
+        found = decoded(container, stream, most_pixels)
         step = float(1 / _rate(stream))
+        if reading.interlaced and stream.time_base is not None:
+            found, step = progressive(found, stream.time_base), step / 2
         start: float | None = None
         seconds = -step
-        with _findings(lambda reason: BrokenVideo(seconds + step, reason)):
-            for frame in container.decode(stream):
-                if start is None and frame.time is not None:
-                    start = frame.time - (seconds + step)
-                shown = frame.time - start if start is not None and frame.time is not None else seconds
-                seconds = shown if shown > seconds else seconds + step
-                yield TimedFrame(seconds, _upright(frame, stream))
-        duration = _duration(container, stream)
-        end = (start or 0) + seconds + step  # Some headers count their duration from zero, not from the first picture.
-        if duration is not None and end < duration - _MISSING_END:
-            raise BrokenVideo(seconds + step, f"the file ends early, its header says {duration:.1f} s")
+        broken: BrokenVideo | None = None
+        for one in found:
+            if isinstance(one, Damage):
+                broken = broken or BrokenVideo(seconds + step, one.reason)
+                continue
+            if start is None and one.time is not None:
+                start = one.time - (seconds + step)
+            shown = one.time - start if start is not None and one.time is not None else seconds
+            seconds = shown if shown > seconds else seconds + step
+            picture, sketch = partial(pictures.full, one), partial(pictures.sketch, one)
+            yield TimedFrame(seconds, picture, broken, sketch, (one.width, one.height))
+            broken = None
+        if broken:
+            raise broken
 
 
 def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
@@ -133,8 +216,9 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
 def decode_video(video: bytes | Path) -> np.ndarray:
     """Decode all pictures that :func:`encode_video` wrote: uint8 ``[T, H, W, 3]``, exactly the T that went in. Raises
     ``Rejected`` when the bytes are damaged or no video. For videos of other origin use :func:`frames`."""
-    with _open(video) as (container, stream), _findings(Rejected):
-        return np.stack([_upright(frame, stream) for frame in container.decode(stream)])
+    with opened(video) as (container, stream), findings(Rejected):
+        pictures = Pictures(Reading(), stream)
+        return np.stack([pictures.full(frame) for frame in container.decode(stream)])
 
 
 def encode_png(picture: np.ndarray) -> bytes:
@@ -151,38 +235,16 @@ def decode_png(data: bytes) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-@contextmanager
-def _open(source: bytes | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the container and find its video stream. Raises ``Rejected``, and ``OSError`` for a missing file."""
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        start = file.read(16)
-        if not start:
-            raise Rejected("empty file")
-        file.seek(0)
-        is_mp4 = start[4:8] == b"ftyp"
-        # Without protocols, a playlist that is named like a video can't make the decoder open other files or URLs.
-        options = {"protocol_whitelist": ""}
-        with _findings(lambda reason: Rejected(f"unreadable header: {reason}" if is_mp4 else "not a video")):
-            container = av.open(file, "r", options=options, metadata_errors="replace")
-        with container:
-            moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-            if not moving:
-                raise Rejected("no video stream")
-            coder = moving[0].codec_context
-            coder.thread_count = 1
-            coder.options = {"err_detect": "explode"}  # Report damage instead of hiding it.
-            yield container, moving[0]
-
-
-@contextmanager
-def _findings(rejected: Callable[[str], Rejected]) -> Iterator[None]:
-    """Turn ffmpeg's errors about the data into findings. Lack of memory stays an error."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except av.error.FFmpegError as error:
-        raise rejected(str(error.strerror).lower()) from None
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decode a picture of any origin to uint8 ``[H, W, 3]``, upright. Transparent parts are over white. Raises
+    ``Rejected`` for other bytes."""
+    picture = decode_png(data)
+    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
+        return picture
+    shades = raw.astype(np.float32) / (65535 if raw.dtype == np.uint16 else 255)
+    over = shades[..., 2::-1] * shades[..., 3:] + (1 - shades[..., 3:])
+    return np.round(255 * over).astype(np.uint8)
 
 
 def _rate(stream: VideoStream) -> Fraction:
@@ -192,30 +254,11 @@ def _rate(stream: VideoStream) -> Fraction:
     return rate
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
-
-
-def _rotation(frame: VideoFrame, stream: VideoStream) -> int:
-    """Read the display matrix, or else the ``rotate`` tag of older files, which counts clockwise."""
-    tag = next((value for name, value in stream.metadata.items() if name.lower() == "rotate"), "")
-    degrees = frame.rotation or (-int(tag) if tag.removeprefix("-").isdigit() else 0)
-    return round(degrees / 90) * 90 % 360
-
-
-def _upright(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
-    width = round(frame.width * (stream.sample_aspect_ratio or 1))
-    picture = frame.to_ndarray(format="rgb24", width=width, interpolation=_CONVERSION, threads=1)
-    return np.ascontiguousarray(np.rot90(picture, _rotation(frame, stream) // 90))
-
-
 def _for_encoder(picture: np.ndarray) -> VideoFrame:
     return VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
         format="yuv420p",
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,
-        interpolation=_CONVERSION | Interpolation.FULL_CHR_H_INP,
+        interpolation=CONVERSION | Interpolation.FULL_CHR_H_INP,
         threads=1,
     )

@@ -96,13 +96,14 @@ class FileDigests:
     """Digests of files, folders and URLs. An unchanged file is read once only.
 
     ``address_of_cache_file`` remembers files by their stat. ``urls.json`` in the folder ``urls`` remembers URLs by the
-    version in their listing. Both files only save time.
+    version in their listing; ``looks.json`` remembers what was read in files, by their digest. All only save time.
     """
 
     def __init__(self, address_of_cache_file: Path | None, urls: Folder | None = None) -> None:
         beside = None if address_of_cache_file is None else LocalFolder(address_of_cache_file.parent)
         self._files = _Memory(beside, "" if address_of_cache_file is None else address_of_cache_file.name)
         self._urls = _Memory(urls, "urls.json")
+        self._looks = _Memory(urls, "looks.json")
 
     def file(self, path: Path | str) -> str:
         """The digest of the bytes. Name and times play no part. Links are followed. Raises ``OSError``."""
@@ -134,8 +135,16 @@ class FileDigests:
     def remember_url(self, url: str, version: str, digest: str) -> None:
         self._urls.put(url, [version], digest)
 
+    def look(self, digest: str, version: int) -> str | None:
+        """The remembered text about a file's content, as this version of its reader found it, or None."""
+        return self._looks.get(digest, [version])
+
+    def remember_look(self, digest: str, version: int, text: str) -> None:
+        self._looks.put(digest, [version], text)
+
     def save(self) -> None:
         """Write the new digests. Digests that other processes saved meanwhile are kept."""
+        self._looks.save()
         self._files.save()
         self._urls.save()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,8 +16,10 @@ from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.drawing import draw_sequence
 from ipa_core.records import Box, PoseSequence, Rejected
-from ipa_core.video import decode_png, encode_video
+from ipa_core.video import decode_picture, encode_video, probe
 from storage.digest import FileDigests
+
+_PHONE_PICTURES: Final = frozenset({b"heic", b"heix", b"heif", b"mif1", b"msf1", b"avif", b"avis"})
 
 
 def animate_clip(
@@ -32,7 +35,7 @@ def animate_clip(
     parts.model_folder(config.candidates.model)
     progress = Progress()
     progress.line(f"looking for a clip and its pose in {driving.name}")
-    pose = _driving_pose(config, driving, parts)
+    pose = _driving_pose(config, driving, parts, progress)
     progress.line(f"loading the model {config.candidates.model.path}")
     from ipa_core.generation.candidates import animate  # Loads torch.
 
@@ -68,10 +71,13 @@ def lora_bytes(lora: Path) -> bytes:
 
 
 def _picture(reference: Path) -> np.ndarray:
+    data = reference.read_bytes()
     try:
-        return decode_png(reference.read_bytes())
+        return decode_picture(data)
     except Rejected:
-        raise ConfigError(f"--reference {reference} is no picture; name a PNG or JPEG file") from None
+        phone = data[4:8] == b"ftyp" and data[8:12] in _PHONE_PICTURES
+        problem = "is HEIC or AVIF, which is not read; save it as" if phone else "is no picture; name a"
+        raise ConfigError(f"--reference {reference} {problem} PNG or JPEG{'' if phone else ' file'}") from None
 
 
 def _make_room(output: Path) -> None:
@@ -84,8 +90,10 @@ def _make_room(output: Path) -> None:
             output.unlink()  # An error on the way leaves no empty video.
 
 
-def _driving_pose(config: RunConfig, driving: Path, parts: Components) -> PoseSequence:
+def _driving_pose(config: RunConfig, driving: Path, parts: Components, progress: Progress) -> PoseSequence:
     """Find the pose in the first clip of the video. Raises ``ConfigError`` if there is none."""
+    if driving.exists() and not driving.is_file():  # Reading a pipe would wait for ever.
+        raise ConfigError(f"--driving {driving} is no regular file; name a video")
     extractor = parts.pose_extractor(config.poses)
     try:
 
@@ -95,11 +103,21 @@ def _driving_pose(config: RunConfig, driving: Path, parts: Components) -> PoseSe
         source = FileDigests(None).file(driving)
         cut = cut_video(driving, source, config.clips, people if config.clips.crop == "person" else None)
         clip = next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
+        progress.line(_used(config, clip, probe(driving).duration))
         return extractor.extract(clip.frames)
     except Rejected as finding:
         raise ConfigError(f"--driving {driving} can't be used: {finding}; name another video") from None
     finally:
         extractor.close()
+
+
+def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
+    """Say which part of the driving video is used."""
+    end = clip.start + config.clips.frames / config.clips.fps
+    used = f"the pose comes from {config.clips.frames} pictures, {clip.start:.2f} s to {end:.2f} s of the video"
+    if duration is None or duration < end + 1 / config.clips.fps:
+        return used
+    return f"{used}; its other {duration - end + clip.start:.2f} s are not used (clips.frames and clips.fps decide)"
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -3,15 +3,18 @@ that changes later has no effect on the run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components
-from ipa_core.clips.sources import Video, VideoMetadata, find_videos, is_url, local_file, read_metadata, version_of
+from ipa_core.clips.metadata import VideoMetadata, read_metadata
+from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
+from ipa_core.video import LOOK_VERSION, Look
 from storage import Store, StoreError
 from storage.digest import digest_bytes, digest_config, digest_file, is_digest
 from storage.registry import Registry, State
@@ -20,7 +23,7 @@ from storage.reviews import Reviews, verdicts
 _DOCUMENTS = frozenset({".gif", ".jpeg", ".jpg", ".md", ".mp4", ".pdf", ".png", ".rst", ".svg", ".webm", ".webp"})
 """Suffixes of files beside a model's weights that no pipeline reads."""
 _DOWNLOADS = 8
-"""Videos behind URLs that are read at the same time."""
+"""Videos that are read at the same time."""
 
 
 class RunInputs:
@@ -46,9 +49,14 @@ class RunInputs:
         _ = self.metadata, self.registry, self.verdicts, self.videos
 
     @cached_property
+    def sources(self) -> Found:
+        """The content of the config's sources."""
+        return search(self._config.clips.sources)
+
+    @property
     def videos(self) -> tuple[Video, ...]:
         """The driving videos that the config names; :attr:`video_digests` reads their bytes."""
-        return tuple(find_videos(self._config.clips.sources))
+        return self.sources.videos
 
     @cached_property
     def video_digests(self) -> Mapping[Video, str]:
@@ -70,6 +78,21 @@ class RunInputs:
         if video.version and version_of(video.address) == video.version:  # Else the file changed meanwhile.
             self.store.digests.remember_url(video.address, video.version, digest)
         return digest
+
+    @cached_property
+    def looks(self) -> Mapping[str, Look]:
+        """Facts about the driving videos by digest, each read once per store."""
+        addresses = {digest: video.address for video, digest in self.video_digests.items()}
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            return dict(zip(addresses, pool.map(self._look, addresses, addresses.values()), strict=True))
+
+    def _look(self, digest: str, address: str) -> Look:
+        if (known := self.store.digests.look(digest, LOOK_VERSION)) is not None:
+            traits, fps, usual_fps = json.loads(known)
+            return Look(tuple(traits), fps, usual_fps)
+        found = look_at(address)
+        self.store.digests.remember_look(digest, LOOK_VERSION, json.dumps([found.traits, found.fps, found.usual_fps]))
+        return found
 
     @cached_property
     def metadata(self) -> VideoMetadata | None:

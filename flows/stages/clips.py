@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -16,13 +17,16 @@ from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
-from ipa_core.clips.sources import Unmatched, Video, VideoEntry, local_file
+from ipa_core.clips.metadata import Unmatched, VideoEntry
+from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import group_of, split_of
 from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record, Split
 from ipa_core.video import encode_png, encode_video
 from storage import Action, ActionResult
 from storage.digest import digest_file
+
+_UNTAGGED: Final = "untagged"
 
 
 class Window(Record):
@@ -50,27 +54,45 @@ class Clips(Stage[CutVideo]):
     record = CutVideo
 
     def items(self, run: View) -> Iterator[Item | Drop]:
-        config = run.config
-        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
-        people = {}
-        if config.clips.crop == "person":
-            settings["people"] = config.poses.backend
-            people = {"people": run.inputs.pose_weights}
         found: dict[str, str] = {}
         names = _names(run.inputs.videos)
+        actions = self._actions(run)
         for (video, digest), name in zip(run.inputs.video_digests.items(), names, strict=True):
-            action = Action(self.name, self.version, settings, {"video": digest, **people})
+            action = actions[digest]
             if action.key in found:
                 yield Drop(self.name, name, f"the same bytes as {found[action.key]}")
             else:
                 found[action.key] = name
                 yield Item(name, action, source=video.address)
 
+    def _actions(self, run: View) -> dict[str, Action]:
+        """Return the action of each video by its digest. Its key has the traits that change how the video is read since
+        version 2, so that ordinary videos keep their keys. A wrong matrix of untagged colours is no reason to throw
+        clips away: they stay where the store has them."""
+        actions = self._plain(run)
+        known = _known(run, actions)
+        for digest, action in actions.items():
+            traits = _traits(run, digest)
+            if traits and not (traits == [_UNTAGGED] and digest in known):
+                actions[digest] = replace(action, config={**action.config, "reading": traits})
+        return actions
+
+    def _plain(self, run: View) -> dict[str, Action]:
+        """Return the action of each video as of a video without traits."""
+        config = run.config
+        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
+        people = {}
+        if config.clips.crop == "person":
+            settings["people"] = config.poses.backend
+            people = {"people": run.inputs.pose_weights}
+        return {
+            digest: Action(self.name, self.version, settings, {"video": digest, **people})
+            for digest in run.inputs.video_digests.values()
+        }
+
     def compute(self, item: Item, worker: Worker) -> Output:
         assert item.source is not None
-        with local_file(item.source) as video:
-            if digest_file(video) != item.action.inputs["video"]:
-                raise OSError(f"{item.source} has changed since this run began; the next run takes it as it is then")
+        with local_file(item.source) as video, _unchanged(video, item):
             return _cut(video, item, worker)
 
     def nothing_left(self, run: View) -> str | None:
@@ -95,6 +117,10 @@ class Clips(Stage[CutVideo]):
     def notes(self, run: View) -> Iterator[str]:
         config, videos, table = run.config.clips, len(run.inputs.videos), run.inputs.metadata
         yield _split_sentence(run)
+        if left_out := run.inputs.sources.left_out:
+            kinds = ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common())
+            yield f"files in clips.sources whose names are not those of videos, and which are not read: {kinds}"
+        yield from _readings(run, _known(run, self._plain(run)))
         if table and table.note:
             yield table.note
         left = table.unmatched(run.inputs.videos) if table else None
@@ -113,6 +139,51 @@ class Clips(Stage[CutVideo]):
 
     def forecast(self, run: Forecast) -> float:
         return run.new_clips
+
+
+def _known(run: View, plain: Mapping[str, Action]) -> set[str]:
+    """Return the videos with traits that an earlier version has cut as if they had none."""
+    keys = {action.key: digest for digest, action in plain.items() if _traits(run, digest)}
+    return {keys[key] for key in run.store.actions.lookup(Clips.name, list(keys))}
+
+
+def _readings(run: View, known: set[str]) -> Iterator[str]:
+    """Say what becomes of clips that an earlier version cut from videos that it read wrong."""
+    kept = [digest for digest in known if _traits(run, digest) == [_UNTAGGED]]
+    if kept:
+        yield (
+            f"videos of 720 lines or more without a colour tag: {len(kept)} keep the clips that this store has, in the "
+            "colours of BT.601; new ones are read as BT.709"
+        )
+    if again := known.difference(kept):
+        traits = Counter(trait for digest in again for trait in _traits(run, digest))
+        kinds = ", ".join(f"{count} x {trait}" for trait, count in sorted(traits.items()))
+        yield f"videos that an earlier version read wrong and that are cut again: {len(again)} ({kinds})"
+
+
+def _traits(run: View, digest: str) -> list[str]:
+    """Return what of a video is read otherwise since version 2."""
+    look, least = run.inputs.looks[digest], run.config.clips.min_source_fps
+    return [*look.traits, *(["uneven"] if look.fps < least <= look.usual_fps else [])]
+
+
+@contextmanager
+def _unchanged(video: Path, item: Item) -> Iterator[None]:
+    """Raise ``OSError`` if the file is not the one that this run found, before or after the block."""
+    changed = OSError(f"{item.source} has changed since this run began; the next run takes it as it is then")
+    before = _state(video)
+    if digest_file(video) != item.action.inputs["video"]:
+        raise changed
+    try:
+        yield
+    finally:
+        if _state(video) != before:
+            raise changed
+
+
+def _state(video: Path) -> tuple[int, int, int]:
+    about = video.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ino
 
 
 def _some(left: Unmatched, rows: Sequence[str]) -> str:
@@ -148,7 +219,8 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     objects: dict[str, bytes] = {}
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
-    for part in cut_video(video, item.action.inputs["video"], config, people):
+    as_sd = _UNTAGGED not in item.action.config.get("reading", ())
+    for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
             objects[f"{part.index:03d}.png"] = encode_png(part.frames[part.reference_index])
@@ -211,6 +283,7 @@ def named_clips(run: View) -> list[NamedClip]:
 
 
 def _names(videos: Sequence[Video]) -> list[str]:
-    """Return file names, with the folder where a name occurs twice."""
+    """Return file names, with the folder where a name occurs twice. They fit on a line and into JSON."""
     seen = Counter(video.name for video in videos)
-    return [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]
+    names = [video.name if seen[video.name] == 1 else f"{video.folder}/{video.name}" for video in videos]
+    return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in names]

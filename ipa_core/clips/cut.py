@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from ipa_core.clips.shots import shots
 from ipa_core.clips.windows import Leftover, Window, windows
 from ipa_core.config import ClipsConfig
 from ipa_core.records import Box, Digest, Record, Rejected
-from ipa_core.video import VideoInfo, frames, probe
+from ipa_core.video import frames, probe, usual_fps
 
 FindPeople = Callable[[np.ndarray], Sequence[Box]]
 """Takes a picture ``[H, W, 3]`` and returns the boxes of the people in its pixels, largest first."""
@@ -25,6 +26,8 @@ _LOOKS: Final = 3
 """Pictures of a window in which the person is looked for."""
 _MISSING_PICTURES: Final = 4
 """A shot ends where more pictures of the least rate are missing. Until then the picture only stood still."""
+_UNEVEN_GAP: Final = 1.5
+"""The same where the average rate is too low: the rest must not have gaps in which hands jump."""
 _HELD_SIDE: Final = 720
 """Pixels that the shorter side of kept pictures may always have."""
 
@@ -53,21 +56,25 @@ class DroppedWindow(Record):
 
 
 def cut_video(
-    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None
+    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None, *, as_sd: bool = False
 ) -> Iterator[CutClip | DroppedWindow]:
     """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
 
-    Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. A damaged video gives the clips
-    before the damage. ``crop: person`` needs ``find_people``; None crops in the middle.
+    Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video as a cut
+    does. ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
 
     One window of pictures is in memory at a time. It is scaled so that the shorter side is at most 720 pixels or twice
     the clip's (81 pictures of 1707 x 960: 400 MB).
     """
-    info = probe(path)
-    if info.fps < config.min_source_fps:
-        raise Rejected(f"{info.fps:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
-    parts = shots(frames(path), config.cut_threshold, longest_gap=_MISSING_PICTURES / config.min_source_fps)
-    found = windows(parts, config.frames, config.fps, step=1 / info.fps, shrink=_shrink(info, config))
+    fps, longest_gap = probe(path).fps, _MISSING_PICTURES / config.min_source_fps
+    if fps < config.min_source_fps:
+        # A recording of a screen has no pictures while nothing moves. Its other parts may do.
+        average, fps, longest_gap = fps, usual_fps(path), _UNEVEN_GAP / config.min_source_fps
+        if fps < config.min_source_fps:
+            raise Rejected(f"{average:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
+    pictures = frames(path, most_pixels=1e9 * config.max_gigapixels, as_sd=as_sd)
+    parts = shots(pictures, config.cut_threshold, longest_gap)
+    found = windows(parts, config.frames, config.fps, step=1 / fps, shrink=partial(_shrunk, config=config))
     leftovers: list[Leftover] = []
     clips = 0
     for index, window in enumerate(found):
@@ -75,7 +82,7 @@ def cut_video(
             leftovers.append(window)
             yield DroppedWindow(index=index, start=round(window.start, 4), reason=_reason(window, config))
             continue
-        yield _clip(index, window, source, info, config, find_people)
+        yield _clip(index, window, source, config, find_people)
         window.pictures.clear()  # Frees the memory before the next window is filled.
         clips += 1
         if clips == config.max_windows:
@@ -84,24 +91,20 @@ def cut_video(
         raise Rejected(_nothing_usable(leftovers, config))
 
 
-def _shrink(info: VideoInfo, config: ClipsConfig) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that scales pictures down, to one size even where the source's size changes."""
-    shorter = max(_HELD_SIDE, 2 * min(config.width, config.height))
-    scale = min(1.0, shorter / min(info.width, info.height))
-    size = (round(info.width * scale), round(info.height * scale))
-    return lambda picture: cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+def _shrunk(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
+    height, width = picture.shape[:2]
+    scale = min(1.0, max(_HELD_SIDE, 2 * min(config.width, config.height)) / min(width, height))
+    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
-def _clip(
-    index: int, window: Window, source: Digest, info: VideoInfo, config: ClipsConfig, find_people: FindPeople | None
-) -> CutClip:
+def _clip(index: int, window: Window, source: Digest, config: ClipsConfig, find_people: FindPeople | None) -> CutClip:
     person = None
     if config.crop == "person" and find_people is not None:
         looks = sorted({round(at) for at in np.linspace(0, config.frames - 1, _LOOKS)})
-        scale = info.width / window.pictures[0].shape[1]
+        scale = window.width / window.pictures[0].shape[1]
         person = main_person([_scaled(box, scale) for box in find_people(window.pictures[look])] for look in looks)
-    crop = crop_around(person, info.width, info.height, config.width / config.height, config.crop_margin)
-    pictures = [cut_out(picture, crop, info.width, config.width, config.height) for picture in window.pictures]
+    crop = crop_around(person, window.width, window.height, config.width / config.height, config.crop_margin)
+    pictures = [cut_out(picture, crop, window.width, config.width, config.height) for picture in window.pictures]
     reference = 0 if config.reference == "first" else reference_index(source, index, config.frames)
     return CutClip(index, window.start, np.stack(pictures), crop, reference)
 
@@ -124,9 +127,9 @@ def _reason(leftover: Leftover, config: ClipsConfig) -> str:
 
 def _nothing_usable(leftovers: list[Leftover], config: ClipsConfig) -> str:
     last, needed = leftovers[-1], f"{config.frames / config.fps:.3g} s"
-    longest = f"{max(leftover.seconds for leftover in leftovers):.3g} s"
     if last.broken is not None:
         return str(last.broken)
-    if len(leftovers) == 1:
-        return f"{longest} is shorter than one clip of {needed}"
-    return f"the longest of {len(leftovers)} shots has {longest}, a clip needs {needed}"
+    shots = [leftover.seconds for leftover in leftovers if leftover.broken is None]
+    if len(shots) == 1:
+        return f"{shots[0]:.3g} s is shorter than one clip of {needed}"
+    return f"the longest of {len(shots)} shots has {max(shots):.3g} s, a clip needs {needed}"

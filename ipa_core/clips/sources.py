@@ -1,32 +1,27 @@
-"""Finds the videos of a run and reads the table about them. Both may lie behind fsspec URLs such as ``s3://``."""
+"""Finds the videos of a run. They may lie behind fsspec URLs such as ``s3://``."""
 
 from __future__ import annotations
 
 import glob
-import io
+import os
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, get_args
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from typing import Any, Final
 
 from ipa_core.config import ConfigError
-from ipa_core.records import Split
+from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
+from ipa_core.video import ORDINARY, Look, look
 
 VIDEO_SUFFIXES: Final = frozenset(
-    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mkv"}
+    | {".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob"}
+    | {".webm", ".wmv"}
 )
-_SHOWN: Final = 120
-"""Characters of a reader's error that a message shows."""
-_COLUMNS: Final = ("file", "prompt", "group", "split")
 _VERSIONS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -53,53 +48,96 @@ def is_url(address: str) -> bool:
     return "://" in address and not address.startswith("file://")
 
 
-def find_videos(sources: Sequence[str]) -> list[Video]:
-    """Find the videos of ``sources``: files, folders (read recursively), globs (``**`` for any depth), or their URLs.
-    Folders and globs give only files with a video's suffix, and no hidden ones. A file that is named itself is always
-    taken. The result is sorted, with each real file once. Raises :class:`ConfigError` for a source without a video."""
+@dataclass(frozen=True)
+class Found:
+    """The content of a config's sources."""
+
+    videos: tuple[Video, ...]
+    """Sorted, each real file once."""
+    left_out: Counter[str]
+    """Number of the other files in folders and globs by suffix, hidden ones not counted."""
+
+
+def search(sources: Sequence[str]) -> Found:
+    """Find the videos of ``sources``: files, folders (read recursively, also behind links), globs (``**`` for any
+    depth), or their URLs. Folders and globs give only files with a video's suffix, and no hidden ones. A file that is
+    named itself is always taken. Raises :class:`ConfigError` for a source without a video."""
     found: dict[str, Video] = {}
+    others: dict[str, str] = {}
     for source in sources:
-        videos = _behind(source) if is_url(source) else _files(source.removeprefix("file://"))
-        if not videos:
+        listed = _behind(source) if is_url(source) else _files(source.removeprefix("file://"))
+        if not listed.videos:
             raise ConfigError(f"clips.sources: there is no video at '{source}'")
-        for video in videos:
+        for video in listed.videos:
             found.setdefault(video.address if is_url(video.address) else str(Path(video.address).resolve()), video)
-    return sorted(found.values(), key=lambda video: PurePosixPath(video.address))
+        others |= listed.others
+    left_out = Counter(kind for address, kind in others.items() if address not in found)
+    return Found(tuple(sorted(found.values(), key=lambda video: PurePosixPath(video.address))), left_out)
 
 
-def _files(source: str) -> list[Video]:
-    return [Video(str(path)) for path in _paths(Path(source).expanduser())]
+def find_videos(sources: Sequence[str]) -> list[Video]:
+    """Return the videos that :func:`search` finds."""
+    return list(search(sources).videos)
 
 
-def _paths(path: Path) -> Iterator[Path]:
+@dataclass(frozen=True)
+class _Listed:
+    videos: list[Video]
+    others: dict[str, str]
+    """Suffix of each other file by its address."""
+
+
+def _files(source: str) -> _Listed:
+    path = Path(source).expanduser()
     if path.is_file():
-        yield path
-    elif path.is_dir():
-        yield from filter(_is_video, path.rglob("*"))
-    else:
-        for match in map(Path, glob.glob(str(path), recursive=True)):  # noqa: PTH207 - Path.glob wants a relative one
-            yield from filter(_is_video, match.rglob("*") if match.is_dir() else [match])
+        return _Listed([Video(str(path))], {})
+    # A path that exists is no glob, whatever its characters.
+    tops = [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+    below = [one for top in tops for one in ([top] if not top.is_dir() else _below(top))]
+    seen = [one for one in below if not one.name.startswith(".")]
+    videos = [one for one in seen if _has_a_videos_name(one) and one.is_file()]
+    taken = set(videos)
+    others = {str(one.resolve()): _kind(one) for one in seen if one not in taken}
+    return _Listed([Video(str(one)) for one in videos], others)
 
 
-def _is_video(path: Path) -> bool:
-    return _has_a_videos_name(path) and path.is_file()
+def _kind(path: Path) -> str:
+    return path.suffix.lower() or "no suffix" if path.is_file() else "pipe or broken link"
+
+
+def _below(top: Path) -> Iterator[Path]:
+    """Yield what is no folder below a folder; all that lies behind links to folders comes last."""
+    waiting, seen = [top], set()
+    while waiting:
+        start = waiting.pop(0)
+        for folder, folders, names in os.walk(start):
+            real = os.path.realpath(folder)
+            if real in seen:  # A link may lead to a folder that it lies in.
+                folders.clear()
+                continue
+            seen.add(real)
+            waiting += [Path(folder, name) for name in sorted(folders) if Path(folder, name).is_symlink()]
+            yield from (Path(folder, name) for name in names)
 
 
 def _has_a_videos_name(path: Path | PurePosixPath) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
-def _behind(url: str) -> list[Video]:
-    with _reaching("clips.sources", url) as (filesystem, path):
+def _behind(url: str) -> _Listed:
+    with reaching("clips.sources", url) as (filesystem, path):
         about = _info(filesystem, path)
         if about is not None and about["type"] == "file":
-            return [_video(filesystem, about)]
+            return _Listed([_video(filesystem, about)], {})
         # A path that exists is no glob, whatever its characters.
         if about is None and glob.has_magic(path):
             found = _matching(filesystem, path)
         else:
             found = list(filesystem.find(path, detail=True).values())
-    return [_video(filesystem, about) for about in found if _is_listed(about)]
+    files = [(PurePosixPath(about["name"]), about) for about in found if about["type"] == "file"]
+    videos = [_video(filesystem, about) for path, about in files if _has_a_videos_name(path)]
+    others = [path for path, _ in files if not _has_a_videos_name(path) and not path.name.startswith(".")]
+    return _Listed(videos, {str(path): path.suffix.lower() or "no suffix" for path in others})
 
 
 def _matching(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
@@ -114,10 +152,6 @@ def _matching(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
         for name, about in filesystem.find(place, detail=True).items()
         if matches(name) or any(matches(str(above)) for above in PurePosixPath(name).parents)
     ]
-
-
-def _is_listed(about: dict[str, Any]) -> bool:
-    return about["type"] == "file" and _has_a_videos_name(PurePosixPath(about["name"]))
 
 
 def _video(filesystem: Any, about: dict[str, Any]) -> Video:
@@ -135,7 +169,7 @@ def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
 
 def version_of(url: str) -> str | None:
     """Return :attr:`Video.version` of the URL's content now. Raises :class:`ConfigError` when it can't be read."""
-    with _reaching("clips.sources", url) as (filesystem, path):
+    with reaching("clips.sources", url) as (filesystem, path):
         return _video(filesystem, filesystem.info(path)).version
 
 
@@ -147,168 +181,33 @@ def local_file(address: str) -> Iterator[Path]:
         return
     with scratch_folder() as folder:
         copy = folder / PurePosixPath(address).name
-        with _reaching("clips.sources", address) as (filesystem, path):
+        with reaching("clips.sources", address) as (filesystem, path):
             filesystem.get_file(path, str(copy))
         yield copy
 
 
+def look_at(address: str) -> Look:
+    """Look at a video's header and first pictures; of a URL no more is read. A file that is no video is ordinary here:
+    cutting it says what is wrong."""
+    try:
+        if not is_url(address):
+            return look(Path(address))
+        with reaching("clips.sources", address, Rejected) as (filesystem, path), filesystem.open(path, "rb") as file:
+            return look(file)
+    except Rejected:
+        return ORDINARY
+
+
 @contextmanager
-def _reaching(field: str, url: str) -> Iterator[tuple[Any, str]]:
-    """Yield file system and path of a URL. Any error inside becomes a :class:`ConfigError` of one sentence."""
+def reaching(field: str, url: str, *passed: type[Exception]) -> Iterator[tuple[Any, str]]:
+    """Yield file system and path of a URL. Any error inside but ``passed`` becomes a :class:`ConfigError` of one
+    sentence."""
     try:
         import fsspec.core
 
         yield fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except passed:
+        raise
     except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
         text = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{field}: can't read {url}: {text}") from error
-
-
-@dataclass(frozen=True)
-class VideoEntry:
-    """The table's entry for one video. None: the table has no value."""
-
-    prompt: str | None = None
-    group: str | None = None
-    split: Split | None = None
-
-
-@dataclass(frozen=True)
-class VideoMetadata:
-    """The entries of the table that :func:`read_metadata` read, by the parts of their ``file``."""
-
-    entries: dict[tuple[str, ...], VideoEntry]
-    note: str | None = None
-    """What people should know about how it was read."""
-
-    def lookup(self, address: str) -> VideoEntry:
-        """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
-        row = self._row(address)
-        return VideoEntry() if row is None else self.entries[row]
-
-    def _row(self, address: str) -> tuple[str, ...] | None:
-        parts = _parts(address if is_url(address) else str(Path(address).absolute()))
-        ends = (parts[start:] for start in range(len(parts)))
-        return next((end for end in ends if end in self.entries), None)
-
-    def unmatched(self, videos: Sequence[Video]) -> Unmatched:
-        """Return the rows that name none of the videos, and the videos that no row names."""
-        rows = {video.address: self._row(video.address) for video in videos}
-        used = set(rows.values())
-        groups = {self.entries[row].group for row in used if row is not None}
-        left = [row for row in self.entries if row not in used]
-        return Unmatched(
-            rows=tuple("/".join(row) for row in left),
-            # The split of a group is that of all its rows.
-            deciding=tuple(
-                "/".join(row) for row in left if self.entries[row].split and self.entries[row].group not in groups
-            ),
-            videos=tuple(video.name for video in videos if rows[video.address] is None),
-        )
-
-
-@dataclass(frozen=True)
-class Unmatched:
-    """What a metadata table and a run's videos do not have in common."""
-
-    rows: tuple[str, ...]
-    """`file` of each row that names no video."""
-    deciding: tuple[str, ...]
-    """Those of them with a split that no other row of the same group carries."""
-    videos: tuple[str, ...]
-    """Names of the videos without a row."""
-
-    def guess(self, row: str) -> str:
-        """Return the row with the video that it may mean."""
-        names = {name.lower().strip(): name for name in self.videos}
-        near = get_close_matches(PurePosixPath(row.replace("\\", "/")).name.lower().strip(), names, 1, 0.8)
-        return f"'{row}'" + (f" (did you mean '{names[near[0]]}'?)" if near else "")
-
-
-def read_metadata(address: str) -> VideoMetadata:
-    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``. ``file`` is a
-    name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or ``held_out``, and
-    counts for the whole group. Empty cells count as missing. Columns of a CSV may be separated by commas, semicolons
-    or tabs. Raises :class:`ConfigError` for other tables."""
-    table, note = _read(address)
-    if problem := _problem(table.column_names):
-        raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
-    entries: dict[tuple[str, ...], VideoEntry] = {}
-    for row in table.to_pylist():
-        if not row["file"]:
-            raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
-        parts = _parts(row["file"].strip().replace("\\", "/"))
-        if parts in entries:
-            raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
-        split = row.get("split") or None
-        if split not in (*get_args(Split), None):
-            raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
-        entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None, split)
-    sides = _sides(entries.values(), address)
-    split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
-    return VideoMetadata(split, note)
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a path or URL. Letters with accents are one character: a Mac writes two into file names."""
-    return PurePosixPath(unicodedata.normalize("NFC", name)).parts
-
-
-def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
-    """Return the split of each group that has one. Raises :class:`ConfigError` for a group with two."""
-    sides: dict[str | None, Split] = {}
-    for one in entries:
-        if one.group and one.split and sides.setdefault(one.group, one.split) != one.split:
-            raise ConfigError(f"clips.metadata: {address} has group '{one.group}' both in train and in held_out")
-    return sides
-
-
-def _problem(columns: list[str]) -> str | None:
-    if unknown := [column for column in columns if column not in _COLUMNS]:
-        return f"an unknown column '{unknown[0]}'"
-    if twice := [column for column in _COLUMNS if columns.count(column) > 1]:
-        return f"the column '{twice[0]}' twice"
-    return None if "file" in columns else "no column 'file'"
-
-
-def _read(address: str) -> tuple[pa.Table, str | None]:
-    """Read all columns as text. The second value is what people should know about it."""
-    suffix = PurePosixPath(address).suffix.lower()
-    if suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"clips.metadata: {address} is neither .csv nor .parquet")
-    data = io.BytesIO(_bytes(address))
-    try:
-        if suffix == ".parquet":
-            table = pyarrow.parquet.read_table(data)
-            return table.cast(pa.schema([(name, pa.string()) for name in table.column_names])), None
-        text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-        content, note = _utf8(data.getvalue(), address)
-        header = content.split(b"\n", 1)[0]
-        parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
-        return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
-    except pa.ArrowException as error:
-        # The error shows what it read, which may be no text.
-        text = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:_SHOWN])
-        raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
-
-
-def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        note = (
-            f"{address} is no UTF-8 text and was read as Latin-1 (Windows-1252); save it as UTF-8 if names look wrong"
-        )
-        return content.decode("cp1252", errors="replace").encode(), note
-    return content, None
-
-
-def _bytes(address: str) -> bytes:
-    if is_url(address):
-        with _reaching("clips.metadata", address) as (filesystem, path):
-            data: bytes = filesystem.cat_file(path)
-            return data
-    try:
-        return Path(address.removeprefix("file://")).read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"clips.metadata: there is no file {address}") from None

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ipa_core.clips.sources import VideoEntry, find_videos, local_file, read_metadata, version_of
+from ipa_core.clips.metadata import VideoEntry, read_metadata
+from ipa_core.clips.sources import find_videos, local_file, version_of
 from ipa_core.config import ConfigError
 
 

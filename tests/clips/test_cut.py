@@ -189,7 +189,7 @@ def test_bad_videos(tmp_path: Path) -> None:
             first, *_, last = cut(tmp_path / name)
             assert isinstance(first, CutClip)
             assert isinstance(last, DroppedWindow)
-            assert reason in last.reason
+            assert any(reason in part.reason for part in (*_, last) if isinstance(part, DroppedWindow))
         else:
             with pytest.raises(Rejected, match=reason):
                 cut(tmp_path / name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipa_core.clips.sources import read_metadata
+from ipa_core.clips.metadata import read_metadata
 from ipa_core.keypoints import HANDS
 from ipa_core.people.hand_bench import DIFFICULTIES, Truth, class_of, difficulty, load_truth, write_truth
 from storage.digest import digest_file
