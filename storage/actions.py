@@ -179,8 +179,8 @@ class ActionCache:
     def keys(self, stage: str) -> Iterator[str]:
         """The key of every result of a stage, sorted."""
         for name in self._folder.names(_stage_folder(stage)):
-            if name.endswith(".json"):
-                yield Path(name).stem
+            if (key := key_of(name)) is not None:
+                yield key
 
     def all(self, stage: str) -> Iterator[ActionResult]:
         """Every result of a stage, in the order of the keys."""
@@ -193,6 +193,12 @@ class ActionCache:
             if not _is_stage(name):
                 raise StoreError(f"{self._folder.address(f'actions/{name}')} is no stage of this version; {NEWER}")
         return found
+
+
+def key_of(name: str) -> str | None:
+    """The key of a result's file; None for other files."""
+    found = re.fullmatch(r"actions/[^/]+/[0-9a-f]{2}/([0-9a-f]{64})\.json", name)
+    return found and found[1]
 
 
 # An action file is one JSON object: the key, the result, and the digest of the bytes before the digest.
@@ -209,11 +215,16 @@ def _seal(result: ActionResult) -> bytes:
     return data + _MIDDLE + digest_bytes(data).encode() + _TAIL
 
 
+def is_sealed(sealed: bytes, key: str) -> bool:
+    """Whether the bytes of an action's file are as they were written for this key."""
+    data, seal = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:]
+    return data.startswith(_head(key)) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL
+
+
 def _open(sealed: bytes, stage: str, key: str) -> ActionResult | None:
-    data, seal, head = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:], _head(key)
-    if data.startswith(head) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL:
+    if is_sealed(sealed, key):
         try:
-            result = _read_result(data[len(head) :])
+            result = _read_result(sealed[len(_head(key)) : -_SEAL_LENGTH])
         except _OTHER_FORM:  # The bytes are as they were written. They must not be overwritten.
             raise StoreError(f"this version can't read the result of action {key} of stage {stage}; {NEWER}") from None
         if result.action.stage == stage:
@@ -289,17 +300,30 @@ def _is_store(folder: Folder, address: str | Path) -> bool:
         if marker is None and stranger is not None:
             raise StoreError(
                 f"{address} is not empty and not a store (it holds {stranger}): name a new or empty folder"
+                + (f"; if it was one, `ipa store repair` writes {_MARKER} again" if _was_store(folder) else "")
             )
     if marker is None:
         return False
     found = _format(marker)
     if found is None:
-        raise StoreError(
-            f"{folder.address(_MARKER)} is damaged; write {json_bytes({'format': FORMAT}).decode()} into it"
-        )
+        raise StoreError(f"{folder.address(_MARKER)} is damaged; `ipa store repair` writes it again")
     if found != FORMAT:
         raise StoreError(f"{address} is a store of format {found}, and this version reads format {FORMAT}; {NEWER}")
     return True
+
+
+def mend_marker(address: str | Path) -> bool:
+    """Write the marker of a store again where it is damaged or lost, and return whether it was."""
+    folder = open_folder(address)
+    marker = folder.read(_MARKER)
+    lost = _was_store(folder) if marker is None else _format(marker) is None
+    if lost:
+        folder.write(_MARKER, json_bytes({"format": FORMAT}))
+    return lost
+
+
+def _was_store(folder: Folder) -> bool:
+    return bool(folder.folders("actions") and folder.folders("objects"))
 
 
 def _format(marker: bytes) -> int | None:

@@ -7,11 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from storage.digest import digest_bytes, digest_file, is_digest
+from storage.digest import digest_bytes, digest_in, is_digest
 from storage.errors import CorruptObject, MissingObject, one_sentence
 from storage.folders import LocalFolder, cache_folder, open_folder
+
+LINKED: Final = 64 * 2**20
+"""Bytes from which on an export may be a link to the object, and smaller ones are copies. The link is read-only, which
+does not stop root."""
 
 
 class ObjectStore:
@@ -68,14 +72,9 @@ class ObjectStore:
 
     def check(self, digest: str) -> None:
         """Read an object again and compare its digest. Raises :class:`MissingObject`, :class:`CorruptObject`."""
-        if not isinstance(self._folder, LocalFolder):
-            self.get(digest)
-            return
-        with one_sentence(f"read object {digest}"):
-            try:
-                found = digest_file(self._folder.path / _name(digest))
-            except FileNotFoundError:
-                raise MissingObject(digest) from None
+        found = digest_in(self._folder, _name(digest))
+        if found is None:
+            raise MissingObject(digest)
         if found != digest:
             self._quarantine(digest)
 
@@ -105,14 +104,14 @@ class ObjectStore:
         return size
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
-        """Copy an object to another name in the store, for people. ``link`` saves space where links are possible.
+        """Copy an object to another name in the store, for people. With ``link`` a large object takes its space once.
 
         Raises :class:`MissingObject`. A local store also raises :class:`CorruptObject`. Behind a URL the server copies
         without a check.
         """
         if isinstance(self._folder, LocalFolder):
             self.path(digest)
-        if not self._folder.copy(_name(digest), name, link=link):
+        if not self._folder.copy(_name(digest), name, link=link and self.size(digest) >= LINKED):
             raise MissingObject(digest)
 
     def delete(self, digest: str) -> None:

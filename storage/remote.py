@@ -19,6 +19,8 @@ _AT_ONCE = 16
 """Number of requests of :meth:`RemoteFolder.each` at the same time."""
 _FEW = 32
 """Up to this number of files, one request per file costs less than a listing."""
+_PIECE = 32 * 2**20
+"""Bytes of a file that are in memory at once."""
 _FRESH_SECONDS = 900.0
 """This is far below the hour for which a collection spares an object."""
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -48,6 +50,20 @@ class RemoteFolder:
                 return filesystem.cat_file(path)
             except FileNotFoundError:
                 return None
+
+    def pieces(self, name: str) -> Iterator[bytes] | None:
+        """The bytes of a file piece by piece; None where there is no such file."""
+        with self._trying("read", name) as (filesystem, path):
+            try:
+                file = filesystem.open(path, "rb", block_size=_PIECE)
+            except FileNotFoundError:
+                return None
+        return self._pieces(name, file)
+
+    def _pieces(self, name: str, file: Any) -> Iterator[bytes]:
+        with file, self._trying("read", name):
+            while piece := file.read(_PIECE):
+                yield piece
 
     def read_many(self, prefix: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         wanted = list(names)
