@@ -84,12 +84,15 @@ def _report_of_the_broken_off(run: Run, summary: RunSummary) -> None:
     ways: list[Callable[[], str | None]] = [lambda: None]
     if summary.status == "failed":
         ways.insert(0, lambda: _results(run))
+    troubles = []
     for results in ways:
         try:
             _write(run, summary, results())
-            return
+            break
         except Exception as trouble:  # noqa: BLE001 - the run's own error is raised next
-            log.warning("the report of the run that broke off is not whole: %s: %s", type(trouble).__name__, trouble)
+            troubles.append(f"{type(trouble).__name__}: {trouble}")
+    if troubles:
+        log.warning("the report of the run that broke off is not whole: %s", troubles[0])
 
 
 def _write(run: Run, summary: RunSummary, results: str | None) -> None:
