@@ -329,6 +329,8 @@ class Execution(Config):
 
     store: str | None = None
     """Folder or URL (`s3://bucket/store`) of the store. None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    cache_gb: Positive = 100.0
+    """Gigabytes of `~/.cache/ipa` that copies of a remote store's objects may take. The least used go first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""

@@ -7,11 +7,12 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from storage.checkpoints import Checkpoints
+from storage.copies import GIGABYTES
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
 from storage.errors import NEWER, StoreError
 from storage.folders import Folder, LocalFolder, cache_folder, open_folder
@@ -257,7 +258,8 @@ class Store:
     """All durable parts of one address (a folder, or an fsspec URL). The first use makes the store.
 
     With ``make=False`` nothing is made: :attr:`exists` says whether there is a store, and one that does not exist reads
-    as empty. A pickled store opens its address again.
+    as empty. ``cache_gb`` is the size of the copies of remote objects on this machine. A pickled store opens its address
+    again.
 
     Raises :class:`StoreError` for a folder that is not empty and not a store, and for a store of another format.
     """
@@ -266,22 +268,23 @@ class Store:
     """The absolute path, or the URL."""
     exists: bool
 
-    def __init__(self, address: str | Path, *, make: bool = True) -> None:
+    def __init__(self, address: str | Path, *, make: bool = True, cache_gb: float = GIGABYTES) -> None:
+        self._cache_gb = cache_gb
         self.folder = folder = open_folder(address)
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
             folder.write(_MARKER, json_bytes({"format": FORMAT}), replace=False)
             self.exists = True
-        self.objects = ObjectStore(self.address)
+        self.objects = ObjectStore(self.address, cache_gb)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
         # Digests of files belong to this machine. Digests of URLs belong to all machines that share the store.
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
         self.digests = FileDigests(machine / "files.json", urls=folder) if self.exists else FileDigests(None)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
-        return Store, (self.address,)
+    def __reduce__(self) -> tuple[Any, tuple[str | Path]]:
+        return partial(Store, cache_gb=self._cache_gb), (self.address,)
 
 
 _MARKER: Final = "ipa-store.json"

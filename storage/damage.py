@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from storage import bundle
 from storage.actions import Store, is_sealed, key_of
 from storage.checkpoints import digest_of_state
 from storage.digest import digest_bytes, digest_in, is_digest, remembered
@@ -188,6 +189,10 @@ def _no_memory(name: str, data: bytes) -> str | None:
     return None if entries is not None and len(entries) == len(json.loads(data)) else "no whole list of digests"
 
 
+def _no_bundle(name: str, data: bytes) -> str | None:
+    return "no whole bundle" if bundle.unpacked(data) is None else None
+
+
 def _no_mp4(name: str, data: bytes) -> str | None:
     """Walk over the boxes: a cut file ends within one."""
     place = 0
@@ -245,6 +250,7 @@ _KINDS: Final = (
     _Kind("rendered report", r"reports/[^/]+\.run", _no_run_id, "it is rendered again"),
     _Kind("model's digest", r"models/[0-9a-f]{64}", _no_digest, "the next run reads the model's folder again"),
     _Kind("known digests", r"files\.json|urls\.json", _no_memory, "the files are read again"),
+    _Kind("bundle", r"bundles/.+\.zip", _no_bundle, "the next look-up writes it again"),
     _Kind("sweep", r"sweeps/[^/]+/[^/]+\.json", _no_json, "`ipa sweep` writes it again"),
     _Kind("sweep", r"sweeps/[^/]+/[^/]+\.html", _no_page, "`ipa sweep` writes it again"),
     _Kind("preview", r"previews/[^/]+/[^/]+\.mp4", _no_mp4, "later steps draw their own"),

@@ -330,7 +330,7 @@ class RunFolder:
 def known_fields(kind: type[Value], about: dict[str, Any]) -> Value:
     """Build a record of a run; leave out fields that only another version knows. Raises ``ValueError`` for a record of
     another form."""
-    found: Value = _form(kind).validate_python(about)
+    found: Value = _form(kind).validate_python(about)  # type: ignore[arg-type]
     return found
 
 

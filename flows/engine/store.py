@@ -18,7 +18,7 @@ def store_address(execution: Execution | None = None) -> str:
 
 def open_store(execution: Execution | None = None, *, make: bool = True) -> Store:
     """Open the store. With ``make=False`` nothing is made where there is none, and it reads as empty."""
-    return Store(store_address(execution), make=make)
+    return Store(store_address(execution), make=make, cache_gb=(execution or Execution()).cache_gb)
 
 
 def existing_store() -> Store:
