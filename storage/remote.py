@@ -54,12 +54,7 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes | None:
         with self._trying("read", name) as (filesystem, path):
-            found = filesystem.cat_ranges([path], 0, None, on_error="return")[0]  # One request; see _read_each.
-            if isinstance(found, FileNotFoundError):
-                return None
-            if isinstance(found, Exception):
-                raise found
-        return bytes(found)
+            return _content(filesystem.cat_ranges([path], 0, None, on_error="return")[0])  # See _read_each.
 
     def pieces(self, name: str) -> Iterator[bytes] | None:
         """The bytes of a file piece by piece; None where there is no such file."""
@@ -114,10 +109,8 @@ class RemoteFolder:
         with self._trying("read", prefix) as (filesystem, path):
             # The files are asked for as ranges: s3fs would ask for the size of a whole file first.
             found = filesystem.cat_ranges([f"{path}/{name}" for name in wanted], 0, None, on_error="return")
-            for data in found:
-                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
-                    raise data
-        yield from ((name, data) for name, data in zip(wanted, found, strict=True) if isinstance(data, bytes))
+            contents = [_content(one) for one in found]
+        yield from ((name, data) for name, data in zip(wanted, contents, strict=True) if data is not None)
 
     def write(self, name: str, data: bytes | mmap, replace: bool = True) -> bool:
         with self._trying("write", name) as (filesystem, path):
@@ -233,6 +226,17 @@ class RemoteFolder:
             yield filesystem, f"{root}/{name}".rstrip("/")
         except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
             raise StoreError(f"can't {doing} {self.address(name)}: {_reason(error)}") from error
+
+
+def _content(found: bytes | Exception) -> bytes | None:
+    """The bytes of a file that was asked for as a range; None where there is none. Raises other errors."""
+    if isinstance(found, FileNotFoundError):
+        return None
+    if isinstance(found, OSError) and _http_status(found) == 416:  # An empty file has no range.
+        return b""
+    if isinstance(found, Exception):
+        raise found
+    return bytes(found)
 
 
 def _create(filesystem: Any, path: str, data: bytes) -> bool:
