@@ -258,7 +258,7 @@ class Store:
     """All durable parts of one address (a folder, or an fsspec URL). The first use makes the store.
 
     With ``make=False`` nothing is made: :attr:`exists` says whether there is a store, and one that does not exist reads
-    as empty. ``cache_gb`` is the size of this machine's copies of remote objects. A pickled store opens its address again.
+    as empty. ``cache_gb`` limits this machine's copies of remote objects. A pickled store opens its address again.
 
     Raises :class:`StoreError` for a folder that is not empty and not a store, and for a store of another format.
     """
