@@ -293,18 +293,29 @@ Folder: TypeAlias = "LocalFolder | RemoteFolder"
 def open_folder(address: str | Path) -> Folder:
     """The folder at an address. A path or a ``file://`` URL is a local folder. Any other URL goes through fsspec.
 
-    Raises :class:`StoreError` for a URL that names no bucket.
+    Raises :class:`StoreError` for a URL that names no bucket, and for one with a password.
     """
     protocol, separator, place = str(address).partition("://")
     if not separator:
         return LocalFolder(Path(address).expanduser())
     if protocol == "file":
         return LocalFolder(Path(place))
+    if has_credentials(str(address)):
+        raise StoreError(
+            f"the address of the store {protocol}://...@{place.rpartition('@')[2]} holds a password, which would lie in "
+            "every record; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if not place.strip("/"):
         raise StoreError(f"{address} names no bucket: write {protocol}://bucket/folder")
     from storage.remote import RemoteFolder
 
     return RemoteFolder(str(address))
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a URL says a user or password before its host or bucket."""
+    _, separator, place = url.partition("://")
+    return bool(separator) and "@" in place.partition("/")[0]
 
 
 def cache_folder() -> Path:
