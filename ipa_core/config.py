@@ -406,8 +406,8 @@ class RunConfig(Config):
             place = address.partition("://")[2]
             if "@" in place.partition("/")[0]:
                 raise ValueError(
-                    f"{name}: the address ...@{place.rpartition('@')[2]} holds a password, and configs lie in every run's "
-                    "record; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    f"{name}: the address ...@{place.rpartition('@')[2]} holds a password, and configs lie in runs' "
+                    "records; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 )
         parts = self.alignment.accumulation * self.execution.train_processes
         if self.alignment.batch_size % parts:

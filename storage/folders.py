@@ -302,7 +302,7 @@ def open_folder(address: str | Path) -> Folder:
         return LocalFolder(Path(place))
     if has_credentials(str(address)):
         raise StoreError(
-            f"the address of the store {protocol}://...@{place.rpartition('@')[2]} holds a password, which would lie in "
+            f"the store's address {protocol}://...@{place.rpartition('@')[2]} holds a password, which would lie in "
             "every record; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if not place.strip("/"):

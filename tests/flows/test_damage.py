@@ -95,8 +95,11 @@ def record_run(store: Store) -> None:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a store of an older version, and with all other kinds of files."""
-    folder = tmp_path_factory.mktemp("whole")
+    return make_whole(tmp_path_factory.mktemp("whole"))
+
+
+def make_whole(folder: Path) -> Path:
+    """Make a working directory with a store of an older version, and with all other kinds of files."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     (folder / "store").rename(folder / ".ipa")
