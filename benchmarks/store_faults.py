@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -133,8 +134,9 @@ def server(folder: Path) -> list[Row]:
             if "down" in about:
                 threading.Timer(3.0, lambda: setattr(trouble, "down", False)).start()
             with ThreadPoolExecutor(8) as pool:
-                keys = list(pool.map(lambda number, store=store: commit(store, number), range(24)))  # type: ignore[misc]
-                list(pool.map(lambda number, address=address: log(address).append("", 1, Note(text=str(number))), range(6)))  # type: ignore[misc]  # fmt: skip
+                keys = list(pool.map(partial(commit, store), range(24)))
+                notes = [Note(text=str(number)) for number in range(6)]
+                list(pool.map(partial(log(address).append, "", 1), notes))
             asked, failed = sum(trouble.requests.values()), trouble.failed  # type: ignore[attr-defined]
             for field in about:
                 setattr(trouble, field, 0)
