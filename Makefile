@@ -18,6 +18,7 @@ check:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive flows ipa_core storage
 
 setup:
 	@sh deployments/setup.sh

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -332,6 +333,8 @@ class Execution(Config):
 
     store: str | None = None
     """Folder or URL (`s3://bucket/store`) of the store. None takes `IPA_HOME`, else `.ipa` in the working directory."""
+    cache_gb: Positive = 100.0
+    """Gigabytes of `~/.cache/ipa` that copies of a remote store's objects may take. The least used go first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
@@ -394,8 +397,21 @@ class RunConfig(Config):
     rounds: RoundsConfig = RoundsConfig()
     execution: Execution = Execution()
 
+    def _addresses(self) -> Iterator[tuple[str, str]]:
+        """Names and values of the fields that may be URLs."""
+        yield from (("clips.sources", source) for source in self.clips.sources)
+        yield "clips.metadata", self.clips.metadata or ""
+        yield "execution.store", self.execution.store or ""
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
+        for name, address in self._addresses():
+            place = address.partition("://")[2]
+            if "@" in place.partition("/")[0]:
+                raise ValueError(
+                    f"{name}: the address ...@{place.rpartition('@')[2]} holds a password, and configs lie in runs' "
+                    "records; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                )
         parts = self.alignment.accumulation * self.execution.train_processes
         if self.alignment.batch_size % parts:
             raise ValueError(

@@ -7,11 +7,12 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from storage.checkpoints import Checkpoints
+from storage.copies import GIGABYTES
 from storage.digest import FileDigests, digest_bytes, is_digest, json_bytes, plain_json
 from storage.errors import NEWER, StoreError
 from storage.folders import Folder, LocalFolder, cache_folder, open_folder
@@ -180,8 +181,8 @@ class ActionCache:
     def keys(self, stage: str) -> Iterator[str]:
         """The key of every result of a stage, sorted."""
         for name in self._folder.names(_stage_folder(stage)):
-            if name.endswith(".json"):
-                yield Path(name).stem
+            if (key := key_of(name)) is not None:
+                yield key
 
     def all(self, stage: str) -> Iterator[ActionResult]:
         """Every result of a stage, in the order of the keys."""
@@ -194,6 +195,12 @@ class ActionCache:
             if not _is_stage(name):
                 raise StoreError(f"{self._folder.address(f'actions/{name}')} is no stage of this version; {NEWER}")
         return found
+
+
+def key_of(name: str) -> str | None:
+    """The key of a result's file; None for other files."""
+    found = re.fullmatch(r"actions/[^/]+/[0-9a-f]{2}/([0-9a-f]{64})\.json", name)
+    return found and found[1]
 
 
 # An action file is one JSON object: the key, the result, and the digest of the bytes before the digest.
@@ -210,11 +217,16 @@ def _seal(result: ActionResult) -> bytes:
     return data + _MIDDLE + digest_bytes(data).encode() + _TAIL
 
 
+def is_sealed(sealed: bytes, key: str) -> bool:
+    """Whether the bytes of an action's file are as they were written for this key."""
+    data, seal = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:]
+    return data.startswith(_head(key)) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL
+
+
 def _open(sealed: bytes, stage: str, key: str) -> ActionResult | None:
-    data, seal, head = sealed[:-_SEAL_LENGTH], sealed[-_SEAL_LENGTH:], _head(key)
-    if data.startswith(head) and seal == _MIDDLE + digest_bytes(data).encode() + _TAIL:
+    if is_sealed(sealed, key):
         try:
-            result = _read_result(data[len(head) :])
+            result = _read_result(sealed[len(_head(key)) : -_SEAL_LENGTH])
         except _OTHER_FORM:  # The bytes are as they were written. They must not be overwritten.
             raise StoreError(f"this version can't read the result of action {key} of stage {stage}; {NEWER}") from None
         if result.action.stage == stage:
@@ -247,7 +259,7 @@ class Store:
     """All durable parts of one address (a folder, or an fsspec URL). The first use makes the store.
 
     With ``make=False`` nothing is made: :attr:`exists` says whether there is a store, and one that does not exist reads
-    as empty. A pickled store opens its address again.
+    as empty. ``cache_gb`` limits this machine's copies of remote objects. A pickled store opens its address again.
 
     Raises :class:`StoreError` for a folder that is not empty and not a store, and for a store of another format.
     """
@@ -256,14 +268,15 @@ class Store:
     """The absolute path, or the URL."""
     exists: bool
 
-    def __init__(self, address: str | Path, *, make: bool = True) -> None:
+    def __init__(self, address: str | Path, *, make: bool = True, cache_gb: float = GIGABYTES) -> None:
+        self._cache_gb = cache_gb
         self.folder = folder = open_folder(address)
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
             folder.write(_MARKER, json_bytes({"format": FORMAT}), replace=False)
             self.exists = True
-        self.objects = ObjectStore(self.address)
+        self.objects = ObjectStore(self.address, cache_gb)
         self.actions = ActionCache(self.address)
         self.checkpoints = Checkpoints(self.address)
         self.leases = Leases(self.address)
@@ -271,8 +284,8 @@ class Store:
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
         self.digests = FileDigests(machine / "files.json", urls=folder) if self.exists else FileDigests(None)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str | Path]]:
-        return Store, (self.address,)
+    def __reduce__(self) -> tuple[Any, tuple[str | Path]]:
+        return partial(Store, cache_gb=self._cache_gb), (self.address,)
 
 
 _MARKER: Final = "ipa-store.json"
@@ -291,17 +304,30 @@ def _is_store(folder: Folder, address: str | Path) -> bool:
         if marker is None and stranger is not None:
             raise StoreError(
                 f"{address} is not empty and not a store (it holds {stranger}): name a new or empty folder"
+                + (f"; if it was one, `ipa store repair` writes {_MARKER} again" if _was_store(folder) else "")
             )
     if marker is None:
         return False
     found = _format(marker)
     if found is None:
-        raise StoreError(
-            f"{folder.address(_MARKER)} is damaged; write {json_bytes({'format': FORMAT}).decode()} into it"
-        )
+        raise StoreError(f"{folder.address(_MARKER)} is damaged; `ipa store repair` writes it again")
     if found != FORMAT:
         raise StoreError(f"{address} is a store of format {found}, and this version reads format {FORMAT}; {NEWER}")
     return True
+
+
+def mend_marker(address: str | Path) -> bool:
+    """Write the marker of a store again where it is damaged or lost, and return whether it was."""
+    folder = open_folder(address)
+    marker = folder.read(_MARKER)
+    lost = _was_store(folder) if marker is None else _format(marker) is None
+    if lost:
+        folder.write(_MARKER, json_bytes({"format": FORMAT}))
+    return lost
+
+
+def _was_store(folder: Folder) -> bool:
+    return bool(folder.folders("actions") and folder.folders("objects"))
 
 
 def _format(marker: bytes) -> int | None:

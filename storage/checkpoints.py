@@ -46,7 +46,13 @@ class Checkpoints:
 
     def _names(self, key: str) -> list[str]:
         """The names of the states, the newest first."""
-        return sorted(self._folder.names(_place(key)), reverse=True)
+        return sorted(filter(digest_of_state, self._folder.names(_place(key))), reverse=True)
+
+
+def digest_of_state(name: str) -> str | None:
+    """The digest that the name of a state's file says; None for other files."""
+    found = re.fullmatch(r"checkpoints/[^/]+/\d{12}-([0-9a-f]{64})", name)
+    return found and found[1]
 
 
 def _place(key: str) -> str:

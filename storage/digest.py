@@ -15,6 +15,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from storage.errors import one_sentence
 from storage.folders import Folder, LocalFolder
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
@@ -33,6 +34,24 @@ def digest_bytes(data: bytes | mmap.mmap) -> str:
 def digest_file(path: Path) -> str:
     """The digest of a file's bytes, which are read. Raises ``OSError``."""
     return blake3(max_threads=_threads(path.stat().st_size)).update_mmap(path).hexdigest()
+
+
+def digest_in(folder: Folder, name: str) -> str | None:
+    """The digest of a file in a folder, which is read piece by piece; None where there is no such file. Raises
+    :class:`StoreError`."""
+    if isinstance(folder, LocalFolder):
+        with one_sentence(f"read {folder.address(name)}"):
+            try:
+                return digest_file(folder.path / name)
+            except FileNotFoundError:
+                return None
+    found = blake3()
+    pieces = folder.pieces(name)
+    if pieces is None:
+        return None
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
 
 
 def digest_config(value: Any) -> str:
@@ -176,11 +195,18 @@ class _Memory:
 
     def _load(self) -> dict[str, list[Any]]:
         data = None if self._folder is None else self._folder.read(self._name)
-        try:
-            known = json.loads(data or b"{}")
-        except ValueError:
-            return {}
-        return known if isinstance(known, dict) else {}
+        return remembered(data or b"{}") or {}
+
+
+def remembered(data: bytes) -> dict[str, list[Any]] | None:
+    """The entries of a file of :class:`FileDigests`, without those of another form; None for a damaged file."""
+    try:
+        known = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(known, dict):
+        return None
+    return {name: entry for name, entry in known.items() if isinstance(entry, list) and entry and is_digest(entry[-1])}
 
 
 def _identity(path: Path) -> list[int]:

@@ -6,14 +6,15 @@ Names are relative POSIX paths. Hidden files (a leading dot) are not listed. Tem
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar
 
 from storage.errors import StoreError, one_sentence
 
@@ -73,11 +74,24 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> bool:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
             # This file system has no hard links (exFAT, some network mounts).
-            if path.exists():
-                return False
-            temporary.replace(path)
+            with _alone_in(path.parent):
+                if path.exists():
+                    return False
+                temporary.replace(path)
     _sync_folder(path.parent)
     return True
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder: of the processes that create files there, one at a time looks and renames. The lock
+    goes with its process. Raises ``OSError`` where a file system has neither hard links nor locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -181,7 +195,8 @@ class LocalFolder:
         return [name for name in found if not name.startswith(".") and next(below.names(name), None) is not None]
 
     def copy(self, name: str, to: str, *, link: bool = False) -> bool:
-        """Copy a file within the folder; False where there is none. ``link`` saves space where links are possible."""
+        """Copy a file within the folder; False where there is none. ``link`` takes the space once where the disk can:
+        the two share their blocks until one is written, or they are one file, which nobody may write into."""
         temporary = temporary_for(self.path / to)
         with one_sentence(f"copy {self.path / name} to {self.path / to}"):
             make_folder(temporary.parent)
@@ -233,17 +248,38 @@ class LocalFolder:
 
 
 def _link_or_copy(source: Path, target: Path, link: bool) -> None:
-    if link:
-        try:
-            target.hardlink_to(source)
+    with source.open("rb") as original:
+        if link and _share_blocks(original.fileno(), target):
             return
-        except FileNotFoundError:
-            raise
-        except OSError:  # The target is on another file system, or there are no links.
-            pass
-    shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+        if link:
+            try:
+                source.chmod(0o444)  # An editor that saves into the file would change the other one too.
+                target.hardlink_to(source)
+                return
+            except FileNotFoundError:
+                raise
+            except OSError:  # The file is another user's, the target on another file system, or there are no links.
+                pass
+        with target.open("xb") as copy:
+            shutil.copyfileobj(original, copy, 2**20)
+            copy.flush()
+            os.fsync(copy.fileno())
+
+
+_FICLONE: Final = 0x40049409
+"""Number of the request by which btrfs, xfs and others copy a file without its blocks (Linux, ioctl_ficlone)."""
+
+
+def _share_blocks(original: int, target: Path) -> bool:
+    """Make a copy that shares the blocks of the original until one of them is written; False where the disk can't."""
+    with target.open("xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, original)
+            os.fsync(copy.fileno())
+            return True
+        except OSError:
+            target.unlink()
+            return False
 
 
 def _unless_absent(error: OSError) -> None:
@@ -257,18 +293,29 @@ Folder: TypeAlias = "LocalFolder | RemoteFolder"
 def open_folder(address: str | Path) -> Folder:
     """The folder at an address. A path or a ``file://`` URL is a local folder. Any other URL goes through fsspec.
 
-    Raises :class:`StoreError` for a URL that names no bucket.
+    Raises :class:`StoreError` for a URL that names no bucket, and for one with a password.
     """
     protocol, separator, place = str(address).partition("://")
     if not separator:
         return LocalFolder(Path(address).expanduser())
     if protocol == "file":
         return LocalFolder(Path(place))
+    if has_credentials(str(address)):
+        raise StoreError(
+            f"the store's address {protocol}://...@{place.rpartition('@')[2]} holds a password, which would lie in "
+            "every record; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if not place.strip("/"):
         raise StoreError(f"{address} names no bucket: write {protocol}://bucket/folder")
     from storage.remote import RemoteFolder
 
     return RemoteFolder(str(address))
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a URL says a user or password before its host or bucket."""
+    _, separator, place = url.partition("://")
+    return bool(separator) and "@" in place.partition("/")[0]
 
 
 def cache_folder() -> Path:

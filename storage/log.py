@@ -89,6 +89,15 @@ def _seal(kind: str, entry: BaseModel) -> bytes:
     return json_bytes({kind: record, "blake3": digest_bytes(json_bytes(record))})
 
 
+def is_sealed_entry(kind: str, data: bytes) -> bool:
+    """Whether the bytes of a file are as they were written for an entry of this kind."""
+    try:
+        _unseal(kind, data)
+    except ValueError:
+        return False
+    return True
+
+
 def _unseal(kind: str, data: bytes) -> Any:
     """The record as JSON. Raises ``ValueError`` for a damaged file."""
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.actions import Store
+from storage.damage import Damage, damages
 from storage.errors import CorruptObject, MissingObject
 
 
@@ -32,10 +33,12 @@ class IncompleteAction:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Number of objects read, digests of the damaged ones (now in quarantine), and results that lack bytes."""
+    """Number of objects read, digests of the damaged ones (now in quarantine), other damage, and results that lack
+    bytes."""
 
     objects: int
     corrupt: tuple[str, ...]
+    damaged: tuple[Damage, ...]
     incomplete: tuple[IncompleteAction, ...]
 
 
@@ -55,7 +58,7 @@ def stat(store: Store) -> StoreStat:
 
 
 def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Read every object again, and call ``progress(bytes read, bytes in all)`` after each.
+    """Read every object and record again, and call ``progress(bytes read, bytes in all)`` after each.
 
     Damaged objects go to quarantine. Their actions are computed again when their bytes are needed.
     """
@@ -70,7 +73,7 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
         done += size
         if progress is not None:
             progress(done, total)
-    return VerifyReport(len(objects), tuple(corrupt), tuple(_incomplete(store)))
+    return VerifyReport(len(objects), tuple(corrupt), tuple(damages(store)), tuple(_incomplete(store)))
 
 
 def drop(store: Store, digests: Iterable[str]) -> Removed:

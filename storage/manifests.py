@@ -31,7 +31,10 @@ def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def table_rows(data: bytes, **values: Sequence[str]) -> list[dict[str, Any]]:
     """The rows that :func:`table_bytes` wrote, or those whose columns have one of ``values``. Raises ``ValueError`` for
     bytes that are no Parquet."""
-    if not values.keys() <= set(pq.read_schema(io.BytesIO(data)).names):  # A table without rows has no columns.
-        return []
     filters = [(column, "in", list(wanted)) for column, wanted in values.items()]
-    return pq.read_table(io.BytesIO(data), filters=filters or None).to_pylist()
+    try:
+        if not values.keys() <= set(pq.read_schema(io.BytesIO(data)).names):  # A table without rows has no columns.
+            return []
+        return pq.read_table(io.BytesIO(data), filters=filters or None).to_pylist()
+    except (pa.ArrowException, OSError) as error:  # Some damage is an OSError to Arrow.
+        raise ValueError(f"no whole Parquet: {error}") from error

@@ -7,11 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from storage.digest import digest_bytes, digest_file, is_digest
+from storage.copies import GIGABYTES, Copies
+from storage.digest import digest_bytes, digest_file, digest_in, is_digest
 from storage.errors import CorruptObject, MissingObject, one_sentence
 from storage.folders import LocalFolder, cache_folder, open_folder
+
+LINKED: Final = 64 * 2**20
+"""Bytes from which on an export may be a link to the object, and smaller ones are copies. The link is read-only, which
+does not stop root."""
 
 
 class ObjectStore:
@@ -21,8 +26,9 @@ class ObjectStore:
     one sentence, where disk or network fail.
     """
 
-    def __init__(self, address: str | Path) -> None:
+    def __init__(self, address: str | Path, cache_gb: float = GIGABYTES) -> None:
         self._folder = open_folder(address)
+        self._cache_gb = cache_gb
         self._verified: dict[str, tuple[int, int, int]] = {}
 
     def put(self, data: bytes | mmap.mmap) -> str:
@@ -35,6 +41,11 @@ class ObjectStore:
     def put_file(self, path: Path) -> str:
         """Store the bytes of a file as :meth:`put` does, without loading them."""
         with one_sentence(f"read {path}"):
+            if not isinstance(self._folder, LocalFolder):
+                digest = digest_file(path)
+                if not self._folder.refresh(_name(digest), path.stat().st_size):
+                    self._folder.upload(_name(digest), path)
+                return digest
             if path.stat().st_size == 0:
                 return self.put(b"")  # An empty file can't be memory-mapped.
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -68,14 +79,9 @@ class ObjectStore:
 
     def check(self, digest: str) -> None:
         """Read an object again and compare its digest. Raises :class:`MissingObject`, :class:`CorruptObject`."""
-        if not isinstance(self._folder, LocalFolder):
-            self.get(digest)
-            return
-        with one_sentence(f"read object {digest}"):
-            try:
-                found = digest_file(self._folder.path / _name(digest))
-            except FileNotFoundError:
-                raise MissingObject(digest) from None
+        found = digest_in(self._folder, _name(digest))
+        if found is None:
+            raise MissingObject(digest)
         if found != digest:
             self._quarantine(digest)
 
@@ -105,14 +111,14 @@ class ObjectStore:
         return size
 
     def export(self, digest: str, name: str, *, link: bool = False) -> None:
-        """Copy an object to another name in the store, for people. ``link`` saves space where links are possible.
+        """Copy an object to another name in the store, for people. With ``link`` a large object takes its space once.
 
         Raises :class:`MissingObject`. A local store also raises :class:`CorruptObject`. Behind a URL the server copies
         without a check.
         """
         if isinstance(self._folder, LocalFolder):
             self.path(digest)
-        if not self._folder.copy(_name(digest), name, link=link):
+        if not self._folder.copy(_name(digest), name, link=link and self.size(digest) >= LINKED):
             raise MissingObject(digest)
 
     def delete(self, digest: str) -> None:
@@ -143,15 +149,27 @@ class ObjectStore:
         raise CorruptObject(digest)
 
     @cached_property
-    def _copies(self) -> ObjectStore:
+    def _cached(self) -> ObjectStore:
         return ObjectStore(cache_folder())
 
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies(cache_folder() / "objects", self._cache_gb * 1e9)
+
     def _local_copy(self, digest: str) -> Path:
+        assert not isinstance(self._folder, LocalFolder)
+        remote, name, place = self._folder, _name(digest), cache_folder() / _name(digest)
         try:
-            return self._copies.path(digest)
+            path = self._cached.path(digest)
         except (MissingObject, CorruptObject):
-            self._copies.put(self.get(digest))
-            return self._copies.path(digest)
+            if not self._copies.add(place, lambda file: remote.download(name, file)):
+                raise MissingObject(digest) from None
+            try:
+                path = self._cached.path(digest)
+            except CorruptObject:
+                self._quarantine(digest)
+        self._copies.used(path)
+        return path
 
 
 def _name(digest: str) -> str:

@@ -83,7 +83,16 @@ class Decided(Record):
     ruling: Ruling | None = None
 
 
-Event = Registered | Decided
+class Lost(Record):
+    """Stands in the place of an event that was damaged. Nobody knows what it said."""
+
+    kind: Literal["lost"] = "lost"
+    at: str
+    """UTC, ISO 8601; the time when `ipa store repair` wrote this."""
+    why: str
+
+
+Event = Registered | Decided | Lost
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 
@@ -103,7 +112,9 @@ class State:
 
     @cached_property
     def decisions(self) -> tuple[Decided, ...]:
-        return tuple(event for event in self.events if isinstance(event, Decided))
+        """Without those about an adapter whose registration was lost."""
+        found = (event for event in self.events if isinstance(event, Decided))
+        return tuple(event for event in found if event.adapter in self.adapters)
 
     @cached_property
     def _reigns(self) -> dict[Digest, list[Digest]]:
@@ -113,7 +124,7 @@ class State:
             reign = reigns.setdefault(self.adapters[event.adapter].lineage.model, [])
             if event.kind == "promoted":
                 reign.append(event.adapter)
-            elif event.kind == "rolled_back":
+            elif event.kind == "rolled_back" and reign[-1:] == [event.adapter]:  # Else its promotion was lost.
                 reign.pop()
         return reigns
 
@@ -215,7 +226,9 @@ class Registry:
     """The log at ``<address>/registry``. ``address`` belongs to a store: a path or an fsspec URL."""
 
     def __init__(self, address: str | Path) -> None:
-        self._log = NumberedLog(address, "registry", "event", _EVENT, "bring it back from a copy")
+        self._log = NumberedLog(
+            address, "registry", "event", _EVENT, "bring it back from a copy, or let `ipa store repair` forget it"
+        )
 
     def state(self) -> State:
         """All events. Raises :class:`StoreError` where one is missing or damaged."""
@@ -230,6 +243,10 @@ class Registry:
                 return None
             if self._log.create(len(state.events) + 1, event):
                 return event
+
+    def lose(self, number: int, note: Lost) -> None:
+        """Write a note in the place of the event of this number, whose file is gone."""
+        self._log.create(number, note)
 
     def promote(self, adapter: Digest, by: str, reason: str, at: str) -> Decided:
         """Promote an adapter by hand. Raises :class:`StoreError` where it is champion already."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from mmap import mmap
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from storage import bundle
 from storage.errors import StoreError
 
 Value = TypeVar("Value")
@@ -19,8 +22,15 @@ _AT_ONCE = 16
 """Number of requests of :meth:`RemoteFolder.each` at the same time."""
 _FEW = 32
 """Up to this number of files, one request per file costs less than a listing."""
+_PIECE = 32 * 2**20
+"""Bytes of a file that are in memory at once."""
+_PART = 16 * 2**20
+"""Bytes of a part of an upload."""
 _FRESH_SECONDS = 900.0
 """This is far below the hour for which a collection spares an object."""
+# botocore asks five times by default, which one of some thousand requests at 20 % of errors does not survive, nor a
+# server that starts again.
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -44,31 +54,85 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes | None:
         with self._trying("read", name) as (filesystem, path):
+            return _content(filesystem.cat_ranges([path], 0, None, on_error="return")[0])  # See _read_each.
+
+    def pieces(self, name: str) -> Iterator[bytes] | None:
+        """The bytes of a file piece by piece; None where there is no such file."""
+        with self._trying("read", name) as (filesystem, path):
             try:
-                return filesystem.cat_file(path)
+                file = filesystem.open(path, "rb", block_size=_PIECE)
             except FileNotFoundError:
                 return None
+        return self._pieces(name, file)
+
+    def _pieces(self, name: str, file: Any) -> Iterator[bytes]:
+        with file, self._trying("read", name):
+            while piece := file.read(_PIECE):
+                yield piece
 
     def read_many(self, prefix: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """The existing files of ``names`` below ``prefix``. Many cost a listing and the folder's bundle. Those that it
+        lacks cost a request each, and the bundle is written again with them."""
         wanted = list(names)
-        if len(wanted) > _FEW:
-            there = set(self.names(prefix))
-            wanted = [name for name in wanted if f"{prefix}/{name}" in there]
+        if len(wanted) <= _FEW:
+            yield from self._read_each(prefix, wanted)
+            return
+        versions = self._versions(prefix)
+        wanted = [name for name in wanted if name in versions]
+        known = {
+            name: (version, data)
+            for name, (version, data) in (bundle.unpacked(self.read(bundle.place(prefix)) or b"") or {}).items()
+            if versions.get(name) == version
+        }
+        yield from ((name, known[name][1]) for name in wanted if name in known)
+        new = {}
+        for name, data in self._read_each(prefix, [name for name in wanted if name not in known]):
+            yield name, data
+            if version := versions[name]:
+                new[name] = version, data
+        if len(new) > _FEW:
+            with suppress(StoreError):  # It only saves time, and this user may not be allowed to write.
+                self.write(bundle.place(prefix), bundle.packed({**known, **new}))
+
+    def _versions(self, prefix: str) -> dict[str, str]:
+        """The version of each file below ``prefix``, by its name there; "" where the server tells none."""
+        with self._trying("list", prefix) as (filesystem, path):
+            found = filesystem.find(path, detail=True)
+        return {
+            name.removeprefix(path).lstrip("/"): str(about.get("ETag") or about.get("etag") or "")
+            for name, about in found.items()
+        }
+
+    def _read_each(self, prefix: str, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
         if not wanted:
             return
         with self._trying("read", prefix) as (filesystem, path):
             # The files are asked for as ranges: s3fs would ask for the size of a whole file first.
             found = filesystem.cat_ranges([f"{path}/{name}" for name in wanted], 0, None, on_error="return")
-            for data in found:
-                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
-                    raise data
-        yield from ((name, data) for name, data in zip(wanted, found, strict=True) if isinstance(data, bytes))
+            contents = [_content(one) for one in found]
+        yield from ((name, data) for name, data in zip(wanted, contents, strict=True) if data is not None)
 
     def write(self, name: str, data: bytes | mmap, replace: bool = True) -> bool:
         with self._trying("write", name) as (filesystem, path):
             if not replace:
-                return _create(filesystem, path, bytes(data))
+                # Where an answer was lost, the file is there because the first try wrote it.
+                return _create(filesystem, path, bytes(data)) or filesystem.cat_file(path) == data
             filesystem.pipe_file(path, bytes(data))
+        return True
+
+    def upload(self, name: str, file: Path) -> None:
+        """Write the bytes of a local file; a large one in parts, of which a few are in memory."""
+        with self._trying("write", name) as (filesystem, path):
+            parts = {"chunksize": _PART, "max_concurrency": 4} if "s3" in filesystem.protocol else {}
+            filesystem.put_file(str(file), path, **parts)
+
+    def download(self, name: str, file: Path) -> bool:
+        """Write a file's bytes into a local one; False where there is no such file."""
+        with self._trying("read", name) as (filesystem, path):
+            try:
+                filesystem.get_file(path, str(file))
+            except FileNotFoundError:
+                return False
         return True
 
     def refresh(self, name: str, size: int) -> bool:
@@ -162,6 +226,17 @@ class RemoteFolder:
             yield filesystem, f"{root}/{name}".rstrip("/")
         except Exception as error:  # Each protocol's library has its own errors, and few are an OSError.
             raise StoreError(f"can't {doing} {self.address(name)}: {_reason(error)}") from error
+
+
+def _content(found: bytes | Exception) -> bytes | None:
+    """The bytes of a file that was asked for as a range; None where there is none. Raises other errors."""
+    if isinstance(found, FileNotFoundError):
+        return None
+    if isinstance(found, OSError) and _http_status(found) == 416:  # An empty file has no range.
+        return b""
+    if isinstance(found, Exception):
+        raise found
+    return bytes(found)
 
 
 def _create(filesystem: Any, path: str, data: bytes) -> bool:

@@ -39,7 +39,7 @@ class Reviews:
     """
 
     def __init__(self, address: str | Path) -> None:
-        remedy = "bring it back from a copy, or remove it"
+        remedy = "bring it back from a copy, or let `ipa store repair` forget it"
         self._log = NumberedLog(address, "reviews", "review", TypeAdapter(Review), remedy)
         self._read: dict[str, Review] = {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,10 +14,12 @@ import typer
 
 from flows.cli.options import AsJson
 from flows.cli.tables import text_table
+from flows.cli.talk import say
 from flows.engine.room import size_text
 
 if TYPE_CHECKING:
     from flows.outcomes.retention import Found
+    from storage.maintenance import VerifyReport
 
 store_app = typer.Typer(no_args_is_help=True, help="Look after the store.")
 
@@ -39,23 +40,56 @@ def store_stat(json_: AsJson = False) -> None:
 
 @store_app.command("verify")
 def store_verify(json_: AsJson = False) -> None:
-    """Read every object and compare it with its digest; damaged ones are set aside and computed again when needed."""
+    """Read every object and record and say which are damaged; damaged objects are set aside, to be computed again."""
+    found = _verified()
+    if json_:
+        print(json.dumps(asdict(found)))
+    else:
+        print(f"{found.objects} objects read, {len(found.corrupt)} damaged; {len(found.damaged)} other files damaged")
+        for digest in found.corrupt:
+            print(f"damaged, moved to the quarantine: {digest}")
+        for damage in found.damaged:
+            print(f"damaged: {damage.sentence()}")
+        for action in found.incomplete:
+            print(f"bytes missing: {action.stage} {action.key}")
+        if found.damaged:
+            say("`ipa store repair` forgets just that")
+    if found.corrupt or found.damaged:
+        raise typer.Exit(1)
+
+
+@store_app.command("repair")
+def store_repair(json_: AsJson = False) -> None:
+    """Forget damaged files, and nothing else: they go to the quarantine, and runs compute what they need again."""
+    from flows.engine.store import existing_store, store_address
+    from storage.actions import mend_marker
+    from storage.damage import forget
+
+    marker = mend_marker(store_address())
+    found, store = _verified(), existing_store()
+    forgotten = [(damage, forget(store, damage)) for damage in found.damaged]
+    if json_:
+        print(json.dumps({"marker": marker, "objects": found.corrupt, "files": [asdict(one) for one, _ in forgotten]}))
+        return
+    if marker:
+        print("the store's marker was written again")
+    for digest in found.corrupt:
+        print(f"forgotten: object {digest}; it is computed again when a run needs it")
+    for damage, after in forgotten:
+        print(f"forgotten: {damage.sentence()}; {after}")
+    if found.corrupt or forgotten:
+        say("the damaged bytes lie in the store's quarantine/; delete them when nobody wants them")
+    elif not marker:
+        print("there is nothing to repair")
+
+
+def _verified() -> VerifyReport:
     from flows.engine.progress import Progress
     from flows.engine.store import existing_store
     from storage.maintenance import verify
 
     progress = Progress()
-    found = verify(existing_store(), lambda done, total: progress.share("store verify", done / total if total else 1.0))
-    if json_:
-        print(json.dumps(asdict(found)))
-    else:
-        print(f"{found.objects} objects read, {len(found.corrupt)} damaged")
-        for digest in found.corrupt:
-            print(f"damaged, moved to the quarantine: {digest}")
-        for action in found.incomplete:
-            print(f"bytes missing: {action.stage} {action.key}")
-    if found.corrupt:
-        raise typer.Exit(1)
+    return verify(existing_store(), lambda done, total: progress.share("store verify", done / total if total else 1.0))
 
 
 @store_app.command("gc")
@@ -92,7 +126,7 @@ def store_gc(
         rows.append(("total", "", size_text(found.bytes + left)))
         print(text_table("lrr", ("deleted" if delete else "can go", "number", "disk"), rows))
         if not delete:
-            print("`ipa store gc --delete` deletes it", file=sys.stderr)
+            say("`ipa store gc --delete` deletes it")
     else:
         print("there is nothing to delete")
 

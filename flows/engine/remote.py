@@ -50,7 +50,10 @@ class RemoteWork:
             # The other cores belong to the other workers.
             cv2.setNumThreads(1)
             close()
-            _kept = (self, Worker(Store(self.address), self.config, self.components))
+            _kept = (
+                self,
+                Worker(Store(self.address, cache_gb=self.config.execution.cache_gb), self.config, self.components),
+            )
             atexit.unregister(close)
             atexit.register(close)
         return _kept[1]

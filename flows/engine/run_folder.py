@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
+from pydantic import TypeAdapter
 
 from flows.engine.machine import Machine
 from flows.engine.progress import StageProgress
@@ -25,6 +28,7 @@ from storage.errors import NEWER
 from storage.folders import LocalFolder, cache_folder, write_whole
 from storage.manifests import table_bytes, table_rows
 
+log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 LAST: Final = "last"
 """Names the newest run that is no experiment."""
@@ -58,11 +62,21 @@ class RunFolder:
     def write_json(self, name: str, data: Any) -> None:
         self.write(name, json.dumps(data, indent=1).encode())
 
-    def read_json(self, name: str) -> Any | None:
-        """Return None if there is no such file."""
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return None if there is no such file. Raises ``StoreError`` for one that holds no JSON object."""
         data = self._folder.read(name)
-        with self.readable(name):
-            return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            about = json.loads(data)
+        except ValueError:
+            about = None
+        if not isinstance(about, dict):
+            raise self._damaged(name)
+        return about
+
+    def _damaged(self, name: str) -> StoreError:
+        return StoreError(f"{self.address(name)} is damaged; `ipa store repair` forgets it")
 
     @contextmanager
     def readable(self, name: str) -> Iterator[None]:
@@ -86,7 +100,10 @@ class RunFolder:
 
     def config_text(self) -> str | None:
         data = self._folder.read("config.yaml")
-        return None if data is None else data.decode()
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError:
+            raise self._damaged("config.yaml") from None
 
     def mark_experiment(self) -> None:
         """Mark a run of a sweep or hand bench, so that "last" never means it."""
@@ -104,9 +121,23 @@ class RunFolder:
     def name(self) -> str:
         """Name of the run's config, read as plain data: a run of an older version may have options that are gone."""
         text = self.config_text()
-        with self.readable("config.yaml"):
-            tree = yaml.safe_load(text) if text else None
-        return str(tree.get("name", "?")) if isinstance(tree, dict) else "?"
+        if text is None:
+            return "?"
+        try:
+            tree = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError):
+            tree = None
+        if not isinstance(tree, dict):
+            raise self._damaged("config.yaml")
+        return str(tree.get("name", "?"))
+
+    @property
+    def known_name(self) -> str:
+        """The same for lists, which go on when a run's config is damaged: "?" then."""
+        try:
+            return self.name
+        except StoreError:
+            return "?"
 
     def write_machine(self, machine: Machine) -> None:
         self.write_json("machine.json", asdict(machine))
@@ -175,10 +206,13 @@ class RunFolder:
 
     def _item_rows(self, *stages: str) -> list[dict[str, Any]]:
         data = self._folder.read("items.parquet")
-        with self.readable("items.parquet"):
-            if data is None:
-                return []
+        if data is None:
+            return []
+        try:
             rows = table_rows(data, stage=stages) if stages else table_rows(data)
+        except ValueError:
+            raise self._damaged("items.parquet") from None
+        with self.readable("items.parquet"):
             return [{name: row[name] for name in ("stage", "name", "key", "status")} for row in rows]
 
     def write_summary(self, summary: RunSummary) -> None:
@@ -215,8 +249,15 @@ class RunFolder:
 
 
 def known_fields(kind: type[Value], about: dict[str, Any]) -> Value:
-    """Build a record of a run; leave out fields that only another version knows."""
-    return kind(**{name: about[name] for name in kind.__dataclass_fields__ if name in about})  # type: ignore[attr-defined]
+    """Build a record of a run; leave out fields that only another version knows. Raises ``ValueError`` for a record of
+    another form."""
+    found: Value = _form(kind).validate_python(about)  # type: ignore[arg-type]
+    return found
+
+
+@cache
+def _form(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def runs(store: Store) -> Iterator[RunFolder]:
@@ -233,7 +274,7 @@ def named_run(name: str) -> RunFolder:
         if name == folder.run_id:
             return folder
     for folder in found:
-        if name in (LAST, folder.name) and not folder.is_experiment:
+        if (name == LAST or name == folder.known_name) and not folder.is_experiment:
             return folder
     raise ConfigError(
         f"the store at {store.address} has no run yet"
@@ -248,5 +289,8 @@ def last_items(store: Store, looked_at: int = 10) -> dict[tuple[str, str], str]:
     for number, run in enumerate(runs(store)):
         if number == looked_at:
             break
-        found = run.items() | found
+        try:
+            found = run.items() | found
+        except StoreError as error:
+            log.warning("%s", error)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from flows.engine.progress import span
 from flows.engine.run_folder import RunFolder, known_fields, runs
 from flows.engine.summary import Promotion, RunProgress, StageTable
-from storage import Store
+from storage import Store, StoreError
 
 SILENCE = 300.0
 """Seconds without news after which a run on another machine counts as silent: killed, or at one long item."""
@@ -24,7 +24,7 @@ class RunState:
     config: str
     """Name of the run's config."""
     state: str
-    """`running`, `silent`, `killed`, or how it ended: `completed`, `nothing_new`, `failed`, `stopped`."""
+    """`running`, `silent`, `killed`, how it ended (`completed`, `nothing_new`, `failed`, `stopped`), or `damaged`."""
     stages: tuple[StageTable, ...]
     """The stages that have ended."""
     progress: RunProgress | None
@@ -56,26 +56,25 @@ def run_state(folder: RunFolder) -> RunState:
         return ended(folder, summary)
     progress = folder.progress()
     stages = progress.stages if progress else ()
-    return RunState(folder.run_id, folder.name, _life_of(progress), stages, progress, None, {}, 0)
+    return RunState(folder.run_id, folder.known_name, _life_of(progress), stages, progress, None, {}, 0)
 
 
 def ended(folder: RunFolder, summary: dict[str, Any]) -> RunState:
     """Return the state of a run with this summary."""
     with folder.readable("run.json"):
-        promotion = summary.get("promotion")
-        return RunState(
-            run_id=folder.run_id,
-            config=folder.name,
-            state=summary["status"],
-            stages=tuple(known_fields(StageTable, row) for row in summary["stages"]),
-            progress=None,
-            error=summary["error"],
-            outputs=summary["outputs"],
-            dropped=len(summary["dropped"]),
-            promotion=known_fields(Promotion, promotion) if promotion else None,
-            seconds=summary.get("seconds"),
-            queued=summary.get("queued"),
-        )
+        about = {name: summary[name] for name in ("stages", "error", "outputs")}
+        about |= {name: summary.get(name) for name in ("promotion", "seconds", "queued")}
+        about |= {"run_id": folder.run_id, "config": folder.known_name, "state": summary["status"], "progress": None}
+        return known_fields(RunState, about | {"dropped": len(summary["dropped"])})
+
+
+def listed_state(folder: RunFolder) -> RunState:
+    """Return the state of a run for a list: `damaged` with a sentence where its record can't be read, so that one
+    damaged file hides no other run."""
+    try:
+        return run_state(folder)
+    except StoreError as error:
+        return RunState(folder.run_id, "?", "damaged", (), None, str(error), {}, 0)
 
 
 def _life_of(progress: RunProgress | None) -> str:
@@ -88,4 +87,4 @@ def _life_of(progress: RunProgress | None) -> str:
 
 def last_runs(store: Store, count: int) -> list[RunState]:
     """Return the newest run first."""
-    return [run_state(folder) for folder in islice(runs(store), count)]
+    return [listed_state(folder) for folder in islice(runs(store), count)]

@@ -11,10 +11,14 @@ from storage import Store
 from storage.folders import LocalFolder
 
 
+def store_address(execution: Execution | None = None) -> str:
+    configured = execution.store if execution else None
+    return configured or os.environ.get("IPA_HOME") or ".ipa"
+
+
 def open_store(execution: Execution | None = None, *, make: bool = True) -> Store:
     """Open the store. With ``make=False`` nothing is made where there is none, and it reads as empty."""
-    configured = execution.store if execution else None
-    return Store(configured or os.environ.get("IPA_HOME") or ".ipa", make=make)
+    return Store(store_address(execution), make=make, cache_gb=(execution or Execution()).cache_gb)
 
 
 def existing_store() -> Store:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -242,16 +243,21 @@ def _picture(name: str, data: bytes, kind: str = "jpeg") -> str:
     return f"![{name}]({data_uri(data, kind)})"
 
 
+def _plain(text: str) -> str:
+    """Text for Markdown that shows as it is: names of files may hold marks, tags and line breaks."""
+    return re.sub(r"([\\`*_{}\[\]<>()#|!~&])", r"\\\1", " ".join(text.split()))
+
+
 def _outcome(summary: RunSummary) -> str:
     lines = [f"# Run {summary.run_id}: {summary.status}", ""]
     if summary.error:
-        lines += [summary.error, ""]
+        lines += [_plain(summary.error), ""]
     if summary.promotion:
-        lines += [summary.promotion.sentence(), ""]
+        lines += [_plain(summary.promotion.sentence()), ""]
     lines += [f"- {name}: `{path}`" for name, path in summary.outputs.items()]
     seconds = sum(row.seconds for row in summary.stages)
     lines += ["", f"{span(seconds)} in stages; {len(summary.dropped)} inputs were dropped:", ""]
-    lines += [f"- {drop.stage}, {drop.name}: {drop.reason}" for drop in summary.dropped[:50]]
+    lines += [f"- {drop.stage}, {_plain(drop.name)}: {_plain(drop.reason)}" for drop in summary.dropped[:50]]
     if len(summary.dropped) > 50:
         lines.append(f"- and {len(summary.dropped) - 50} more, in the report")
     return "\n".join(lines)

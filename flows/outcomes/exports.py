@@ -21,7 +21,7 @@ _LOOKED_AT: Final = 20
 
 def export(run: Run) -> None:
     """Raises ``RunStopped`` when their bytes are lost and can't be computed again."""
-    # People copy, rename and edit a LoRA's folder, so none of its files is an object itself. Shards are only read.
+    # People copy, rename and edit a LoRA's folder, so none of its files is an object itself. Large shards are.
     for name, stage, link in (("lora", Finetune, False), ("shards", Shards, True)):
         found = run.view.one(stage)
         if found is None:

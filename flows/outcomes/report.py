@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ from ipa_core.reporting.run_record import render_report
 from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet, film
 from ipa_core.video import decode_png, decode_video
 from storage import ActionResult, Store
+from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,15 @@ def _report_of_the_broken_off(run: Run, summary: RunSummary) -> None:
     ways: list[Callable[[], str | None]] = [lambda: None]
     if summary.status == "failed":
         ways.insert(0, lambda: _results(run))
+    troubles = []
     for results in ways:
         try:
             _write(run, summary, results())
-            return
+            break
         except Exception as trouble:  # noqa: BLE001 - the run's own error is raised next
-            log.warning("the report of the run that broke off is not whole: %s: %s", type(trouble).__name__, trouble)
+            troubles.append(f"{type(trouble).__name__}: {trouble}")
+    if troubles:
+        log.warning("the report of the run that broke off is not whole: %s", troubles[0])
 
 
 def _write(run: Run, summary: RunSummary, results: str | None) -> None:
@@ -119,8 +124,8 @@ def report_of(folder: RunFolder, store: Store) -> tuple[Path, RunState]:
 
 def _same_report(run: Run) -> bool:
     """Link the report of the last run with the same results: a run with nothing new costs no disk."""
-    earlier = run.store.folder.read(_rendered(run, "run"))
-    if earlier is None or not run.folder.take(f"runs/{earlier.decode()}/report.html", "report.html"):
+    earlier = (run.store.folder.read(_rendered(run, "run")) or b"").decode(errors="replace")
+    if not re.fullmatch(r"[\w-]+", earlier) or not run.folder.take(f"runs/{earlier}/report.html", "report.html"):
         return False
     run.outputs["report"] = run.folder.address("report.html")
     return True
@@ -130,17 +135,17 @@ def _results(run: Run, show: Callable[[ReportData], None] = lambda data: None) -
     """Return the HTML of the run's results; None if selection has not run."""
     if run.view.one(Selection) is None:
         return None
-    cached = _rendered(run, "html")
-    html = run.store.folder.read(cached)
+    cached = _rendered(run, "page")
+    html = unsealed_text(run.store.folder.read(cached) or b"")
     if html is None:
         data = _Gatherer(run).data()
-        html = render_results(data).encode()
-        run.store.folder.write(cached, html)
+        html = render_results(data)
+        run.store.folder.write(cached, sealed_text(html))
         show(data)
-    return html.decode()
+    return html
 
 
-def _rendered(run: Run, kind: Literal["html", "run"]) -> str:
+def _rendered(run: Run, kind: Literal["page", "run"]) -> str:
     """Return the name in the store of the rendered results of these items, or of the run that reported them last."""
     view = run.view
     about: dict[str, object] = {

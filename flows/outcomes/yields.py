@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from typing import Final
 
 from flows.engine.run_folder import RunFolder, runs
-from flows.engine.status import run_state
+from flows.engine.status import listed_state
 from flows.stages import selection
 from flows.stages.evaluation import COMPARISON, Evaluation
 from flows.stages.selection import Selection
 from ipa_core.evaluation import Comparison
 from ipa_core.reporting.charts import PastRun, RunYield
-from storage import ActionResult, Store
+from storage import ActionResult, Store, StoreError
 
+log = logging.getLogger(__name__)
 PAST: Final = 12
 """Runs of one config that a report shows."""
 _COUNTS: Final = ("candidates", "kept", "strict_pairs")
@@ -25,9 +27,13 @@ def run_yields(store: Store) -> list[RunYield]:
     """Return the yield of every run that reached selection, newest first."""
     found = []
     for folder in runs(store):
-        result = selection.selected(folder, store)
+        try:
+            result = selection.selected(folder, store)
+        except StoreError as error:
+            log.warning("%s", error)
+            continue
         if result is not None:
-            found.append(RunYield(run=folder.run_id, config=folder.name, report=selection.yield_of(result)))
+            found.append(RunYield(run=folder.run_id, config=folder.known_name, report=selection.yield_of(result)))
     return found
 
 
@@ -35,15 +41,19 @@ def past_runs(store: Store, this: RunFolder, state: str) -> list[PastRun]:
     """Return this run and those before it with a config of the same name, newest first, without experiments.
     ``state`` is of this run, which may not have written its summary yet."""
     found = [
-        _past_run(store, folder, state if folder.run_id == this.run_id else run_state(folder).state)
+        _past_run(store, folder, state if folder.run_id == this.run_id else listed_state(folder).state)
         for folder in islice((folder for folder in runs(store) if folder.run_id <= this.run_id), _LOOKED_AT)
-        if folder.name == this.name and not folder.is_experiment
+        if folder.known_name == this.known_name and not folder.is_experiment
     ]
     return found[:PAST]
 
 
 def _past_run(store: Store, folder: RunFolder, state: str) -> PastRun:
-    keys = folder.items(Selection.name, Evaluation.name)
+    try:
+        keys = folder.items(Selection.name, Evaluation.name)
+    except StoreError as error:
+        log.warning("%s", error)
+        keys = {}
     selected = _result(store, Selection.name, keys.get((Selection.name, selection.ITEM)))
     evaluated = _result(store, Evaluation.name, keys.get((Evaluation.name, COMPARISON)))
     report = None if selected is None else selection.yield_of(selected)

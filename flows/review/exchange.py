@@ -66,10 +66,30 @@ def _csv(found: Sequence[Reviewed], videos: str) -> str:
     writer.writeheader()
     for one, reviews in found:
         about = one.described()
-        writer.writerows(about | review.model_dump() for review in reviews)
-        if not reviews:
-            writer.writerow(about)
+        writer.writerows(map(_as_text, (about | review.model_dump() for review in reviews) if reviews else [about]))
     return file.getvalue()
+
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet computes a cell that begins so, and a formula may send the table elsewhere."""
+
+
+def _as_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose texts no spreadsheet takes for formulas: an apostrophe stands before them."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        for name, value in row.items()
+    }
+
+
+def _from_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row that :func:`_as_text` wrote."""
+    return {
+        name: value[1:]
+        if isinstance(value, str) and value.startswith("'") and value[1:].startswith(_FORMULA)
+        else value
+        for name, value in row.items()
+    }
 
 
 def _read_csv(text: str, path: Path) -> Rows:
@@ -84,7 +104,7 @@ def _read_csv(text: str, path: Path) -> Rows:
             row = row | {"by": reviewer(row.get("annotator")), "at": row.get("updated_at") or row.get("created_at")}
             row = row if row.get("lead_time") else row | {"verdict": ""}
         if row["verdict"]:
-            yield where, row
+            yield where, _from_text(row)
 
 
 def _json(found: Sequence[Reviewed], videos: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -11,7 +12,9 @@ from flows.engine.stage import blob
 from flows.stages import selection
 from ipa_core.config import ConfigError
 from ipa_core.records import Candidate, Decision, HandScore, ReviewRule
-from storage import ActionResult, Store
+from storage import ActionResult, Store, StoreError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,13 @@ def open_queue(store: Store, run_id: str | None) -> Queue:
     """Open the queue of a run, or of the last run with a selection. Needs only the store, neither the run's videos nor
     its model. Raises :class:`ConfigError` when there is no selection."""
     for folder in [RunFolder(store, run_id)] if run_id else runs(store):
-        selected = selection.selected(folder, store)
+        try:
+            selected = selection.selected(folder, store)
+        except StoreError as error:
+            if run_id:
+                raise
+            log.warning("%s", error)
+            continue
         if selected is not None:
             return _queue(store, folder, selected)
     what = f"run {run_id} has not come" if run_id else f"no run of the store at {store.address} has come"

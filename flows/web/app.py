@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.engine.progress import span
 from flows.engine.run_folder import RunFolder, runs
-from flows.engine.status import run_state
+from flows.engine.status import RunState, listed_state
 from flows.outcomes.adapters import model_rows
 from flows.review.app import review_app
 from flows.review.queue import open_queue
@@ -33,7 +33,7 @@ from flows.review.session import Session
 from flows.stages.selection import Selection
 from ipa_core.config import ConfigError
 from ipa_core.reporting.page import templates
-from storage import Store
+from storage import Store, StoreError
 from storage.folders import LocalFolder
 from storage.registry import Registry
 
@@ -141,7 +141,7 @@ def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAP
         folder = _found(store, run_id)
         about = _run(folder)
         reviewed = reviewer is not None and any(row.name == Selection.name for row in about["run"].stages)
-        return page("run.html.j2", **about, **_details(folder), reviewed=reviewed)
+        return page("run.html.j2", **about, **_details(folder, about["run"]), reviewed=reviewed)
 
     @app.get("/runs/{run_id}/{name:path}")
     def run_file(run_id: str, name: str) -> Response:
@@ -161,6 +161,10 @@ def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAP
 
     if reviewer is not None:
         app.mount("/review/{run_id}", _Reviews(store, reviewer))
+
+    @app.exception_handler(StoreError)
+    def damaged(request: Request, error: Exception) -> Response:
+        return page("damaged.html.j2", 500, why=str(error))
 
     @app.exception_handler(404)
     def missing(request: Request, error: Exception) -> Response:
@@ -208,19 +212,20 @@ def _found(store: Store, run_id: str) -> RunFolder:
 
 
 def _run(folder: RunFolder) -> dict[str, Any]:
-    state, summary = run_state(folder), folder.summary() or {}
+    state = listed_state(folder)
     return {
         "run": state,
         "experiment": folder.is_experiment,
         "seconds": span(sum(row.seconds for row in state.stages)),
-        "promotion": summary.get("promotion"),
+        "promotion": state.promotion,
         "report": "report" in state.outputs,
     }
 
 
-def _details(folder: RunFolder) -> dict[str, Any]:
-    config = folder.local_copy("config.yaml")
-    return {"dropped": folder.dropped(), "config": config.read_text() if config else ""}
+def _details(folder: RunFolder, state: RunState) -> dict[str, Any]:
+    if state.state == "damaged":
+        return {"dropped": (), "config": ""}
+    return {"dropped": folder.dropped(), "config": folder.config_text() or ""}
 
 
 def _file(store: Store, folder: str, name: str) -> Response:

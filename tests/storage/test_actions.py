@@ -269,7 +269,7 @@ class TestStore:
 
     def test_a_damaged_format_is_said_with_its_remedy(self, tmp_path):
         (tmp_path / "ipa-store.json").write_text('{"form')
-        with pytest.raises(StoreError, match=r'ipa-store\.json is damaged; write \{"format":1\} into it'):
+        with pytest.raises(StoreError, match=r"ipa-store\.json is damaged; `ipa store repair` writes it again"):
             Store(tmp_path)
 
     def test_what_a_newer_version_says_beside_the_format_is_left_unread(self, tmp_path):

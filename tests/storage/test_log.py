@@ -1,5 +1,9 @@
+import errno
 import json
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,8 @@ from ipa_core.records import Record
 from storage import StoreError
 from storage.digest import digest_bytes
 from storage.log import NumberedLog, numbered
+
+SPAWN = multiprocessing.get_context("spawn")
 
 
 class Note(Record):
@@ -57,6 +63,47 @@ def test_writers_at_once_lose_nothing(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: log(tmp_path).append("", 1, Note(text=str(number))), range(40)))
     assert {note.text for note in log(tmp_path).read_whole()} == {str(number) for number in range(40)}
+
+
+def without_links(patch):
+    """The file system has no hard links, and between a look and what follows there is time for others."""
+    exists = Path.exists
+
+    def refused(self, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def looked(self):
+        found = exists(self)
+        time.sleep(0.002)
+        return found
+
+    patch.setattr(Path, "hardlink_to", refused)
+    patch.setattr(Path, "exists", looked)
+
+
+def test_writers_at_once_lose_nothing_without_hard_links(tmp_path, monkeypatch):
+    without_links(monkeypatch)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: log(tmp_path).append("", 1, Note(text=str(number))), range(40)))
+    assert {note.text for note in log(tmp_path).read_whole()} == {str(number) for number in range(40)}
+
+
+def append_without_links(address, number, meet):
+    """In a process of its own."""
+    without_links(pytest.MonkeyPatch())
+    meet.wait(60)
+    for turn in range(10):
+        log(address).append("", 1, Note(text=f"{number} {turn}"))
+
+
+@pytest.mark.slow
+def test_processes_at_once_lose_nothing_without_hard_links(tmp_path):
+    with SPAWN.Manager() as manager:
+        meet = manager.Barrier(4)
+        with ProcessPoolExecutor(4, mp_context=SPAWN) as pool:
+            list(pool.map(append_without_links, [tmp_path] * 4, range(4), [meet] * 4))
+    wanted = {f"{number} {turn}" for number in range(4) for turn in range(10)}
+    assert {note.text for note in log(tmp_path).read_whole()} == wanted
 
 
 def test_an_append_skips_taken_numbers_and_tells_the_name(address):

@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import pickle
+import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from storage import Action, ActionResult, Blob, Store, StoreError
+from storage import Action, ActionResult, Blob, ObjectStore, Store, StoreError
 from storage.collection import Roots
+from storage.damage import damages
 from storage.digest import digest_bytes
 from storage.folders import open_folder
 from storage.maintenance import stat
@@ -96,15 +99,87 @@ def test_a_file_that_another_is_writing_is_waited_for(bucket, monkeypatch):
     assert open_folder(bucket).write("name", b"one", replace=False)
 
 
-def test_a_look_up_is_one_request_per_result_and_one_listing(bucket, requests):
+def test_a_look_up_of_many_is_a_listing_and_a_bundle(bucket, requests):
     store = Store(bucket)
     keys = [commit(store, number).key for number in range(40)]
     requests.clear()
     assert set(store.actions.lookup("poses", [*keys, digest_bytes(b"absent")])) == set(keys)
-    assert {method: requests.count(method) for method in requests} == {"list_objects_v2": 1, "get_object": 40}
+    # The first one asks for each, and writes the bundle.
+    assert Counter(requests) == {"list_objects_v2": 1, "get_object": 41, "put_object": 1}
+    commit(store, 40)
+    requests.clear()
+    assert set(store.actions.lookup("poses", keys)) == set(keys)
+    assert Counter(requests) == {"list_objects_v2": 1, "get_object": 1}
     requests.clear()
     store.actions.lookup("poses", keys[:3])
     assert requests == ["get_object"] * 3
+
+
+@pytest.mark.parametrize("damage", ["lost", "truncated", "garbage"])
+def test_a_bundle_only_saves_time(bucket, damage):
+    store = Store(bucket)
+    keys = [commit(store, number).key for number in range(40)]
+    store.actions.lookup("poses", keys)
+    name = "bundles/actions/poses.zip"
+    data = store.folder.read(name)
+    if damage == "lost":
+        store.folder.delete(name)
+    else:
+        store.folder.write(name, data[:-40] if damage == "truncated" else b"PK garbage")
+        assert [found.name for found in damages(store)] == [name]
+    assert set(store.actions.lookup("poses", keys)) == set(keys)
+    assert store.folder.read(name) == data
+
+
+def test_a_bundle_holds_no_result_that_was_replaced_or_forgotten(bucket):
+    store = Store(bucket)
+    results = [commit(store, number) for number in range(40)]
+    keys = [result.key for result in results]
+    store.actions.lookup("poses", keys)
+    store.actions.forget("poses", keys[0])
+    store.actions.forget("poses", keys[1])
+    again = commit(store, 1, b"other bytes")
+    found = store.actions.lookup("poses", keys)
+    assert keys[0] not in found
+    assert found[keys[1]] == again != results[1]
+
+
+def test_a_large_file_goes_up_and_down_in_parts(bucket, tmp_path, requests):
+    data = os.urandom(1024) * 40 * 1024
+    (tmp_path / "large").write_bytes(data)
+    store = Store(bucket)
+    requests.clear()
+    digest = store.objects.put_file(tmp_path / "large")
+    assert (requests.count("upload_part"), requests.count("put_object")) == (3, 0)
+    assert store.objects.path(digest).read_bytes() == data
+
+
+def test_the_least_used_copies_go_when_they_are_too_many(bucket, tmp_path):
+    objects = ObjectStore(bucket, cache_gb=25e-9)
+    digests = [objects.put(b"%010d" % number) for number in range(4)]
+    for age, digest in zip((7200, 9000, 3700), digests[:3], strict=True):
+        os.utime(objects.path(digest), (time.time() - age, 1))
+    objects.path(digests[3])
+    assert [copy(tmp_path, digest).exists() for digest in digests] == [False, False, True, True]
+    assert objects.path(digests[1]).read_bytes() == b"%010d" % 1
+
+
+def copy(folder, digest):
+    return folder / "cache" / "ipa" / "objects" / digest[:2] / digest[2:]
+
+
+def test_an_answer_that_was_lost_is_no_other_writer(bucket, monkeypatch):
+    """The server has written the file, and the second try finds it there."""
+    from s3fs import S3FileSystem
+
+    pipe = S3FileSystem._pipe_file
+
+    async def twice(self, path, data, **options):
+        await pipe(self, path, data, **options)
+        return await pipe(self, path, data, **options)
+
+    monkeypatch.setattr(S3FileSystem, "_pipe_file", twice)
+    assert open_folder(bucket).write("name", b"one", replace=False)
 
 
 def test_a_server_that_fails_is_not_taken_for_an_empty_store(bucket, monkeypatch):

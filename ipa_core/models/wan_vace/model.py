@@ -68,7 +68,9 @@ class WanVACEModel:
         without = {} if text_encoder else {"text_encoder": None, "tokenizer": None}
         dtypes = {"vae": torch.float32, "default": getattr(torch, dtype)}
         with _no_progress_bars():
-            pipeline = WanVACEPipeline.from_pretrained(folder, local_files_only=True, dtype=dtypes, **without)
+            pipeline = WanVACEPipeline.from_pretrained(
+                folder, local_files_only=True, dtype=dtypes, use_safetensors=True, **without
+            )
         model = cls(pipeline.to(device))
         if lora is not None:
             model._load_lora(lora)
