@@ -251,6 +251,9 @@ class AlignmentConfig(Config):
     """`uniform`: t ~ U(0, 1). `shifted`: that t, moved by `timestep_shift`."""
     timestep_shift: Positive = 16.0
     """With `shifted`, t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
+    time_weight: Annotated[Literal["paper", "flat", "sampler"], LATER] = "paper"
+    """Weight of a draw at time t. `paper`: (1 - t)^2. `flat`: every t weighs the same. `sampler`: t weighs as often as
+    the sampler of `candidates` steps there. All have the same mean, so beta keeps its meaning. `sft` is always flat."""
     mask_time: Literal["max", "mean", "nearest"] = "max"
     """Makes one hand mask of the pictures that one latent frame stands for."""
     latents: Literal["sampled", "reencoded", "driving"] = "sampled"
@@ -286,6 +289,8 @@ class AlignmentConfig(Config):
             raise ValueError(
                 f"batch_size must be a multiple of accumulation, got {self.batch_size} and {self.accumulation}"
             )
+        if self.time_weight == "sampler" and self.timesteps == "shifted":
+            raise ValueError("time_weight: sampler and timesteps: shifted both move t to noise; take one of the two")
         return self
 
 

@@ -43,7 +43,7 @@ class Finetune(Stage[Training]):
     version = 2
     place = "train"
     section = "alignment"
-    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model"}
+    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model", "sampler": "candidates"}
     record = Training
     handed_on = True
 
@@ -59,6 +59,9 @@ class Finetune(Stage[Training]):
         settings["model"] = {"dtype": run.config.candidates.model.dtype}
         if alignment.method == "ipa":
             settings["references"] = References.version
+        if alignment.time_weight == "sampler":
+            sampler = run.config.candidates.model_dump(mode="json", include={"scheduler", "shift", "steps"})
+            settings["sampler"] = sampler
         action = Action(self.name, self.version, settings, {"model": run.inputs.model_weights, **tars})
         # The reference errors are not in the key, because they follow from its contents.
         ahead = tuple(result.key for _, result in run.done(References))

@@ -1,8 +1,8 @@
 """The frozen model's errors for the draws that the training will make, computed ahead by the GPU workers.
 
 An item is one sample and the draws of a few epochs. Its key holds the settings that change the draws or the frozen
-model's prediction. It holds neither beta nor the hand weight nor anything of the LoRA, so trainings that differ in
-those share the item. The training computes missing errors itself.
+model's prediction. It holds neither beta nor the hand weight nor the weight of t nor anything of the LoRA, so
+trainings that differ in those share the item. The training computes missing errors itself.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ def _train(job: Job) -> None:
                 processes=processes,
                 references=references,
                 preview=shown.preview,
+                sampling=config.candidates,
             )
         finally:
             shown.close(failed=trained is None)

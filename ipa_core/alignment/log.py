@@ -31,9 +31,9 @@ class StepLog(Record):
     gap: float | None
     """e_ref - e_theta."""
     logit: float | None
-    """x = beta/2 * (1 - t)^2 * gap."""
+    """x = beta/2 * w(t) * gap, w(t) = (1 - t)^2 by default."""
     weight: float | None
-    """w = beta/2 * (1 - t)^2 * sigmoid(-x), the factor of e_theta's gradient."""
+    """beta/2 * w(t) * sigmoid(-x), the factor of e_theta's gradient."""
     grad_norm: float
     """Norm of the gradient before clipping."""
     learning_rate: float

@@ -25,8 +25,9 @@ from ipa_core.alignment.lora import lora, lora_files, lora_parameters
 from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
 from ipa_core.alignment.reference import ReferenceTable, reference_error
+from ipa_core.alignment.time_weight import TimeWeight, time_weight
 from ipa_core.alignment.visits import Visit, visits
-from ipa_core.config import AlignmentConfig
+from ipa_core.config import AlignmentConfig, CandidatesConfig
 from ipa_core.models.animation import LORA_FILE, AnimationModel
 from ipa_core.records import Digest
 
@@ -70,13 +71,15 @@ def train(
     processes: Processes = _ALONE,
     references: ReferenceTable | None = None,
     preview: Callable[[int], None] | None = None,
+    sampling: CandidatesConfig | None = None,
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights stay
     as they were, but frozen and without an adapter. ``on_step`` is called after every step. ``references`` holds
     reference errors computed ahead; a batch with a draw that ``references`` lacks computes its own. ``preview`` is
-    called with the number of steps every ``preview_every`` steps, in each process: it may run the model.
+    called with the number of steps every ``preview_every`` steps, in each process: it may run the model. ``sampling``
+    is needed by ``time_weight: sampler``.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one process within
     float error. Only the first saves checkpoints and calls ``on_step``. Three processes can continue a run of two.
@@ -91,6 +94,7 @@ def train(
     transformer = model.transformer
     share = processes.share(config.batch_size, config.accumulation)
     part_size = config.batch_size // config.accumulation // processes.count
+    weight = time_weight(config, model, sampling)
     # No dropout: the model and the frozen model must be the same function before the first step.
     transformer.eval()
 
@@ -120,7 +124,7 @@ def train(
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
                 known = ahead.error(_draws_of(samples, part), config) if ahead else None
-                parts.append(_learn(model, batch, config, known))
+                parts.append(_learn(model, batch, config, known, weight))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
             history.append(_log(means, step, config, grad_norm, time.monotonic() - started))
@@ -159,7 +163,9 @@ class _Part:
     weight: Tensor | None = None
 
 
-def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: Tensor | None) -> _Part:
+def _learn(
+    model: AnimationModel, batch: Batch, config: AlignmentConfig, known: Tensor | None, weight: TimeWeight
+) -> _Part:
     """Add a part's share to the gradient of the batch's mean loss. ``known`` is e_ref, if it was computed ahead. Else
     the frozen model runs first, because gradient checkpointing computes the layers again in the backward pass, with the
     adapter as it is then."""
@@ -169,7 +175,7 @@ def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: 
         return _Part(loss=error.detach(), model_error=error.detach())
     reference = reference_error(model, batch, config) if known is None else known.to(model.device)
     error = velocity_error(model, batch, config)
-    result = flow_ipa_loss(error, reference, batch.t, config.beta)
+    result = flow_ipa_loss(error, reference, batch.t, config.beta, weight)
     (result.loss / config.accumulation).backward()
     logits = result.logits.detach()
     return _Part(
@@ -178,7 +184,7 @@ def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: 
         reference_error=reference,
         gap=result.gap.detach(),
         logit=logits,
-        weight=error_weight(logits, batch.t, config.beta),
+        weight=error_weight(logits, batch.t, config.beta, weight),
     )
 
 
