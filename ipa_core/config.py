@@ -327,6 +327,9 @@ class RoundsConfig(Config):
     max_psnr_drop: Annotated[float, Field(ge=0)] = 0.5
     """dB that a new champion may lose against the model before it, over the whole picture."""
     max_ssim_drop: Annotated[float, Field(ge=0)] = 0.01
+    max_sharpness_drop: Fraction = 0.1
+    """Share of the hands' sharpness that a new champion may lose against the model before it: blur raises PSNR. 1: no
+    rule."""
 
 
 class Execution(Config):

@@ -270,6 +270,9 @@ class Ruling(Record):
     psnr_difference: float | None
     """Challenger - incumbent over the whole picture, mean over the pairs of videos, dB."""
     ssim_difference: float | None
+    sharpness_drop: float | None = None
+    """Share of the incumbent's sharpness of hands that the challenger loses; below 0: it is sharper. ``None``: not
+    measured."""
 
 
 class ReferenceErrors(Record):

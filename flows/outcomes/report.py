@@ -47,7 +47,7 @@ from storage import ActionResult, Store
 from storage.digest import digest_config
 
 log = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 _CURVES = {
     "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
     "model_error": "e_theta, hand-weighted error of the model that is trained",

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from ipa_core.evaluation.comparison import METRICS, ClipResult, Interval, Metric
 from ipa_core.records import Record
 
-SHOWN: Final = ("ssim", "psnr", "ssim_hand", "psnr_hand", "hand_score", "confidence", "hands_found", "fingers")
+SHOWN: Final = (
+    *("ssim", "psnr", "ssim_hand", "psnr_hand", "hand_score", "confidence", "hands_found", "fingers"),
+    *("sharpness_hand", "sharpness", "contrast", "saturation", "motion_hand", "motion"),
+)
 """Metrics that are compared, in the order of tables."""
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
 Gains = dict[tuple[str, int], float]

@@ -11,7 +11,7 @@ from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
 from ipa_core.reporting.charts import arms_chart
 from ipa_core.reporting.page import Chart, Section, Table
 
-COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
+COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr", "sharpness_hand")
 """Metrics whose differences are shown."""
 _DIGITS: Final = {"psnr": 2, "psnr_hand": 2}
 _LABELS: Final = {name: BY_NAME[name].label for name in SHOWN} | {"fvd": "FVD", "fid_vid": "FID-VID"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ipa_core.config import RoundsConfig
-from ipa_core.evaluation import Comparison, compare, promotion_rule
+from ipa_core.evaluation import Comparison, Look, compare, promotion_rule
 from ipa_core.records import Ruling
 from tests.evaluation.material import paired, result
 
@@ -87,3 +87,20 @@ def test_unscorable_pairs_count_for_the_picture_only() -> None:
 def test_a_ruling_survives_json() -> None:
     ruling = promotion_rule(comparison(0.3), RULE)
     assert Ruling.model_validate_json(ruling.model_dump_json()) == ruling
+
+
+@pytest.mark.parametrize(("kept", "promoted"), [(0.46, True), (0.44, False)])
+def test_a_win_by_blur_is_no_win(kept: float, promoted: bool) -> None:
+    """The base's hands keep half of the true sharpness; a tenth of that is the margin."""
+    base, aligned = (
+        [one.model_copy(update={"look": Look(**dict.fromkeys(Look.model_fields, value))}) for one in rows]
+        for rows, value in zip(paired(12, gain=0.3), (0.5, kept), strict=True)
+    )
+    ruling = promotion_rule(compare(base, aligned, bootstrap=100), RULE)
+    assert (ruling.promote, ruling.sharpness_drop) == (promoted, pytest.approx(1 - kept / 0.5))
+    assert promoted or ruling.reason == "hands lose 12% of their sharpness, rounds.max_sharpness_drop allows 10%"
+
+
+def test_a_comparison_without_sharpness_is_judged_without() -> None:
+    ruling = promotion_rule(comparison(0.3), RULE)
+    assert (ruling.promote, ruling.sharpness_drop) == (True, None)
