@@ -55,6 +55,7 @@ _CURVES = {
     "gap": "e_ref - e_theta; above 0: the preferred videos became likelier",
     "logit": "x = beta/2 (1 - t)^2 gap; a share of what beta lets it learn",
     "weight": "factor of the gradient of e_theta; near 0: saturated",
+    "drift": "distance to the frozen model's velocity, as a share of its length",
     "grad_norm": "gradient norm before clipping",
 }
 
@@ -256,7 +257,7 @@ class _Gatherer:
                 values=tuple(step[name] for step in steps),
             )
             for name, about in _CURVES.items()
-            if steps and steps[0][name] is not None
+            if steps and steps[0].get(name) is not None
         )
 
     def _digests(self) -> tuple[NamedDigest, ...]:

@@ -57,7 +57,7 @@ class Finetune(Stage[Training]):
         tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
         settings = key_fields(alignment, "checkpoint_every", "preview_every")
         settings["model"] = {"dtype": run.config.candidates.model.dtype}
-        if alignment.method == "ipa":
+        if alignment.method != "sft":
             settings["references"] = References.version
         if alignment.time_weight == "sampler":
             sampler = run.config.candidates.model_dump(mode="json", include={"scheduler", "shift", "steps"})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class StepLog(Record):
     """One optimizer step. Errors, and the numbers that follow from errors, are means over the batch.
 
-    ``method: sft`` computes no reference error: e_ref and the numbers that need it are None.
+    ``method: sft`` computes no reference error: e_ref and the numbers that need it are None. Only IPA has a weight.
     """
 
     step: int
@@ -38,6 +38,8 @@ class StepLog(Record):
     """Norm of the gradient before clipping."""
     learning_rate: float
     seconds: float
+    drift: float | None = None
+    """Distance to the frozen model's velocity, as a share of that velocity's length; ``None``: it was not computed."""
 
     def numbers(self) -> dict[str, float]:
         """Return the curves' values by their names."""
