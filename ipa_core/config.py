@@ -354,8 +354,11 @@ class RoundsConfig(Config):
     """Generate the candidates with the champion of this base model, if there is one. Training still starts a fresh LoRA
     on the base model, which stays the frozen model, so rounds don't pile adapters up. A new champion counts as
     something new: scheduled runs go on without new videos until a challenger is refused."""
-    min_clips: PositiveInt = 6
-    """Held-out clips that a promotion needs. Chance alone wins 5 of 5 clips once in 32 times, 6 of 6 once in 64."""
+    min_clips: PositiveInt = 12
+    """Held-out clips that a promotion needs. Chance alone wins 6 of 6 clips once in 64 times, 12 of 12 once in 4096."""
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Chance to ever promote an equal model, over all challengers of a base model: the k-th spends alpha / (k (k + 1)).
+    Judging many challengers on the same clips would else promote one by luck. 1: no rule."""
     max_psnr_drop: Annotated[float, Field(ge=0)] = 0.5
     """dB that a new champion may lose against the model before it, over the whole picture."""
     max_ssim_drop: Annotated[float, Field(ge=0)] = 0.01

@@ -273,6 +273,14 @@ class Ruling(Record):
     sharpness_drop: float | None = None
     """Share of the incumbent's sharpness of hands that the challenger loses; below 0: it is sharper. ``None``: not
     measured."""
+    challenger: int | None = None
+    """Number k of the challenger among those of its base model that the rule has judged, from 1. ``None``: a ruling of
+    an earlier version."""
+    p_value: float | None = None
+    """Chance that an equal model does as well on these clips (one-sided signed-rank test over the clips). ``None``:
+    fewer than two clips."""
+    p_limit: float | None = None
+    """The part of ``rounds.alpha`` that this challenger spends."""
 
 
 class ReferenceErrors(Record):
