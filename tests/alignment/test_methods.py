@@ -1,11 +1,14 @@
 """The methods against known values, and what they do to winners and losers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ipa_core.alignment import flow_ipa_loss
+from ipa_core.alignment.batch import collate
+from ipa_core.alignment.data import prepare
 from ipa_core.alignment.methods import METHODS, Errors, awm, flow_dpo, ipa, kto, nft
 from ipa_core.alignment.trainer import DRIFT_STEPS
 from ipa_core.alignment.visits import Label, advantages, epochs_of_run, visited_together, visits_of_step
@@ -78,6 +81,23 @@ def test_pairs_go_side_by_side_through_the_epochs():
     assert [{epoch for _, epoch in step} for step in steps] == [{0}, {0}, {1}]
     seen = [1 + max(e for step in steps for i, e in step if i == index) for index in range(4)]
     assert epochs_of_run(config, digests, LABELS) == seen
+
+
+def test_own_noise_is_the_noise_that_the_candidate_came_from(model):
+    """As the sampler draws it; t stays that of the draw."""
+    sample = replace(make_sample(0), seed=77)
+    fresh, own = (AlignmentConfig(noise=noise) for noise in ("fresh", "own"))
+    drawn, kept = (collate([prepare(sample, model, one)], [3], one, model.device) for one in (fresh, own))
+    start = torch.randn(kept.clean.shape[1:], generator=torch.Generator().manual_seed(77))
+    assert torch.equal(kept.noise[0], start) and not torch.equal(drawn.noise, kept.noise)
+    assert torch.equal(kept.t, drawn.t)
+
+
+def test_a_clips_candidates_share_their_draws(model):
+    config = AlignmentConfig(method="dpo")
+    pair = [replace(make_sample(number), group="a" * 64) for number in (0, 1)]
+    batch = collate([prepare(sample, model, config) for sample in pair], [0, 0], config, model.device)
+    assert torch.equal(batch.noise[0], batch.noise[1]) and batch.t[0] == batch.t[1]
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "ipa"])
