@@ -244,8 +244,10 @@ class AlignmentConfig(Config):
     """Settings of the stage `finetune`, which trains a LoRA by Flow-IPA with HALO. The defaults follow the paper. A
     field exists for each point where the paper is ambiguous."""
 
-    method: Literal["ipa", "sft"] = "ipa"
-    """`sft` trains on the same samples by the weighted flow-matching error alone (the baseline)."""
+    method: Literal["ipa", "sft", "dpo", "kto", "awm", "nft"] = "ipa"
+    """`ipa` and `sft` learn from kept candidates alone, `sft` by the weighted flow-matching error (the baseline). The
+    others learn from losing candidates of the same clips too (`ipa_core.alignment.methods`): `dpo` from pairs of a clip
+    (Flow-DPO), `kto` by the side of the clip's mean, `awm` by advantages, `nft` by negative-aware fine-tuning."""
     beta: Positive = 600.0
     hand_weight: Annotated[float, Field(ge=0)] = 10.0
     """lambda in W = 1 + lambda * M. (The multiplier w of the public code is lambda + 1.)"""
@@ -255,6 +257,21 @@ class AlignmentConfig(Config):
     """`uniform`: t ~ U(0, 1). `shifted`: that t, moved by `timestep_shift`."""
     timestep_shift: Positive = 16.0
     """With `shifted`, t becomes shift * t / (1 + (shift - 1) * t), as in sampling."""
+    time_weight: Annotated[Literal["paper", "flat", "sampler"], LATER] = "paper"
+    """Weight of a draw at time t. `paper`: (1 - t)^2. `flat`: every t weighs the same. `sampler`: t weighs as often as
+    the sampler of `candidates` steps there. All have the same mean, so beta keeps its meaning. `sft` is always flat."""
+    anchor: Annotated[float, Field(ge=0), LATER] = 0.0
+    """Weight of the mean squared distance to the frozen model's velocity, over the whole picture. It needs the frozen
+    model in every step (1.3 to 1.5 times the time), as `max_drift` and `nft` do."""
+    max_drift: Annotated[Positive | None, LATER] = None
+    """The training stops when the mean distance to the frozen model's velocity over the last eight steps, as a share of
+    that velocity's length, reaches this. None: it takes all `steps`."""
+    pairs: Annotated[Literal["margin", "strict"], LATER] = "margin"
+    """Pairs of `dpo`: each kept candidate and the clip's last in the order of `selection.pick`. `margin`: their scores
+    differ by at least `pair_margin`. `strict`: all hands of the first are good, none of the second (`good_hand`)."""
+    pair_margin: Annotated[float, Field(ge=0), LATER] = 0.0
+    noise: Annotated[Literal["fresh", "own"], LATER] = "fresh"
+    """`own`: every draw of a sample has the noise that the sample was generated from (PNAPO, arXiv 2605.09433)."""
     mask_time: Literal["max", "mean", "nearest"] = "max"
     """Makes one hand mask of the pictures that one latent frame stands for."""
     latents: Literal["sampled", "reencoded", "driving"] = "sampled"
@@ -290,7 +307,27 @@ class AlignmentConfig(Config):
             raise ValueError(
                 f"batch_size must be a multiple of accumulation, got {self.batch_size} and {self.accumulation}"
             )
+        if self.time_weight == "sampler" and self.timesteps == "shifted":
+            raise ValueError("time_weight: sampler and timesteps: shifted both move t to noise; take one of the two")
+        if self.method == "dpo" and self.batch_size // self.accumulation % 2:
+            raise ValueError(
+                "method: dpo takes both of a pair in one part of a batch: batch_size over accumulation must be even, "
+                f"got {self.batch_size} and {self.accumulation}"
+            )
         return self
+
+    @property
+    def learns_from_losers(self) -> bool:
+        return self.method not in ("ipa", "sft")
+
+    @property
+    def needs_reference_velocity(self) -> bool:
+        """Whether every step runs the frozen model, so that no error of it is computed ahead."""
+        return self.method == "nft" or self.anchor > 0 or self.max_drift is not None
+
+    @property
+    def uses_reference_table(self) -> bool:
+        return self.method != "sft" and not self.needs_reference_velocity
 
 
 class ExtractorConfig(Config):
@@ -321,11 +358,17 @@ class RoundsConfig(Config):
     """Generate the candidates with the champion of this base model, if there is one. Training still starts a fresh LoRA
     on the base model, which stays the frozen model, so rounds don't pile adapters up. A new champion counts as
     something new: scheduled runs go on without new videos until a challenger is refused."""
-    min_clips: PositiveInt = 6
-    """Held-out clips that a promotion needs. Chance alone wins 5 of 5 clips once in 32 times, 6 of 6 once in 64."""
+    min_clips: PositiveInt = 12
+    """Held-out clips that a promotion needs. Chance alone wins 6 of 6 clips once in 64 times, 12 of 12 once in 4096."""
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Chance to ever promote an equal model, over all challengers of a base model: the k-th spends alpha / (k (k + 1)).
+    Judging many challengers on the same clips would else promote one by luck. 1: no rule."""
     max_psnr_drop: Annotated[float, Field(ge=0)] = 0.5
     """dB that a new champion may lose against the model before it, over the whole picture."""
     max_ssim_drop: Annotated[float, Field(ge=0)] = 0.01
+    max_sharpness_drop: Fraction = 0.1
+    """Share of the hands' sharpness that a new champion may lose against the model before it: blur raises PSNR. 1: no
+    rule."""
 
 
 class Execution(Config):
@@ -417,6 +460,11 @@ class RunConfig(Config):
             raise ValueError(
                 "alignment.batch_size must be a multiple of alignment.accumulation times execution.train_processes, "
                 f"got {self.alignment.batch_size}, {self.alignment.accumulation} and {self.execution.train_processes}"
+            )
+        if self.alignment.method == "dpo" and self.alignment.batch_size // parts % 2:
+            raise ValueError(
+                "method: dpo takes both of a pair in one process: alignment.batch_size over alignment.accumulation and "
+                f"execution.train_processes must be even, got {self.alignment.batch_size // parts}"
             )
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 Digest = str
 Split = Literal["train", "held_out"]
@@ -270,6 +270,17 @@ class Ruling(Record):
     psnr_difference: float | None
     """Challenger - incumbent over the whole picture, mean over the pairs of videos, dB."""
     ssim_difference: float | None
+    sharpness_drop: float | None = None
+    """Share of the incumbent's sharpness of hands that the challenger loses; below 0: it is sharper. ``None``: not
+    measured."""
+    challenger: int | None = None
+    """Number k of the challenger among those of its base model that the rule has judged, from 1. ``None``: a ruling of
+    an earlier version."""
+    p_value: float | None = None
+    """Chance that an equal model does as well on these clips (one-sided signed-rank test over the clips). ``None``:
+    fewer than two clips."""
+    p_limit: float | None = None
+    """The part of ``rounds.alpha`` that this challenger spends."""
 
 
 class ReferenceErrors(Record):
@@ -283,7 +294,8 @@ class ReferenceErrors(Record):
 
 
 class PreferenceSample(Record):
-    """A kept candidate with all that training needs: one sample of a shard."""
+    """A candidate with all that training needs: one sample of a shard. Only methods that learn from losers have shards
+    with candidates that were not kept."""
 
     key: str
     """Name of the sample in its shard, without dots: ``<clip_id>-<seed, 16 hex digits>``."""
@@ -301,3 +313,14 @@ class PreferenceSample(Record):
     """The driving clip's video, only if it is trained on (``alignment.latents``)."""
     candidate_action: str
     score_action: str
+    kept: bool | None = None
+    """``None``: the shards hold kept candidates alone. Their JSON has neither this nor ``reward``, as ever."""
+    reward: float | None = None
+    """Place of the candidate between the last (0) and the first (1) of its clip, by the measure and in the order that
+    selection ranks by; the clip's candidates share ``conditioning``."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        late = () if self.kept is not None else ("kept", "reward")
+        return {name: value for name, value in found.items() if name not in late}

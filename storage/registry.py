@@ -161,6 +161,17 @@ class State:
         """The decision of the rule on this evidence, or None."""
         return next((one for one in self.decisions if (one.adapter, one.evidence) == (adapter, evidence)), None)
 
+    def judged_before(self, adapter: Digest, model: Digest, evidence: Digest) -> int:
+        """Number of the challengers of a base model that the rule judged before it judges this adapter on this
+        evidence."""
+        judged: list[Decided] = []
+        for event in self.decisions:
+            if (event.adapter, event.evidence) == (adapter, evidence):
+                break
+            if event.evidence is not None and self.adapters[event.adapter].lineage.model == model:
+                judged.append(event)
+        return len(judged)
+
     def trained_on(self, adapter: Digest | None) -> dict[str, str]:
         """The people in the training of an adapter and of all generators before it, each with the run."""
         found: dict[str, str] = {}

@@ -123,7 +123,13 @@ def fake_config(folder: Path, **changes: object) -> RunConfig:
         "shards": {"samples_per_shard": 2},
         "alignment": {"rank": 2, "alpha": 2, "steps": 4, "batch_size": 2, "dtype": "float32", "checkpoint_every": 2},
         "evaluation": {"per_clip": 1, "bootstrap": 50},
-        "rounds": {"min_clips": 2, "max_psnr_drop": 100.0, "max_ssim_drop": 2.0},
+        "rounds": {
+            "min_clips": 2,
+            "alpha": 1.0,
+            "max_psnr_drop": 100.0,
+            "max_ssim_drop": 2.0,
+            "max_sharpness_drop": 1.0,
+        },
         "execution": {"store": str(folder / "store"), "device": "cpu", "workers": 1},
     }
     for name, value in changes.items():

@@ -85,7 +85,8 @@ def run_bench(config: RunConfig, components: Components, lora: bytes | None) -> 
     if not adapted:
         return BenchReport(rows=tuple(rows), left_out=left_out, gains={}), None
     rows += [_row(name, "with LoRA", adapted) for name in (*DIFFICULTIES, ALL)]
-    gains = differences([([one.result for one in base], [one.result for one in adapted])])
+    pair = [one.result for one in base], [one.result for one in adapted]
+    gains = differences([pair], over_seeds=False)
     order = {name: number for number, name in enumerate((*DIFFICULTIES, ALL))}
     rows.sort(key=lambda row: order[row.difficulty])
     report = BenchReport(rows=tuple(rows), left_out=left_out, gains=gains)

@@ -24,9 +24,10 @@ from flows.engine.stage import RunStopped
 from flows.engine.view import View
 from flows.outcomes.retention import drop_unkept
 from flows.stages import STAGES
-from flows.stages.evaluation import Evaluation, clip_results
+from flows.stages.evaluation import Evaluation, evaluated
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.finetune import Training as TrainingRecord
+from flows.stages.looks import with_looks
 from ipa_core.config import Config, ConfigError, PositiveInt, RunConfig
 from ipa_core.config_file import load_config, read_config
 from ipa_core.evaluation.comparison import ClipResult
@@ -227,7 +228,8 @@ class _Tally:
                 f"{len(failed)} items of the evaluation failed, the first, {failed[0].item.name}: {failed[0].error}; "
                 "run the same command again"
             )
-        rows = clip_results(view)
+        seen = [row for clip in evaluated(view) for row in with_looks(clip.results, clip.result, view.store)]
+        rows = sorted(seen, key=lambda row: (row.model, row.clip_id, row.seed))
         base = tuple(row for row in rows if row.model == "base")
         if self.base is None:
             self.base = base

@@ -8,13 +8,17 @@ from typing import Final
 
 from flows.engine.run import Run
 from flows.engine.run_folder import runs
+from flows.engine.stage import blob
+from flows.stages.evaluation import comparison
 from flows.stages.finetune import Finetune
 from flows.stages.shards import Shards
+from ipa_core.reporting.card import evaluation_card
 from storage import Blob
 from storage.digest import digest_file
 
 LARGE: Final = 2**20
 """Runs share their files from this size on (bytes). People edit a card or a config in place, but no weights."""
+CARD: Final = "README.md"
 _LOOKED_AT: Final = 20
 """Number of earlier runs that may have the same file."""
 
@@ -32,6 +36,11 @@ def export(run: Run) -> None:
             if earlier is None or not run.folder.take(earlier, f"{name}/{file}"):
                 run.folder.export(output.digest, f"{name}/{file}", link=link)
         run.outputs[name] = run.folder.address(name)
+    trained, compared = run.view.one(Finetune), comparison(run.view)
+    if trained is not None and compared is not None:
+        # The object is the card as the training wrote it, before anybody had evaluated the LoRA.
+        card = run.read(blob(trained[1], CARD)).decode()
+        run.folder.write(f"lora/{CARD}", (card + evaluation_card(compared)).encode())
 
 
 def _earlier(run: Run, name: str, output: Blob) -> str | None:

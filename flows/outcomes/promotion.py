@@ -11,8 +11,8 @@ from flows.engine.summary import Promotion
 from flows.engine.view import View
 from flows.stages.candidates import generator
 from flows.stages.clips import named_clips
-from flows.stages.evaluation import Compared, comparisons
-from flows.stages.finetune import Finetune
+from flows.stages.evaluation import Compared, comparison, comparisons
+from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.people import people_of
 from flows.stages.selection import Selection
 from flows.stages.shards import Shards, samples_of
@@ -31,13 +31,9 @@ def promote(run: Run) -> None:
     compared = _compared(run.view)
     if compared is None:
         return
-    registry, entry, ruling = (
-        Registry(run.store.address),
-        _entry(run),
-        promotion_rule(compared.comparison, run.config.rounds),
-    )
+    registry, entry = Registry(run.store.address), _entry(run)
     registry.append(lambda state: None if state.knows(entry) else entry)
-    event = registry.append(lambda state: _decide(state, entry, compared, ruling))
+    event = registry.append(lambda state: _decide(state, entry, compared, _rule(run.view, compared, state)))
     if isinstance(event, Decided):
         decision: Literal["promoted", "refused"] = "promoted" if event.kind == "promoted" else "refused"
         run.promotion = Promotion(entry.adapter, decision, event.reason, event.against)
@@ -49,7 +45,15 @@ def promote(run: Run) -> None:
 def ruling_of(view: View) -> Ruling | None:
     """Return the ruling on this run's adapter, whatever the registry says; None without a comparison."""
     compared = _compared(view)
-    return None if compared is None else promotion_rule(compared.comparison, view.config.rounds)
+    return None if compared is None else _rule(view, compared, view.inputs.registry)
+
+
+def _rule(view: View, compared: Compared, state: State) -> Ruling:
+    own = lora_digest(view)
+    assert own is not None  # It was compared.
+    earlier = state.judged_before(own, view.inputs.model_weights, compared.key)
+    against_base = None if compared.against is None else comparison(view)
+    return promotion_rule(compared.comparison, view.config.rounds, earlier=earlier, against_base=against_base)
 
 
 def _compared(view: View) -> Compared | None:

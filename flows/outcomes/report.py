@@ -54,7 +54,7 @@ from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
 
 log = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 _CURVES = {
     "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
     "model_error": "e_theta, hand-weighted error of the model that is trained",
@@ -62,6 +62,7 @@ _CURVES = {
     "gap": "e_ref - e_theta; above 0: the preferred videos became likelier",
     "logit": "x = beta/2 (1 - t)^2 gap; a share of what beta lets it learn",
     "weight": "factor of the gradient of e_theta; near 0: saturated",
+    "drift": "distance to the frozen model's velocity, as a share of its length",
     "grad_norm": "gradient norm before clipping",
 }
 
@@ -274,7 +275,7 @@ class _Gatherer:
                 values=tuple(step[name] for step in steps),
             )
             for name, about in _CURVES.items()
-            if steps and steps[0][name] is not None
+            if steps and steps[0].get(name) is not None
         )
 
     def _previews(self) -> tuple[Preview, ...]:

@@ -18,11 +18,12 @@ from flows.engine.worker import Worker
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
+from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
 from flows.stages.scores import score_settings
 from ipa_core.config import ExtractorConfig, RunConfig
-from ipa_core.evaluation import ClipResult, Comparison, compare, video_metrics
+from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
 from ipa_core.masks import hand_mask
 from ipa_core.models import Network
@@ -81,6 +82,8 @@ class Evaluation(Stage[Evaluated]):
             return
         champion = _opponent(run)
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
+        old = [one.result for one in evaluated(run) if any(row.look is None for row in one.results)]
+        to_look_at = tuple({digest: None for result in old for digest in objects_of(result)})
         wanted: list[tuple[str, Model, dict[str, str]]] = [(COMPARISON, "base", {})]
         if champion is not None:
             # Even if no clip is left for it: then the comparison says that there is nothing to compare.
@@ -89,7 +92,7 @@ class Evaluation(Stage[Evaluated]):
             table = run.inputs.put(_RESULTS.dump_json(tuple(row for row in done if row.model in (first, "aligned"))))
             settings = {"bootstrap": run.config.evaluation.bootstrap}
             action = Action(self.name, self.version, settings, {"results": table, **opponent})
-            yield Item(name, action, parents, needs=(table,))
+            yield Item(name, action, parents, needs=(table, *to_look_at))
 
     def waves(self) -> Sequence[Wave]:
         return self.items, self.comparison_items
@@ -216,6 +219,7 @@ def _generate(item: Item, worker: Worker) -> Output:
                 seed=seed,
                 model="aligned" if "lora" in inputs else "base",
                 metrics=video_metrics(video, truth, hands),
+                look=look(video, truth, hands),
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,
@@ -231,11 +235,27 @@ def _generate(item: Item, worker: Worker) -> Output:
 
 
 def _compare(item: Item, worker: Worker) -> Output:
-    results = _RESULTS.validate_json(worker.store.objects.get(item.action.inputs["results"]))
+    results = _looked_at(_RESULTS.validate_json(worker.store.objects.get(item.action.inputs["results"])), item, worker)
     first = [result for result in results if result.model != "aligned"]
     aligned = [result for result in results if result.model == "aligned"]
     against = "the champion" if "champion" in item.action.inputs else "base"
     return Output(compare(first, aligned, bootstrap=worker.config.evaluation.bootstrap, against=against))
+
+
+def _looked_at(results: Sequence[ClipResult], item: Item, worker: Worker) -> list[ClipResult]:
+    """Give a look to the rows that an earlier version evaluated. A row is found again by its measures."""
+    looks = {}
+    for made in worker.store.actions.lookup(Evaluation.name, item.parents).values():
+        if made.outcome == "done" and not _is_comparison(made.action):
+            rows = Evaluated.model_validate(made.record).results
+            if any(row.look is None for row in rows):
+                seen = with_looks(rows, made, worker.store)
+                looks.update({_measures(row): one.look for row, one in zip(rows, seen, strict=True)})
+    return [row.model_copy(update={"look": row.look or looks.get(_measures(row))}) for row in results]
+
+
+def _measures(row: ClipResult) -> str:
+    return row.model_copy(update={"model": "aligned"}).model_dump_json()
 
 
 @dataclass(frozen=True)

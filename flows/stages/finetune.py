@@ -43,7 +43,7 @@ class Finetune(Stage[Training]):
     version = 2
     place = "train"
     section = "alignment"
-    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model"}
+    fields: ClassVar[Mapping[str, str]] = {"model": "candidates.model", "sampler": "candidates"}
     record = Training
     handed_on = True
 
@@ -57,8 +57,11 @@ class Finetune(Stage[Training]):
         tars = {name: found.digest for name, found in shards[1].outputs.items() if name.endswith(".tar")}
         settings = key_fields(alignment, "checkpoint_every", "preview_every")
         settings["model"] = {"dtype": run.config.candidates.model.dtype}
-        if alignment.method == "ipa":
+        if alignment.method != "sft":
             settings["references"] = References.version
+        if alignment.time_weight == "sampler":
+            sampler = run.config.candidates.model_dump(mode="json", include={"scheduler", "shift", "steps"})
+            settings["sampler"] = sampler
         action = Action(self.name, self.version, settings, {"model": run.inputs.model_weights, **tars})
         # The reference errors are not in the key, because they follow from its contents.
         ahead = tuple(result.key for _, result in run.done(References))

@@ -1,8 +1,8 @@
 """The frozen model's errors for the draws that the training will make, computed ahead by the GPU workers.
 
 An item is one sample and the draws of a few epochs. Its key holds the settings that change the draws or the frozen
-model's prediction. It holds neither beta nor the hand weight nor anything of the LoRA, so trainings that differ in
-those share the item. The training computes missing errors itself.
+model's prediction. It holds neither beta nor the hand weight nor the weight of t nor anything of the LoRA, so
+trainings that differ in those share the item. The training computes missing errors itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flows.engine.worker import Worker
 from flows.stages.scores import Scores
 from flows.stages.selection import kept_samples
 from flows.stages.shards import Shards
-from ipa_core.alignment.visits import epochs_of_run
+from ipa_core.alignment.visits import epochs_of_run, label_of
 from ipa_core.config import RunConfig
 from ipa_core.models import Network
 from ipa_core.records import PoseSequence, PreferenceSample, ReferenceErrors
@@ -37,17 +37,20 @@ class References(Stage[ReferenceErrors]):
 
     def items(self, run: View) -> Iterator[Item]:
         alignment = run.config.alignment
-        if alignment.method != "ipa" or run.one(Shards) is None:
+        if not alignment.uses_reference_table or run.one(Shards) is None:
             return
         samples = kept_samples(run)
         # A shard may exist although its sources are gone (`execution.retention`). They are not made again for this,
         # because the training computes missing errors.
         gone = run.store.objects.missing({digest for one in samples for digest in _parts(one, run.config).values()})
         names = {item.action.key: item.name for item, _ in run.done(Scores)}
-        for sample, epochs in zip(samples, epochs_of_run(alignment, [one.latents for one in samples]), strict=True):
+        digests, labels = [one.latents for one in samples], [label_of(one) for one in samples]
+        for sample, epochs in zip(samples, epochs_of_run(alignment, digests, labels), strict=True):
             parts = _parts(sample, run.config)
             for block in () if gone.intersection(parts.values()) else _blocks(epochs):
                 settings = _settings(run.config) | {"epochs": [block.start, block.stop]}
+                if alignment.noise == "own":
+                    settings["noise"] = sample.seed
                 inputs = {"model": run.inputs.model_weights, **parts}
                 yield Item(
                     name=f"{names[sample.score_action]}, epochs {block.start} to {block.stop - 1}",
@@ -71,6 +74,8 @@ class References(Stage[ReferenceErrors]):
             pose=PoseSequence.from_bytes(objects.get(inputs["pose"])),
             video=objects.get(inputs["video"]) if "video" in inputs else b"",
             driving=objects.get(inputs["driving"]) if "driving" in inputs else None,
+            group=inputs["conditioning"],
+            seed=item.action.config.get("noise"),
         )
         model = worker.model()
         # One draw at a time fits into memory wherever a candidate does.
@@ -78,7 +83,7 @@ class References(Stage[ReferenceErrors]):
 
     def forecast(self, run: Forecast) -> float:
         alignment = run.view.config.alignment
-        unknown = alignment.method == "ipa" and run.view.one(Shards) is None
+        unknown = alignment.uses_reference_table and run.view.one(Shards) is None
         return alignment.steps * alignment.batch_size / EPOCHS if unknown else 0
 
     def work(self, action: Action) -> float:
@@ -112,4 +117,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     settings = alignment.model_dump(mode="json", include={"seed", "timesteps", "latents", "mask_time", "dtype"})
     if alignment.timesteps == "shifted":
         settings["timestep_shift"] = alignment.timestep_shift
+    if alignment.learns_from_losers:
+        settings["draws"] = "conditioning"
     return {**settings, "model": {"dtype": config.candidates.model.dtype}}

@@ -14,6 +14,7 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.poses import pose_of
 from flows.stages.scores import scored_candidates
+from ipa_core.config import AlignmentConfig
 from ipa_core.records import (
     Decision,
     Digest,
@@ -25,6 +26,7 @@ from ipa_core.records import (
     YieldReport,
 )
 from ipa_core.scoring import select
+from ipa_core.scoring.rewards import rewards
 from storage import Action, ActionResult, Store
 
 ITEM: Final = "all candidates"
@@ -119,12 +121,55 @@ def decisions(result: ActionResult, store: Store) -> tuple[Decision, ...]:
 
 @joined
 def kept_samples(run: View) -> tuple[PreferenceSample, ...]:
-    """Return the kept candidates, in the order of the shards."""
+    """Return the samples of the shards in their order: the kept candidates, and for methods that learn from losers
+    other candidates of the same clips."""
     selection = run.one(Selection)
     if selection is None:
         return ()
     kept = {(decision.clip_id, decision.seed) for decision in decisions(selection[1], run.store) if decision.kept}
-    return tuple(sorted(preferred_samples(run, kept), key=lambda sample: sample.key))
+    alignment = run.config.alignment
+    samples = _with_losers(run, kept) if alignment.learns_from_losers else preferred_samples(run, kept)
+    return tuple(sorted(samples, key=lambda sample: sample.key))
+
+
+def _with_losers(run: View, kept: set[tuple[str, int]]) -> list[PreferenceSample]:
+    """Return the candidates of the clips from which some were kept, with their rewards; for pairs the pairs alone."""
+    clips: dict[str, list[ScoredCandidate]] = {clip: [] for clip, _ in kept}
+    for one in scored_candidates(run):
+        if one.scored.candidate.clip_id in clips:
+            clips[one.scored.candidate.clip_id].append(one.scored)
+    told: dict[tuple[str, int], float] = {}
+    for clip, found in clips.items():
+        given = rewards(found, run.config.selection, run.inputs.verdicts)
+        seeds = {seed for of_clip, seed in kept if of_clip == clip}
+        if run.config.alignment.method == "dpo":
+            given = _paired(found, given, seeds, run.config.alignment)
+        told.update({(clip, seed): reward for seed, reward in given.items()})
+    return [
+        sample.model_copy(update={"kept": place in kept, "reward": told[place]})
+        for sample in preferred_samples(run, set(told))
+        for place in [(sample.clip_id, sample.seed)]
+    ]
+
+
+def _paired(
+    found: list[ScoredCandidate], given: dict[int, float], kept: set[int], config: AlignmentConfig
+) -> dict[int, float]:
+    """Return the rewards of the members of a clip's pairs: each kept candidate with the last of the others."""
+    scores = {one.candidate.seed: one.score for one in found}
+    others = [seed for seed in given if seed not in kept]
+    if not others:
+        return {}
+    last = min(others, key=lambda seed: (given[seed], seed))
+
+    def pairs_with(seed: int) -> bool:
+        first, second = scores[seed], scores[last]
+        if config.pairs == "strict":
+            return (first.good_frames, second.good_frames) == (1.0, 0.0)
+        return not config.pair_margin or abs((first.score or 0.0) - (second.score or 0.0)) >= config.pair_margin
+
+    firsts = [seed for seed in given if seed in kept and pairs_with(seed)]
+    return {seed: given[seed] for seed in (*firsts, last)} if firsts else {}
 
 
 def preferred_samples(run: View, kept: set[tuple[str, int]]) -> list[PreferenceSample]:

@@ -1,4 +1,5 @@
-"""Preferred samples -> WebDataset shards. The one item reads and writes bytes and needs no model."""
+"""Preferred samples -> WebDataset shards, with losing ones for the methods that learn from them. The one item reads and
+writes bytes and needs no model."""
 
 from __future__ import annotations
 
@@ -63,7 +64,14 @@ class Shards(Stage[PackedShards]):
         )
 
     def nothing_left(self, run: View) -> str | None:
-        return None if run.one(Shards) else "the shards could not be written; the error is listed above"
+        if run.one(Shards):
+            return None
+        if not kept_samples(run):
+            return (
+                "no clip has a pair for alignment.method: dpo; lower alignment.pair_margin, set alignment.pairs: "
+                "margin, or generate more candidates per clip"
+            )
+        return "the shards could not be written; the error is listed above"
 
     def forecast(self, run: Forecast) -> float:
         return 0 if run.view.results[self.name] else 1

@@ -66,6 +66,7 @@ def _train(job: Job) -> None:
                 processes=processes,
                 references=references,
                 preview=shown.preview,
+                sampling=config.candidates,
             )
         finally:
             shown.close(failed=trained is None)
@@ -93,6 +94,9 @@ class Slot:
 def _write(output: Path, trained: TrainedLoRA, samples: int) -> None:
     # Without the seconds, the same training gives the same bytes.
     history = [entry.model_dump(exclude={"seconds"}) for entry in trained.history]
+    for entry in history:
+        if entry["drift"] is None:
+            del entry["drift"]  # As it was before there was one.
     record = {"steps": len(history), "samples": samples, "loss": trained.history[-1].loss}
     for name, data in trained.files.items():
         (output / name).write_bytes(data)

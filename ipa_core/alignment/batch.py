@@ -20,7 +20,9 @@ from ipa_core.records import Digest
 class Example:
     """One sample as training uses it, on the CPU.
 
-    digest: digest of the candidate's latents. Noise and t follow from the digest, the seed and the epoch.
+    digest: noise and t follow from this digest, the seed and the epoch. It is that of the candidate's latents; for
+        methods that learn from losers that of the conditioning, so that a clip's candidates share their draws.
+    own_noise: seed of the candidate's own starting noise, if that is drawn on (``noise: own``).
     clean: float32 ``[C, R + T', h, w]``, normalised latents with the reference frames in front.
     hand_mask: float32 ``[T', h, w]`` in [0, 1].
     streams: inputs of the model's ``velocity`` by name, each without the batch dimension.
@@ -32,6 +34,7 @@ class Example:
     hand_mask: Tensor
     streams: Mapping[str, Tensor]
     reference_frames: int
+    own_noise: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
     t = torch.stack([t for _, t in draws])
     return Batch(
         clean=torch.stack([example.clean for example in examples]).to(device),
-        noise=torch.stack([noise for noise, _ in draws]).to(device),
+        noise=torch.stack([_noise(one, drawn) for one, (drawn, _) in zip(examples, draws, strict=True)]).to(device),
         t=(shift_timesteps(t, config.timestep_shift) if config.timesteps == "shifted" else t).to(device),
         hand_mask=torch.stack([example.hand_mask for example in examples]).to(device),
         streams={name: torch.stack([one.streams[name] for one in examples]).to(device) for name in first.streams},
@@ -73,7 +76,7 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
 def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
     """Return the model's HALO error e ``[B]``, float32: e_theta with the adapter on, e_ref with the adapter off."""
     target = flow_target(batch.clean, batch.noise)
-    prediction = _prediction(model, batch, config)
+    prediction = velocity(model, batch, config)
     frames = batch.reference_frames
     return halo_error(prediction, target, batch.hand_mask, config.hand_weight, frames, config.reduction)
 
@@ -81,13 +84,20 @@ def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig)
 def velocity_squared_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> SquaredError:
     """Return the squared errors from which :func:`velocity_error` follows for any hand weight."""
     target = flow_target(batch.clean, batch.noise)
-    return squared_error(_prediction(model, batch, config), target, batch.hand_mask, batch.reference_frames)
+    return squared_error(velocity(model, batch, config), target, batch.hand_mask, batch.reference_frames)
 
 
-def _prediction(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
+def velocity(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:
+    """Return the model's velocity at the batch's points, in the shape of ``batch.clean``."""
     noisy = interpolate(batch.clean, batch.noise, batch.t)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
         return model.velocity(noisy, batch.t, batch.streams)
+
+
+def _noise(example: Example, drawn: Tensor) -> Tensor:
+    if example.own_noise is None:
+        return drawn
+    return torch.randn(tuple(example.clean.shape), generator=torch.Generator().manual_seed(example.own_noise))
 
 
 def _shapes(example: Example) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from ipa_core.alignment.batch import Example
+from ipa_core.alignment.visits import Label, label_of
 from ipa_core.config import AlignmentConfig
 from ipa_core.masks import hand_mask, latent_mask
 from ipa_core.models import AnimationModel
@@ -47,6 +48,10 @@ class TrainingSample:
     pose: PoseSequence
     video: bytes
     driving: bytes | None = None
+    group: Digest = ""
+    """Digest of the conditioning, for methods that learn from losers."""
+    seed: int | None = None
+    """Seed of the noise that it was generated from, for ``noise: own``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class _Location:
     start: int
     end: int
     digest: Digest
+    label: Label
 
 
 class ShardSamples:
@@ -65,6 +71,7 @@ class ShardSamples:
     def __init__(self, shards: Sequence[Path]) -> None:
         self._locations = [location for shard in shards for location in _index(shard)]
         self.digests: Sequence[Digest] = [location.digest for location in self._locations]
+        self.labels: Sequence[Label] = [location.label for location in self._locations]
 
     def __len__(self) -> int:
         return len(self._locations)
@@ -84,6 +91,8 @@ class ShardSamples:
             pose=PoseSequence.from_bytes(files["pose.safetensors"]),
             video=files["mp4"],
             driving=files.get("driving.mp4"),
+            group=record.conditioning,
+            seed=record.seed,
         )
 
 
@@ -102,7 +111,8 @@ def prepare(sample: TrainingSample, model: AnimationModel, config: AlignmentConf
     _, frames, height, width = video.shape
     return Example(
         key=sample.key,
-        digest=sample.digest,
+        digest=sample.group if config.learns_from_losers else sample.digest,
+        own_noise=sample.seed if config.noise == "own" else None,
         # The encoded reference image stands in front, as in the model's own training. The sampled latents hold the
         # model's imitation of it. The pipeline drops the imitation before decoding, so nobody has found it good.
         clean=torch.cat([reference, video], dim=1),
@@ -133,10 +143,12 @@ def _location(tar: tarfile.TarFile, shard: Path, key: str, members: Sequence[tar
         raise ValueError(f"sample {key} of {shard.name} lacks {', '.join(missing)}")
     record = tar.extractfile(files["json"])
     assert record is not None  # _index passes regular files only.
+    sample = PreferenceSample.model_validate_json(record.read())
     last = members[-1]
     return _Location(
         shard=shard,
         start=members[0].offset,
         end=last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE,
-        digest=PreferenceSample.model_validate_json(record.read()).latents,
+        digest=sample.latents,
+        label=label_of(sample),
     )

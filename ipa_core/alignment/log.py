@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class StepLog(Record):
     """One optimizer step. Errors, and the numbers that follow from errors, are means over the batch.
 
-    ``method: sft`` computes no reference error: e_ref and the numbers that need it are None.
+    ``method: sft`` computes no reference error: e_ref and the numbers that need it are None. Only IPA has a weight.
     """
 
     step: int
@@ -31,13 +31,15 @@ class StepLog(Record):
     gap: float | None
     """e_ref - e_theta."""
     logit: float | None
-    """x = beta/2 * (1 - t)^2 * gap."""
+    """x = beta/2 * w(t) * gap, w(t) = (1 - t)^2 by default."""
     weight: float | None
-    """w = beta/2 * (1 - t)^2 * sigmoid(-x), the factor of e_theta's gradient."""
+    """beta/2 * w(t) * sigmoid(-x), the factor of e_theta's gradient."""
     grad_norm: float
     """Norm of the gradient before clipping."""
     learning_rate: float
     seconds: float
+    drift: float | None = None
+    """Distance to the frozen model's velocity, as a share of that velocity's length; ``None``: it was not computed."""
 
     def numbers(self) -> dict[str, float]:
         """Return the curves' values by their names."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ipa_core.alignment.time_weight import TimeWeight, paper_weight
+
 
 @dataclass(frozen=True)
 class FlowIPALoss:
@@ -26,7 +28,9 @@ class FlowIPALoss:
     logits: Tensor
 
 
-def flow_ipa_loss(model_error: Tensor, reference_error: Tensor, t: Tensor, beta: float) -> FlowIPALoss:
+def flow_ipa_loss(
+    model_error: Tensor, reference_error: Tensor, t: Tensor, beta: float, weight: TimeWeight = paper_weight
+) -> FlowIPALoss:
     """Return L = mean of -log sigmoid( beta/2 * (1 - t)^2 * (e_ref - e_theta) ).
 
     Args:
@@ -34,17 +38,18 @@ def flow_ipa_loss(model_error: Tensor, reference_error: Tensor, t: Tensor, beta:
         reference_error: e_ref ``[B]`` of the same samples, noise and t; its gradient is ignored.
         t: ``[B]`` in [0, 1], 1 is pure noise.
         beta: strength of the pull towards the frozen model; the paper takes 600.
+        weight: w(t) in the place of (1 - t)^2.
 
     A sample's gradient is the gradient of e_theta times :func:`error_weight`.
     """
     gap = reference_error.detach() - model_error
-    logits = beta / 2 * (1 - t).square() * gap
+    logits = beta / 2 * weight(t) * gap
     return FlowIPALoss(loss=-logsigmoid(logits).mean(), gap=gap, logits=logits)
 
 
-def error_weight(logits: Tensor, t: Tensor, beta: float) -> Tensor:
-    """Return ``[B]``: w = beta/2 * (1 - t)^2 * sigmoid(-x), the factor of grad e_theta in a sample's gradient.
+def error_weight(logits: Tensor, t: Tensor, beta: float, weight: TimeWeight = paper_weight) -> Tensor:
+    """Return ``[B]``: beta/2 * (1 - t)^2 * sigmoid(-x), the factor of grad e_theta in a sample's gradient.
 
-    w starts at ``beta/4 * (1 - t)^2`` and falls as the model learns a sample.
+    It starts at ``beta/4 * (1 - t)^2`` and falls as the model learns a sample.
     """
-    return beta / 2 * (1 - t).square() * (-logits).sigmoid()
+    return beta / 2 * weight(t) * (-logits).sigmoid()

@@ -15,23 +15,25 @@ from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
 
-from ipa_core.alignment.batch import Batch, Example, collate, velocity_error
+from ipa_core.alignment.batch import Example, collate
 from ipa_core.alignment.checkpoint import Checkpoint, CheckpointSlot, capture, restore
 from ipa_core.alignment.data import TrainingSample, prepare
+from ipa_core.alignment.learn import Part, learn
 from ipa_core.alignment.log import StepLog
 from ipa_core.alignment.lora import lora, lora_files, lora_parameters
-from ipa_core.alignment.loss import error_weight, flow_ipa_loss
 from ipa_core.alignment.processes import Processes, whole
-from ipa_core.alignment.reference import ReferenceTable, reference_error
-from ipa_core.alignment.visits import Visit, visits
-from ipa_core.config import AlignmentConfig
+from ipa_core.alignment.reference import ReferenceTable
+from ipa_core.alignment.time_weight import time_weight
+from ipa_core.alignment.visits import Label, Visit, advantages, visited_together, visits_of_step
+from ipa_core.config import AlignmentConfig, CandidatesConfig
 from ipa_core.models.animation import LORA_FILE, AnimationModel
 from ipa_core.records import Digest
 
 _KEPT_IN_MEMORY = 64
 """Number of prepared samples; one of 81 frames at 832 x 480 takes about 70 MB."""
+DRIFT_STEPS = 8
+"""Steps over which the drift is averaged that `max_drift` bounds."""
 _ALONE = Processes()
 
 
@@ -41,6 +43,10 @@ class TrainingSamples(Protocol):
     @property
     def digests(self) -> Sequence[Digest]:
         """The digest of each sample's latents, which identifies the sample in every random choice."""
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """Each sample's place in its clip. Only methods that learn from losers ask for it."""
 
     def __getitem__(self, index: int) -> TrainingSample: ...
 
@@ -70,20 +76,23 @@ def train(
     processes: Processes = _ALONE,
     references: ReferenceTable | None = None,
     preview: Callable[[int], None] | None = None,
+    sampling: CandidatesConfig | None = None,
 ) -> TrainedLoRA:
     """Train a LoRA on the model's transformer by ``config``, from the newest checkpoint if there is one.
 
     On the CPU an interrupted and continued run gives the bytes of an uninterrupted one. The transformer's weights stay
     as they were, but frozen and without an adapter. ``on_step`` is called after every step. ``references`` holds
     reference errors computed ahead; a batch with a draw that ``references`` lacks computes its own. ``preview`` is
-    called with the number of steps every ``preview_every`` steps, in each process: it may run the model.
+    called with the number of steps every ``preview_every`` steps, in each process: it may run the model. ``sampling``
+    is needed by ``time_weight: sampler``.
 
     Several ``processes`` call this with the same arguments, share every batch, and take the steps of one process within
     float error. Only the first saves checkpoints and calls ``on_step``. Three processes can continue a run of two.
 
     Raises:
-        ValueError: no samples; samples of different shapes in one batch; a checkpoint of another adapter; a batch that
-            the processes can't share evenly; a transformer with an adapter; a missing driving clip to train on.
+        ValueError: no samples; no pair; samples of different shapes in one batch; a checkpoint of another adapter; a
+            batch that the processes can't share evenly; a transformer with an adapter; a missing driving clip to train
+            on.
         FloatingPointError: the gradient is not finite.
     """
     if not samples.digests:
@@ -91,6 +100,12 @@ def train(
     transformer = model.transformer
     share = processes.share(config.batch_size, config.accumulation)
     part_size = config.batch_size // config.accumulation // processes.count
+    weight = time_weight(config, model, sampling)
+    labels = samples.labels if config.learns_from_losers else ()
+    together = visited_together(config, labels, len(samples.digests))
+    if not together:
+        raise ValueError("there is no pair of a kept and a losing sample to train on")
+    rewarded = advantages(labels) or [0.0] * len(samples.digests)
     # No dropout: the model and the frozen model must be the same function before the first step.
     transformer.eval()
 
@@ -108,8 +123,10 @@ def train(
             restore(left, parameters, optimizer)
             history += left.history
         for step in range(len(history), config.steps):
+            if _far_enough(history, config):
+                break
             started = time.monotonic()
-            batch_visits = visits(config.seed, samples.digests, step * config.batch_size, config.batch_size)
+            batch_visits = visits_of_step(config, samples.digests, together, step)
             # Of the whole batch: all processes must compute reference errors, or none.
             ahead = _ahead(references, samples, batch_visits, config)
             chosen = batch_visits[share]
@@ -120,13 +137,15 @@ def train(
                 examples = [example(visit.index) for visit in part]
                 batch = collate(examples, [visit.epoch for visit in part], config, model.device)
                 known = ahead.error(_draws_of(samples, part), config) if ahead else None
-                parts.append(_learn(model, batch, config, known))
+                advantage = torch.tensor([rewarded[visit.index] for visit in part], device=model.device)
+                parts.append(learn(model, batch, config, known, advantage, weight))
             grad_norm = _take_step(optimizer, step, config)
             means = _means(parts, processes)
             history.append(_log(means, step, config, grad_norm, time.monotonic() - started))
             if processes.first:
                 on_step(history[-1])
-            if len(history) % config.checkpoint_every == 0 or len(history) == config.steps:
+            last = len(history) == config.steps or _far_enough(history, config)
+            if len(history) % config.checkpoint_every == 0 or last:
                 checkpoint = capture(parameters, optimizer, history)
                 if processes.first:
                     checkpoints.save(len(history), checkpoint.to_bytes())
@@ -135,51 +154,23 @@ def train(
         return TrainedLoRA(lora_files(model), tuple(history))
 
 
+def _far_enough(history: Sequence[StepLog], config: AlignmentConfig) -> bool:
+    """Whether the mean drift of the last steps has reached the config's bound; a single batch's is too noisy."""
+    drifts = [log.drift for log in history[-DRIFT_STEPS:] if log.drift is not None]
+    enough = config.max_drift is not None and len(drifts) == DRIFT_STEPS
+    return enough and sum(drifts) / DRIFT_STEPS >= (config.max_drift or 0.0)
+
+
 def _ahead(
     references: ReferenceTable | None, samples: TrainingSamples, batch: Sequence[Visit], config: AlignmentConfig
 ) -> ReferenceTable | None:
     """Return the table when it is wanted and has all draws of the batch."""
-    wanted = references is not None and config.method == "ipa" and references.has(_draws_of(samples, batch))
+    wanted = references is not None and config.uses_reference_table and references.has(_draws_of(samples, batch))
     return references if wanted else None
 
 
 def _draws_of(samples: TrainingSamples, part: Sequence[Visit]) -> list[tuple[Digest, int]]:
     return [(samples.digests[visit.index], visit.epoch) for visit in part]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Results of one part of a batch: tensors ``[b]`` without gradient. SFT leaves those that need e_ref None."""
-
-    loss: Tensor
-    model_error: Tensor
-    reference_error: Tensor | None = None
-    gap: Tensor | None = None
-    logit: Tensor | None = None
-    weight: Tensor | None = None
-
-
-def _learn(model: AnimationModel, batch: Batch, config: AlignmentConfig, known: Tensor | None) -> _Part:
-    """Add a part's share to the gradient of the batch's mean loss. ``known`` is e_ref, if it was computed ahead. Else
-    the frozen model runs first, because gradient checkpointing computes the layers again in the backward pass, with the
-    adapter as it is then."""
-    if config.method == "sft":
-        error = velocity_error(model, batch, config)
-        (error.mean() / config.accumulation).backward()
-        return _Part(loss=error.detach(), model_error=error.detach())
-    reference = reference_error(model, batch, config) if known is None else known.to(model.device)
-    error = velocity_error(model, batch, config)
-    result = flow_ipa_loss(error, reference, batch.t, config.beta)
-    (result.loss / config.accumulation).backward()
-    logits = result.logits.detach()
-    return _Part(
-        loss=result.loss.detach().reshape(1),
-        model_error=error.detach(),
-        reference_error=reference,
-        gap=result.gap.detach(),
-        logit=logits,
-        weight=error_weight(logits, batch.t, config.beta),
-    )
 
 
 def _take_step(optimizer: torch.optim.Optimizer, step: int, config: AlignmentConfig) -> float:
@@ -201,10 +192,10 @@ def learning_rate(step: int, config: AlignmentConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
 
 
-def _means(parts: Sequence[_Part], processes: Processes) -> dict[str, float | None]:
+def _means(parts: Sequence[Part], processes: Processes) -> dict[str, float | None]:
     """Return the mean of each field over the whole batch, by the field's name."""
     means: dict[str, float | None] = {}
-    for name in (field.name for field in fields(_Part)):
+    for name in (field.name for field in fields(Part)):
         values = [getattr(part, name) for part in parts]
         means[name] = None if values[0] is None else processes.mean(torch.cat(values).mean()).item()
     return means

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from ipa_core.evaluation.features import FeaturePair, FrechetComparison, compare_frechet
+from ipa_core.evaluation.look import Look
 from ipa_core.evaluation.metrics import VideoMetrics
 from ipa_core.records import HandScore, Record
 
@@ -35,6 +37,13 @@ class ClipResult(Record):
     fvd: FeaturePair | None = None
     """``None``: no extractor configured."""
     fid_vid: FeaturePair | None = None
+    look: Look | None = None
+    """``None``: an earlier version evaluated the video. Its JSON has no such entry, so that keys stay as they were."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        return found if self.look is not None else {name: value for name, value in found.items() if name != "look"}
 
 
 class Interval(Record):
@@ -109,6 +118,16 @@ class Metric:
     higher_is_better: bool = True
 
 
+def _kept(name: str) -> Callable[[ClipResult], float | None]:
+    """Return the reader of a value of :class:`Look`, cut at 1: more than the true video has is no gain."""
+
+    def read(result: ClipResult) -> float | None:
+        value: float | None = None if result.look is None else getattr(result.look, name)
+        return None if value is None else min(value, 1.0)
+
+    return read
+
+
 METRICS: Final = (
     Metric("hand_score", "hand score", lambda result: result.score.score),
     Metric("confidence", "hand confidence", lambda result: result.score.components.confidence),
@@ -122,8 +141,16 @@ METRICS: Final = (
     Metric("ssim_hand", "SSIM-Hand", lambda result: result.metrics.ssim_hand),
     Metric("psnr", "PSNR (dB)", lambda result: result.metrics.psnr),
     Metric("ssim", "SSIM", lambda result: result.metrics.ssim),
+    Metric("sharpness_hand", "sharpness of hands kept", _kept("sharpness_hand")),
+    Metric("sharpness", "sharpness kept", _kept("sharpness")),
+    Metric("contrast_hand", "contrast of hands kept", _kept("contrast_hand")),
+    Metric("contrast", "contrast kept", _kept("contrast")),
+    Metric("saturation_hand", "saturation of hands kept", _kept("saturation_hand")),
+    Metric("saturation", "saturation kept", _kept("saturation")),
+    Metric("motion_hand", "speed of hands kept", _kept("motion_hand")),
+    Metric("motion", "speed kept", _kept("motion")),
 )
-"""Sharpness is left out, because neither more nor less of it is better in itself."""
+"""*Kept*: share of what the true video has, at most 1 (`ipa_core.evaluation.look`)."""
 
 
 def compare(

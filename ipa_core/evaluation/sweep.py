@@ -104,8 +104,6 @@ def sweep_table(
     contrasts: Sequence[tuple[str, str]] = (),
     equal_drift: Sequence[str] = (),
     series: Sequence[str] = (),
-    *,
-    bootstrap: int = 2000,
 ) -> SweepTable:
     """Compare arms with the base, the pairs ``contrasts`` with each other if both have runs, and the arms
     ``equal_drift`` with ``series`` at the same drift."""
@@ -115,19 +113,19 @@ def sweep_table(
         clips=len({result.clip_id for result in base}),
         videos=len(base),
         base=_means([base]),
-        rows=tuple(_row(arm, base, bootstrap) for arm in arms),
+        rows=tuple(_row(arm, base) for arm in arms),
         contrasts=tuple(
-            Contrast(better=one, worse=other, differences=_contrast(runs[one], runs[other], bootstrap))
+            Contrast(better=one, worse=other, differences=_contrast(runs[one], runs[other]))
             for one, other in contrasts
             if runs[one] and runs[other]
         ),
         equal_drift=tuple(
-            _at_equal_drift(arm, base, runs[arm], [runs[other] for other in series], bootstrap) for arm in equal_drift
+            _at_equal_drift(arm, base, runs[arm], [runs[other] for other in series]) for arm in equal_drift
         ),
     )
 
 
-def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
+def _row(arm: Arm, base: Sequence[ClipResult]) -> ArmRow:
     pairs = [(base, run.results) for run in arm.runs]
     return ArmRow(
         name=arm.name,
@@ -139,15 +137,15 @@ def _row(arm: Arm, base: Sequence[ClipResult], bootstrap: int) -> ArmRow:
         steps=arm.runs[0].steps if arm.runs else None,
         drift=mean([run.drift for run in arm.runs]),
         means=_means([run.results for run in arm.runs]),
-        against_base=differences(pairs, bootstrap),
+        against_base=differences(pairs),
     )
 
 
-def _contrast(better: Sequence[Run], worse: Sequence[Run], bootstrap: int) -> dict[str, Difference]:
+def _contrast(better: Sequence[Run], worse: Sequence[Run]) -> dict[str, Difference]:
     """Compare the runs with training seeds that both arms have."""
     others = {run.seed: run for run in worse}
     pairs = [(others[run.seed].results, run.results) for run in better if run.seed in others]
-    return differences(pairs, bootstrap)
+    return differences(pairs)
 
 
 class _Point(NamedTuple):
@@ -156,7 +154,7 @@ class _Point(NamedTuple):
 
 
 def _at_equal_drift(
-    arm: str, base: Sequence[ClipResult], runs: Sequence[Run], series: Sequence[Sequence[Run]], bootstrap: int
+    arm: str, base: Sequence[ClipResult], runs: Sequence[Run], series: Sequence[Sequence[Run]]
 ) -> EqualDrift:
     by_seed: Mapping[int, list[_Point]] = {run.seed: [_Point(0.0, base)] for run in runs}
     for others in series:
@@ -178,7 +176,7 @@ def _at_equal_drift(
             compared.append(run)
             for name, each in found.items():
                 each.append(_over_the_line(name, run, points))
-    told = {name: mean_gain(each, bootstrap) for name, each in found.items()}
+    told = {name: mean_gain(each) for name, each in found.items()}
     return EqualDrift(
         arm=arm,
         seeds=len(compared),

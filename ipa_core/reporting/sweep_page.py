@@ -11,7 +11,7 @@ from ipa_core.evaluation.sweep import ArmRow, EqualDrift, SweepTable
 from ipa_core.reporting.charts import arms_chart
 from ipa_core.reporting.page import Chart, Section, Table
 
-COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr")
+COMPARED: Final = ("psnr_hand", "ssim_hand", "hand_score", "fingers", "psnr", "sharpness_hand")
 """Metrics whose differences are shown."""
 _DIGITS: Final = {"psnr": 2, "psnr_hand": 2}
 _LABELS: Final = {name: BY_NAME[name].label for name in SHOWN} | {"fvd": "FVD", "fid_vid": "FID-VID"}
@@ -46,8 +46,8 @@ def _base_section(table: SweepTable) -> Section:
         "Against the base",
         (
             "Mean difference of each arm from the base on the same clips and noise, with its 95 % interval over clips "
-            "and training seeds (of an arm with one seed over clips alone, so too narrow), and the share of videos "
-            "that beat the base's. In the chart a line is an interval; it is coloured if it leaves zero out.",
+            "and training seeds (none with one seed, which says nothing about seeds), and the share of videos that "
+            "beat the base's. In the chart a line is an interval; it is coloured if it leaves zero out.",
             *([_chart(shown)] if shown else []),
             Table(("arm", *_columns()), rows),
         ),
@@ -103,7 +103,8 @@ def _about(row: ArmRow) -> tuple[str, ...]:
 def _gain(found: Mapping[str, Gain], name: str) -> str:
     if name not in found:
         return "–"
-    return with_interval(found[name].mean, found[name].interval, f"+.{_DIGITS.get(name, 3)}f")
+    gain = found[name]
+    return with_interval(gain.mean, gain.interval, f"+.{_DIGITS.get(name, 3)}f", one_seed=gain.one_seed)
 
 
 def _wins(found: Difference | None) -> str:

@@ -97,7 +97,7 @@ class _Selector:
         self._config = config
         self._verdicts = verdicts
         self._driving = driving
-        self._in_turn = _in_turn((item for candidates in clips for item in candidates), config)
+        self._in_turn = in_turn((item for candidates in clips for item in candidates), config)
         self._medians = {
             candidates[0].candidate.clip_id: median(scores) for candidates in clips if (scores := _scores(candidates))
         }
@@ -135,7 +135,7 @@ class _Selector:
         if score is None:
             return _score_text(item)
         text, lead = self._text(item), self._lead(item)
-        if _rank_value(item, config.rank_by) is None:
+        if rank_value(item, config.rank_by) is None:
             return f"{text}, but {config.rank_by} was not measured, by which candidates are ranked"
         if score < config.threshold:
             return f"{text} is below the threshold {config.threshold:.3f}"
@@ -174,7 +174,7 @@ class _Selector:
 
     def _text(self, item: ScoredCandidate) -> str:
         measure = self._config.rank_by
-        value = None if measure == "score" else _rank_value(item, measure)
+        value = None if measure == "score" else rank_value(item, measure)
         return _score_text(item) + ("" if value is None else f", {measure} {value:.3f}")
 
 
@@ -196,19 +196,19 @@ def _clip_seed(item: ScoredCandidate) -> tuple[str, int]:
     return item.candidate.clip_id, item.candidate.seed
 
 
-def _rank_value(item: ScoredCandidate, measure: str) -> float | None:
+def rank_value(item: ScoredCandidate, measure: str) -> float | None:
     if item.score.score is None or measure == "score":
         return item.score.score
     value: float | None = getattr(item.score.components, measure)
     return value
 
 
-def _in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[ScoredCandidate]:
+def in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[ScoredCandidate]:
     """Sort candidates by the order of ``config.pick``; candidates without a value come last in every order."""
 
     def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
         clip, seed = _clip_seed(item)
-        value = _rank_value(item, config.rank_by)
+        value = rank_value(item, config.rank_by)
         return value is None, place(value or 0.0, clip, seed), clip, seed
 
     def place(value: float, clip: str, seed: int) -> float | bytes:

@@ -11,6 +11,7 @@ from blake3 import blake3
 from webdataset import TarWriter
 
 from ipa_core.alignment.data import TrainingSample
+from ipa_core.alignment.visits import Label
 from ipa_core.keypoints import HANDS, WRISTS
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.latents import latents_to_bytes
@@ -25,6 +26,14 @@ class Samples(list[TrainingSample]):
     @property
     def digests(self) -> Sequence[str]:
         return [sample.digest for sample in self]
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """Two candidates of each clip, the first kept."""
+        return [
+            Label(group=self[index - index % 2].digest, kept=index % 2 == 0, reward=1.0 - index % 2)
+            for index in range(len(self))
+        ]
 
 
 def make_samples(count: int) -> Samples:

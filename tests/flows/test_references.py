@@ -18,7 +18,7 @@ def test_each_draw_of_the_training_is_there(folder: Path) -> None:
 
 
 def test_the_training_computes_no_reference_itself(folder: Path) -> None:
-    with patch("ipa_core.alignment.trainer.reference_error", side_effect=AssertionError("computed in the step")):
+    with patch("ipa_core.alignment.learn.reference_error", side_effect=AssertionError("computed in the step")):
         done = run_fake(fake_config(folder), Scope(refresh=frozenset({"finetune"})))
     assert done.computed() == {"finetune": 1}
 

@@ -8,6 +8,10 @@ _METHODS = {
     "ipa": "Implicit Preference Alignment with hand-aware local optimisation (arXiv 2605.07545)",
     "sft": "supervised fine-tuning by the hand-weighted flow-matching error, the baseline of Implicit Preference "
     "Alignment (arXiv 2605.07545)",
+    "dpo": "Flow-DPO (arXiv 2501.13918) on pairs of candidates of one clip, weighted on the hands",
+    "kto": "unpaired preference alignment (after KTO, arXiv 2605.04653), weighted on the hands",
+    "awm": "advantage-weighted matching (arXiv 2509.25050), weighted on the hands",
+    "nft": "negative-aware fine-tuning (DiffusionNFT, arXiv 2509.16117), weighted on the hands",
 }
 
 _VIDEOS = {

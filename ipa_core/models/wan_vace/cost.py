@@ -44,8 +44,10 @@ class Network:
         return main.forward + control.forward
 
     def training_flops(self, config: RunConfig) -> float:
-        """Return the operations of the whole training, without those of the reference errors."""
-        return config.alignment.steps * config.alignment.batch_size * self.sample_flops(config)
+        """Return the operations of the whole training, without those of reference errors that are computed ahead."""
+        alignment = config.alignment
+        frozen = self.forward_flops(config) if alignment.needs_reference_velocity else 0.0
+        return alignment.steps * alignment.batch_size * (self.sample_flops(config) + frozen)
 
     def sample_flops(self, config: RunConfig) -> float:
         """Return the operations to learn once from one sample, without those of its reference error."""

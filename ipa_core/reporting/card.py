@@ -1,0 +1,21 @@
+"""The part of a LoRA's model card that its evaluation adds."""
+
+from __future__ import annotations
+
+from ipa_core.evaluation.comparison import Comparison, MetricComparison
+
+
+def evaluation_card(comparison: Comparison) -> str:
+    """Return Markdown: the verdict and a table of the base model against the LoRA on held-out clips."""
+    rows = [_row(metric) for metric in comparison.metrics if metric.pairs]
+    table = "\n".join(["| metric | base | with this LoRA | difference |", "|---|---|---|---|", *rows])
+    return (
+        f"\n## Evaluation\n\n{comparison.sentence}\n\n{table}\n\nMeans over {comparison.pairs} pairs of videos of "
+        f"{comparison.clips} held-out clips. *Kept*: share of what the true video has, at most 1.\n"
+    )
+
+
+def _row(metric: MetricComparison) -> str:
+    assert metric.base is not None and metric.aligned is not None and metric.difference is not None
+    better = "" if metric.higher_is_better else " (lower is better)"
+    return f"| {metric.label}{better} | {metric.base:.3f} | {metric.aligned:.3f} | {metric.difference:+.3f} |"
