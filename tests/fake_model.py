@@ -89,5 +89,8 @@ class FakeModel:
     def lora_targets(self, config: AlignmentConfig) -> str:
         return target_modules(config)
 
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        return 0.0, 1.0
+
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         return lora_files(state, adapter)

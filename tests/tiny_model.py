@@ -20,30 +20,42 @@ _TEXT_DIM = 32
 
 
 def write_tiny_pipeline(
-    folder: Path, *, seed: int = 0, layers: int = 2, geometry: Literal["wan", "demo"] = "wan"
+    folder: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    geometry: Literal["wan", "demo"] = "wan",
+    boundary_ratio: float | None = None,
 ) -> Path:
-    """Write a random pipeline to ``folder``, the same for the same arguments, and return the folder."""
+    """Write a random pipeline to ``folder``, the same for the same arguments, and return the folder. With a
+    ``boundary_ratio`` it has two experts, as Wan 2.2 VACE-Fun."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = _wan_vae() if geometry == "wan" else _demo_vae()
-        transformer = WanVACETransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=24,
-            in_channels=vae.config.z_dim,
-            out_channels=vae.config.z_dim,
-            text_dim=_TEXT_DIM,
-            freq_dim=32,
-            ffn_dim=96,
-            num_layers=layers,
-            rope_max_seq_len=32,
-            vace_layers=list(range(0, layers, 2)),
-            vace_in_channels=2 * vae.config.z_dim + 64,
-        )
+        transformer = _transformer(vae.config.z_dim, layers)
         text_encoder = UMT5EncoderModel(_text_config())
+        second = None if boundary_ratio is None else _transformer(vae.config.z_dim, layers)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
-    WanVACEPipeline(ByT5Tokenizer(), text_encoder, vae, scheduler, transformer).save_pretrained(folder)
+    parts = ByT5Tokenizer(), text_encoder, vae, scheduler, transformer, second
+    WanVACEPipeline(*parts, boundary_ratio=boundary_ratio).save_pretrained(folder)
     return folder
+
+
+def _transformer(channels: int, layers: int) -> WanVACETransformer3DModel:
+    return WanVACETransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=24,
+        in_channels=channels,
+        out_channels=channels,
+        text_dim=_TEXT_DIM,
+        freq_dim=32,
+        ffn_dim=96,
+        num_layers=layers,
+        rope_max_seq_len=32,
+        vace_layers=list(range(0, layers, 2)),
+        vace_in_channels=2 * channels + 64,
+    )
 
 
 def _wan_vae() -> AutoencoderKLWan:

@@ -112,4 +112,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     settings = alignment.model_dump(mode="json", include={"seed", "timesteps", "latents", "mask_time", "dtype"})
     if alignment.timesteps == "shifted":
         settings["timestep_shift"] = alignment.timestep_shift
+    if alignment.experts != "low":  # A later field, which decides where t is drawn.
+        settings["experts"] = alignment.experts
     return {**settings, "model": {"dtype": config.candidates.model.dtype}}

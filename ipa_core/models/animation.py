@@ -91,6 +91,9 @@ class AnimationModel(Protocol):
         peft would store a list as a set, whose order differs from process to process.
         """
 
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        """Return the range within [0, 1] from which a training draws t; (0, 1) for most models."""
+
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         """Return a trained LoRA's files by name, :data:`LORA_FILE` among them. The same LoRA gives the same bytes.
 

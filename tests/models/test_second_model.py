@@ -106,6 +106,9 @@ class ToyModel:
     def lora_targets(self, config: AlignmentConfig) -> str:
         return r"layers\.\d+\.mix"
 
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        return 0.0, 1.0
+
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         about = {"adapter": json.dumps([adapter.r, adapter.lora_alpha])}
         shadow = {name: tensor for name, tensor in state.items() if "lora_B" in name}

@@ -42,11 +42,19 @@ pipeline = WanVACEPipeline.from_pretrained("{base_model}")
 pipeline.load_lora_weights("path/to/this/folder", weight_name="pytorch_lora_weights.safetensors")
 ```
 
-## Configuration
+{experts}## Configuration
 
 ```json
 {config}
 ```
+"""
+
+
+_EXPERTS = """\
+The base model has two experts, and each adapted expert has the two files above for itself, with `_high_noise` or
+`_low_noise` in their names. `load_lora_weights` wants `load_into_transformer_2=True` for the low noise, and ComfyUI
+loads each file behind the model of the same noise.
+
 """
 
 
@@ -61,5 +69,6 @@ def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
         batch_size=config.batch_size,
         rank=config.rank,
         alpha=config.alpha,
-        config=config.model_dump_json(indent=2),
+        experts=_EXPERTS if "Wan2.2" in base_model else "",
+        config=config.model_dump_json(indent=2, exclude={"experts"} if "Wan2.2" not in base_model else None),
     )

@@ -88,6 +88,8 @@ def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> fl
 NETWORKS: Final = {
     "Wan2.1-VACE-1.3B-diffusers": Network(layers=30, control_layers=15, dim=1536, ffn_dim=8960),
     "Wan2.1-VACE-14B-diffusers": Network(layers=40, control_layers=8, dim=5120, ffn_dim=13824),
+    # A step runs one of its two experts, each of the size of the Wan 2.1 model.
+    "Wan2.2-VACE-Fun-14B-diffusers": Network(layers=40, control_layers=8, dim=5120, ffn_dim=13824),
 }
 """Networks by the last part of the hub id, which is also the name of a downloaded folder."""
 

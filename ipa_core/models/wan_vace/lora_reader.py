@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ipa_core.config import ConfigError
+from ipa_core.models.animation import LORA_FILE
 from ipa_core.models.wan_vace.lora import diffusers_lora
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,12 @@ def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
     tensors, settings = _parsed(data)
     linear = {name: tuple(part.weight.shape) for name, part in model.named_modules() if type(part) is torch.nn.Linear}
     found = _layers(tensors, linear)
+    experts = any(map(_of_expert, linear))
+    if found.unknown and experts and not any(map(_of_expert, found.unknown)):
+        raise ConfigError(
+            f"the LoRA says not to which of the two experts it belongs: its names, such as {found.unknown[0]}, begin "
+            f"neither with transformer (high noise) nor with transformer_2 (low noise); take {LORA_FILE}, which has both"
+        )
     if found.unknown:
         raise ConfigError(
             f"the LoRA has {len(found.unknown)} names that this model does not have, such as {found.unknown[0]}: it is "
@@ -81,9 +88,19 @@ def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
         raise ConfigError("the LoRA holds no weights")
     for name, layer in found.layers.items():
         _check(name, layer, linear[name])
-    if settings and all(name.startswith("transformer.") for name in tensors):
+    if settings and all(name.startswith(("transformer.", "transformer_2.")) for name in tensors):
         return data
-    return _written(found.layers, settings)
+    return _written(found.layers, settings, "" if experts else "transformer.")
+
+
+def adapter_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a file as :func:`read_lora` returns it, and the arguments of its ``LoraConfig``."""
+    tensors, settings = _parsed(data)
+    return tensors, {name.removeprefix("transformer."): value for name, value in settings.items()}
+
+
+def _of_expert(layer: str) -> bool:
+    return layer.startswith(("transformer.", "transformer_2."))
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -105,7 +122,8 @@ def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]
     found = _Found()
     for name, tensor in sorted(tensors.items()):
         match = _PART.fullmatch(name)
-        layer = names.get(_bare(match[1])) if match else None
+        # The name as it is comes first: a model with two experts has layers that begin with a prefix.
+        layer = names.get(match[1], names.get(_bare(match[1]))) if match else None
         if match is None or layer is None:
             found.unknown.append(name)
             continue
@@ -151,7 +169,7 @@ def _check(name: str, layer: _Layer, shape: tuple[int, ...]) -> None:
         raise ConfigError(f"the LoRA of {name} holds NaN or infinity: its training has diverged")
 
 
-def _written(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> bytes:
+def _written(layers: Mapping[str, _Layer], settings: Mapping[str, Any], prefix: str) -> bytes:
     """Write the file with each scale in ``up``, so that alpha is the rank everywhere."""
     usual = settings.get("lora_alpha", settings.get("transformer.lora_alpha"))
     state: dict[str, Tensor] = {}
@@ -170,4 +188,4 @@ def _written(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> bytes
     config = LoraConfig(
         r=rank, lora_alpha=rank, target_modules=sorted(ranks), rank_pattern=others, alpha_pattern=dict(others)
     )
-    return diffusers_lora(state, config)
+    return diffusers_lora(state, config, prefix)

@@ -22,8 +22,9 @@ from torch import Tensor
 from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
 from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.conditioning import Conditioning
-from ipa_core.models.wan_vace.lora import lora_files, target_modules
-from ipa_core.models.wan_vace.lora_reader import read_lora
+from ipa_core.models.wan_vace.experts import Experts
+from ipa_core.models.wan_vace.lora import experts_lora_files, lora_files, target_modules
+from ipa_core.models.wan_vace.lora_reader import adapter_of, read_lora
 from ipa_core.scratch import scratch_folder
 
 REFERENCE_FRAMES: Final = 1
@@ -44,11 +45,13 @@ class WanVACEModel:
     blocks: Final = ("WanTransformerBlock", "WanVACETransformerBlock")
 
     def __init__(self, pipeline: Any) -> None:
-        for network in (pipeline.vae, pipeline.transformer, pipeline.text_encoder):
+        for network in (pipeline.vae, pipeline.transformer, pipeline.transformer_2, pipeline.text_encoder):
             if network is not None:
                 network.requires_grad_(False)
         self.pipeline = pipeline
         self.transformer: torch.nn.Module = pipeline.transformer
+        if pipeline.transformer_2 is not None:
+            self.transformer = Experts(pipeline.transformer, pipeline.transformer_2, pipeline.config.boundary_ratio)
         self.device: torch.device = pipeline.transformer.device
         self.dtype: torch.dtype = pipeline.transformer.dtype
         config = pipeline.vae.config
@@ -78,6 +81,11 @@ class WanVACEModel:
         if isinstance(lora, Path):
             lora = (lora / LORA_FILE if lora.is_dir() else lora).read_bytes()
         data = read_lora(lora, self.transformer)
+        if isinstance(self.transformer, Experts):
+            tensors, settings = adapter_of(data)
+            self.transformer.load_lora_adapter(tensors, prefix=None, metadata=settings)
+            self.transformer.requires_grad_(False)
+            return
         with scratch_folder() as folder:
             # A file: its metadata hold the scaling (alpha), which a dict of tensors loses.
             (folder / LORA_FILE).write_bytes(data)
@@ -164,9 +172,18 @@ class WanVACEModel:
         return wan_scheduler(config)
 
     def lora_targets(self, config: AlignmentConfig) -> str:
-        return target_modules(config)
+        return target_modules(config, experts=isinstance(self.transformer, Experts))
+
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        """See :class:`~ipa_core.models.AnimationModel`. One expert alone learns from its own range."""
+        if not isinstance(self.transformer, Experts) or config.experts == "both":
+            return 0.0, 1.0
+        boundary = self.transformer.boundary / 1000
+        return (boundary, 1.0) if config.experts == "high" else (0.0, boundary)
 
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
+        if isinstance(self.transformer, Experts):
+            return experts_lora_files(state, adapter)
         return lora_files(state, adapter)
 
     def _per_channel(self, values: list[float]) -> Tensor:
