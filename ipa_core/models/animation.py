@@ -114,6 +114,16 @@ class Network(Protocol):
     def training_flops(self, config: RunConfig) -> float:
         """Return the operations of the whole training, without those of the reference errors."""
 
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of the weights that the GPU holds while it samples and trains."""
+
+    def generation_bytes(self, config: RunConfig, seeds: int) -> float:
+        """Return the GPU memory to sample so many seeds at once."""
+
+    def training_bytes(self, config: RunConfig) -> float:
+        """Return the GPU memory of one process that trains."""
+
 
 class ModelKind(Protocol):
     """A kind of model: the facts that need no weights. Only :meth:`load` imports torch."""

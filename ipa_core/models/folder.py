@@ -1,4 +1,4 @@
-"""The small files of a diffusers pipeline folder: the index, the parts' configs, the headers of the weights. No torch."""
+"""The small files of a diffusers pipeline folder: index, configs, headers of the weights. Loads no torch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def check_transformer(folder: Path, part: str, wanted: str) -> dict[str, Any]:
     config = read_json(path)
     if config.get("_class_name") != wanted:
         raise UnknownModel(
-            f"{path} is of the class {config.get('_class_name')}, and the pipeline needs {wanted}: the folder mixes two "
-            "models; download the model again"
+            f"{path} is of the class {config.get('_class_name')}, and the pipeline needs {wanted}: the folder mixes "
+            "two models; download the model again"
         )
     return config
 

@@ -124,10 +124,7 @@ def trained(model: WanVACEModel, experts: str, slot: Slot | None = None, on_step
     return train(model, make_samples(3), config, checkpoints=slot or Slot(), on_step=on_step)
 
 
-@pytest.mark.parametrize(
-    ("experts", "names"),
-    [("low", {"low"}), ("high", {"high"}), ("both", {"low", "high"})],
-)
+@pytest.mark.parametrize(("experts", "names"), [("low", {"low"}), ("high", {"high"}), ("both", {"low", "high"})])
 def test_each_adapted_expert_has_its_files(model: WanVACEModel, experts: str, names: set[str]) -> None:
     files = trained(model, experts).files
 

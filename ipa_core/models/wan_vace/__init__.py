@@ -45,8 +45,8 @@ class WanVACE:
         if "transformer" not in experts or (len(experts) == 2) != (index.get("boundary_ratio") is not None):
             raise UnknownModel(
                 f"{folder / INDEX} names {' and '.join(experts) or 'no transformer'}, with boundary_ratio "
-                f"{index.get('boundary_ratio')}: a Wan 2.2 model has transformer, transformer_2 and a boundary_ratio, a "
-                "Wan 2.1 model has transformer alone; download the model again"
+                f"{index.get('boundary_ratio')}: a Wan 2.2 model has transformer, transformer_2 and a boundary_ratio, "
+                "a Wan 2.1 model has transformer alone; download the model again"
             )
         sizes = [{name: value for name, value in one.items() if name[0] != "_"} for one in configs if one]
         if any(one != sizes[0] for one in sizes):

@@ -77,7 +77,7 @@ def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
     if found.unknown and experts and not any(map(_of_expert, found.unknown)):
         raise ConfigError(
             f"the LoRA says not to which of the two experts it belongs: its names, such as {found.unknown[0]}, begin "
-            f"neither with transformer (high noise) nor with transformer_2 (low noise); take {LORA_FILE}, which has both"
+            f"neither with transformer (high noise) nor with transformer_2 (low noise); take {LORA_FILE}, which has it"
         )
     if found.unknown:
         raise ConfigError(
