@@ -10,8 +10,9 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig
-from ipa_core.models.animation import Scheduler
+from ipa_core.config import AlignmentConfig, CandidatesConfig, DrawingConfig
+from ipa_core.drawing import draw_sequence
+from ipa_core.models.animation import Driving, Scheduler
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
 from ipa_core.models.wan_vace.model import wan_scheduler
@@ -45,6 +46,9 @@ class FakeModel:
             )
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._shift = 0.0 if lora is None else (1 + blake3.blake3(lora).digest()[0]) / 256
+
+    def draw(self, driving: Driving, drawing: DrawingConfig) -> np.ndarray:
+        return draw_sequence(driving.pose, drawing)
 
     def encode_conditioning(
         self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None

@@ -57,7 +57,7 @@ def counted(transformer: WanVACETransformer3DModel, backward: bool) -> int:
 
 
 def test_a_forward_pass_is_what_torch_counts(transformer: WanVACETransformer3DModel) -> None:
-    main, control = SMALL._passes(TOKENS, PROMPT)
+    main, control = SMALL.passes(TOKENS, PROMPT)
     with torch.no_grad():
         assert main.forward + control.forward == pytest.approx(counted(transformer, backward=False), rel=0.03)
 
@@ -75,7 +75,7 @@ def test_a_training_step_is_what_torch_counts(
     with lora(model, config):  # type: ignore[arg-type]
         expected = counted(transformer, backward=True)
     transformer.disable_gradient_checkpointing()
-    assert cost._sample_flops(*SMALL._passes(TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
+    assert cost._sample_flops(*SMALL.passes(TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
 
 
 def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:

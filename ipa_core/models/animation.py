@@ -8,11 +8,13 @@ facts that need no weights and loads no torch. The kind loads its :class:`Animat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DType, RunConfig
+from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DrawingConfig, DType, RunConfig
+from ipa_core.records import PoseSequence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +45,14 @@ class Scheduler(Protocol):
         """Return the sample at the next timestep as the first element, when ``return_dict`` is False."""
 
 
+@dataclass(frozen=True)
+class Driving:
+    """The driving clip. frames: returns its pictures, uint8 ``[T, H, W, 3]``; only some models look at them."""
+
+    pose: PoseSequence
+    frames: Callable[[], np.ndarray]
+
+
 class AnimationModel(Protocol):
     """A loaded flow-matching model that animates a reference image with a control video."""
 
@@ -55,13 +65,22 @@ class AnimationModel(Protocol):
     def blocks(self) -> tuple[str, ...]:
         """Class names of the transformer's repeated blocks, which hold nearly all weights. FSDP splits each block."""
 
-    def encode_conditioning(
-        self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
-    ) -> Conditioning:
-        """Encode ``control_video`` uint8 ``[T, H, W, 3]`` and ``reference`` uint8 ``[H, W, 3]`` on the model's device.
+    def draw(self, driving: Driving, drawing: DrawingConfig) -> Any:
+        """Return what the model wants to see of the driving clip; :meth:`encode_conditioning` takes it, nobody else."""
 
-        ``negative_prompt`` None means no guidance: ``unguided`` is None too. Raises ``ValueError`` when the video's
-        size does not fit the model.
+    def encode_conditioning(
+        self,
+        control: Any,
+        reference: np.ndarray,
+        prompt: str,
+        negative_prompt: str | None,
+        before: np.ndarray | None = None,
+    ) -> Conditioning:
+        """Encode ``control`` and ``reference`` uint8 ``[H, W, 3]`` on the model's device.
+
+        ``negative_prompt`` None means no guidance: ``unguided`` is None too. ``before`` uint8 ``[n, H, W, 3]``, n = 1
+        or 5: the last frames of the segment in front of this one, which are this one's first frames. Raises
+        ``ValueError`` when the video's size does not fit the model.
         """
 
     def encode_video(self, video: np.ndarray) -> Tensor:
@@ -147,6 +166,12 @@ class ModelKind(Protocol):
         ``lora``: a folder with :data:`LORA_FILE`, such a file, or its bytes. ``text_encoder`` False leaves the text
         encoder out: training needs none, because its prompts are encoded already. Raises ``ValueError`` when the LoRA
         does not fit this model.
+        """
+
+    def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
+        """Return LoRA files, each with its weight, as one file for :meth:`load`, without reading the model's weights.
+
+        Raises ``ConfigError`` when one is of another model, or can't be read whole.
         """
 
     def network(self, path: str) -> Network | None:

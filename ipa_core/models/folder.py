@@ -11,6 +11,8 @@ from ipa_core.models.animation import UnknownModel
 
 INDEX: Final = "model_index.json"
 """This file of every diffusers pipeline folder names the pipeline's class and the folders of its parts."""
+EXPERTS: Final = ("transformer", "transformer_2")
+"""The expert for high noise, which a model with one transformer has too, and the one for low noise."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from ipa_core.config import RunConfig
 from ipa_core.models.animation import ModelKind, Network, UnknownModel
 from ipa_core.models.folder import INDEX, read_json
+from ipa_core.models.wan_animate import WAN_ANIMATE
 from ipa_core.models.wan_vace import WAN_VACE
 
-KINDS: tuple[ModelKind, ...] = (WAN_VACE,)
-"""The only list of kinds: a second model is a folder beside ``wan_vace`` and a line here."""
+KINDS: tuple[ModelKind, ...] = (WAN_VACE, WAN_ANIMATE)
+"""The only list of kinds: a further model is a folder beside ``wan_vace`` and an entry here."""
 
 
 def kind_of(folder: Path) -> ModelKind:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipa_core.config import AlignmentConfig, DType
 from ipa_core.models.animation import ModelKind, UnknownModel
-from ipa_core.models.folder import INDEX, check_transformer, parts_of
+from ipa_core.models.folder import EXPERTS, INDEX, check_transformer, parts_of
 from ipa_core.models.wan_vace.card import model_card
 from ipa_core.models.wan_vace.cost import Network, network_of
 
@@ -23,8 +23,6 @@ _DOWNLOADS: Final = {
 }
 """Sizes with the text encoder (11 GB)."""
 TRANSFORMER: Final = "WanVACETransformer3DModel"
-EXPERTS: Final = ("transformer", "transformer_2")
-"""The expert for high noise, which a model with one transformer has too, and the one for low noise."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,11 @@ class WanVACE:
         from ipa_core.models.wan_vace.model import WanVACEModel
 
         return WanVACEModel.load(folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder)
+
+    def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
+        from ipa_core.models.wan_vace.model import WanVACEModel
+
+        return WanVACEModel.combined_lora(folder, loras)
 
     def network(self, path: str) -> Network | None:
         return network_of(path)

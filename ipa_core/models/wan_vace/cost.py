@@ -50,7 +50,7 @@ class Network:
 
     def forward_flops(self, config: RunConfig) -> float:
         """Return the operations of one forward pass for one sample, which are also those of one reference error."""
-        main, control = self._passes(latent_tokens(config.clips))
+        main, control = self.passes(latent_tokens(config.clips))
         return main.forward + control.forward
 
     def training_flops(self, config: RunConfig) -> float:
@@ -59,13 +59,13 @@ class Network:
 
     def sample_flops(self, config: RunConfig) -> float:
         """Return the operations to learn once from one sample, without those of its reference error."""
-        return _sample_flops(*self._passes(latent_tokens(config.clips)), config.alignment)
+        return _sample_flops(*self.passes(latent_tokens(config.clips)), config.alignment)
 
     @property
     def weights_bytes(self) -> float:
         """Bytes of all transformers' weights, in bfloat16."""
         block = 8 * self.dim**2 + 2 * self.dim * self.ffn_dim
-        joints = (self.control_layers + 1) * self.dim**2
+        joints = (self.control_layers + 1) * self.dim**2 if self.control_layers else 0
         # Six modulations are made of the time, and the prompt's embedding has two layers.
         embeddings = 6 * self.dim**2 + 2 * 4096 * self.dim
         return 2 * self.experts * ((self.layers + self.control_layers) * block + joints + embeddings)
@@ -88,21 +88,21 @@ class Network:
         held = (self.weights_bytes + lora) / (processes if config.execution.train_strategy == "fsdp2" else 1)
         return held + _CODEC_BYTES + part * kept * latent_tokens(config.clips) * self.dim
 
-    def _passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[_Pass, _Pass]:
-        """Return the passes of the main blocks and of the control branch."""
+    def passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[Pass, Pass]:
+        """Return the forward passes of the main blocks and of the control branch over one sample."""
         dim, n, m = self.dim, tokens, prompt_tokens
         products = n * (12 * dim**2 + 4 * dim * self.ffn_dim) + 4 * m * dim**2
         attention = 4 * n**2 * dim + 4 * n * m * dim
         # One more product leads into the branch, and one leads from each of its blocks to a main block.
-        joints = (self.control_layers + 1) * 2 * n * dim**2
+        joints = (self.control_layers + 1) * 2 * n * dim**2 if self.control_layers else 0.0
         return (
-            _Pass(self.layers * products, self.layers * attention),
-            _Pass(self.control_layers * products + joints, self.control_layers * attention),
+            Pass(self.layers * products, self.layers * attention),
+            Pass(self.control_layers * products + joints, self.control_layers * attention),
         )
 
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """Operations of one forward pass through some blocks."""
 
     products: float
@@ -113,7 +113,7 @@ class _Pass:
         return self.products + self.attention
 
 
-def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> float:
+def _sample_flops(main: Pass, control: Pass, alignment: AlignmentConfig) -> float:
     # The control branch does not see the main blocks: unless it has a LoRA, no gradient runs through it.
     parts = (main, control) if alignment.vace_blocks else (main,)
     recomputed = sum(part.forward for part in parts) if alignment.gradient_checkpointing else 0.0
