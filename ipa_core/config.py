@@ -133,7 +133,7 @@ class DrawingConfig(Config):
     """Settings of the control video, which shows the pose sequence as a drawing."""
 
     profile: Literal["vace"] = "vace"
-    """The models know only `vace`. The field stays because it is in the keys of earlier results."""
+    """Each model draws in its own way. The field stays because it is in the keys of earlier results."""
     hand_detail: Literal["full", "palm", "none"] = "full"
     """`palm` draws only the wrist and the first joint of each finger, so the model has to invent the fingers."""
     face: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import blake3
 import numpy as np
@@ -23,6 +24,7 @@ CHANNELS = 4
 class FakeModel:
     """An AnimationModel whose codec is a resize; 8 x 8 pixels a latent cell, every frame kept."""
 
+    how: Mapping[str, str] = {}
     blocks = ("WanTransformerBlock", "WanVACETransformerBlock")
 
     def __init__(self, lora: bytes | None) -> None:
@@ -70,6 +72,9 @@ class FakeModel:
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return CHANNELS, conditioning.frames + 1, conditioning.height // 8, conditioning.width // 8
+
+    def sampling(self) -> nullcontext[None]:
+        return nullcontext()
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = self.transformer(

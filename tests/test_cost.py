@@ -145,3 +145,4 @@ def test_two_experts_have_twice_the_weights_and_the_same_work() -> None:
     _, config = wan("14b")
     assert two.weights_bytes == 2 * one.weights_bytes
     assert two.candidate_flops(config) == one.candidate_flops(config)
+    assert two.generation_bytes(config, 1) == one.generation_bytes(config, 1)  # The idle one waits in main memory.

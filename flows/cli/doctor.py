@@ -301,12 +301,15 @@ def _memory(config: RunConfig, gpus: Sequence[Gpu]) -> Iterator[Finding]:
         advice = f"loading needs {_gib(network.weights_bytes)} of main memory; take a machine with more"
         yield Finding("memory", "problem", _gib(memory), advice)
     smallest = min(gpu.memory for gpu in gpus)
-    if one > smallest:
-        advice = f"a GPU here has {_gib(smallest)}; take one with {_gib(one)}, smaller clips or a smaller model"
+    if one - network.weights_bytes > smallest:
+        advice = f"a GPU here has {_gib(smallest)}; take a larger one, smaller clips or a smaller model"
         yield Finding("GPU memory", "problem", about, advice)
     elif training > smallest:
         advice = f"a GPU here has {_gib(smallest)}; {_less_to_train(config)}"
         yield Finding("GPU memory", "problem", about, advice)
+    elif one > smallest:
+        advice = f"a GPU here has {_gib(smallest)}: blocks wait in main memory, which is slower"
+        yield Finding("GPU memory", "note", about, advice)
     elif group > smallest:
         advice = f"a GPU here has {_gib(smallest)}: seed groups are sampled in parts, which is slower"
         yield Finding("GPU memory", "note", about, advice)

@@ -9,6 +9,7 @@ facts that need no weights and loads no torch. The kind loads its :class:`Animat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -62,6 +63,10 @@ class AnimationModel(Protocol):
     dtype: torch.dtype
 
     @property
+    def how(self) -> Mapping[str, str]:
+        """How it computes on this machine, for the record: kernels and places. It changes low bits at most."""
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """Class names of the transformer's repeated blocks, which hold nearly all weights. FSDP splits each block."""
 
@@ -91,6 +96,12 @@ class AnimationModel(Protocol):
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         """Return the shape ``(C, R + T', h, w)`` of one sample's latents."""
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Within the block :meth:`velocity` may use faster kernels, without gradient and right up to rounding.
+
+        Training and its reference errors don't: they must agree with each other to the last bit.
+        """
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         """Predict ``noise - clean`` in the shape of ``latents [B, C, R + T', h, w]``, for ``t [B]`` in [0, 1].

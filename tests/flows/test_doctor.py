@@ -98,7 +98,8 @@ def wan(**alignment: Any) -> RunConfig:
 @pytest.mark.parametrize(
     ("gib", "changes", "state", "advice"),
     [
-        (24, {}, "problem", "a GPU here has 24 GiB; take one with 39 GiB"),
+        (4, {}, "problem", "a GPU here has 4 GiB; take a larger one"),
+        (24, {}, "problem", "train on several GPUs with execution.train_strategy fsdp2"),
         (48, {}, "problem", "train on several GPUs with execution.train_strategy fsdp2"),
         (80, {"gradient_checkpointing": False}, "problem", "set alignment.gradient_checkpointing to true"),
         (80, {"accumulation": 1}, "problem", "raise alignment.accumulation"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,9 @@ class ToyModel:
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return CHANNELS, 1 + conditioning.frames, conditioning.height // 8, conditioning.width // 8
+
+    def sampling(self) -> nullcontext[None]:
+        return nullcontext()
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         return self.transformer(latents, t.float(), streams["face"] + streams["mood"])

@@ -84,6 +84,8 @@ class WanAnimateModel(WanModel):
             device=self.device,
         )
         pose = self.pipeline.prepare_pose_latents(self._pixels(control.pose), device=self.device)
+        with self._encoding():
+            image = self.pipeline.encode_image(picture, self.device)
         guided, unguided = self._encoded_prompts(prompt, negative_prompt)
         face = torch.from_numpy(control.face).permute(3, 0, 1, 2)[None].contiguous().to(self.device)
         black = torch.zeros((1, 3, 1, 1, 1), dtype=torch.uint8, device=self.device)
@@ -91,7 +93,7 @@ class WanAnimateModel(WanModel):
             shared={
                 "condition": torch.cat([kept, carried], dim=2).to(self.dtype),
                 "pose": pose.to(self.dtype),
-                "image": self.pipeline.encode_image(picture, self.device).to(self.dtype),
+                "image": image.to(self.dtype),
             },
             guided=guided | {"face": face},
             unguided=None if unguided is None else unguided | {"face": black},

@@ -10,7 +10,8 @@ prompt. Attention is the scores and the values weighted by them. A multiplicatio
 formula leaves out a few per cent: the codec, the text encoder, embeddings, norms and the LoRA's own products.
 
 Memory is by formula too, in bfloat16: two bytes a weight, and bytes per token and channel that were counted on shapes
-at 81 frames of 480 x 832. It leaves out the text encoder, which is not needed while the transformer works.
+at 81 frames of 480 x 832. The text encoder and the idle one of two experts wait in main memory where
+there is little room.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Network:
     def generation_bytes(self, config: RunConfig, seeds: int) -> float:
         """Return the GPU memory to sample so many seeds at once."""
         activations = _FORWARD_BYTES * latent_tokens(config.clips) * self.dim
-        return self.weights_bytes + _CODEC_BYTES + seeds * activations
+        return self.weights_bytes / self.experts + _CODEC_BYTES + seeds * activations
 
     def training_bytes(self, config: RunConfig) -> float:
         """Return the GPU memory of one process that trains one part of a batch."""
@@ -85,7 +86,9 @@ class Network:
         adapted = (blocks if alignment.vace_blocks else self.layers) * projections
         # Weight, gradient and two moments of each parameter, in float32.
         lora = 16 * adapted * 2 * self.dim * alignment.rank
-        held = (self.weights_bytes + lora) / (processes if config.execution.train_strategy == "fsdp2" else 1)
+        held = (self.weights_bytes / self.experts + lora) / (
+            processes if config.execution.train_strategy == "fsdp2" else 1
+        )
         return held + _CODEC_BYTES + part * kept * latent_tokens(config.clips) * self.dim
 
     def passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[Pass, Pass]:

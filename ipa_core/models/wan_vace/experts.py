@@ -22,6 +22,8 @@ class Experts(torch.nn.Module, PeftAdapterMixin):
         self.transformer_2 = low
         self.boundary = 1000 * boundary_ratio
         """The timestep, in [0, 1000], from which on the first expert predicts."""
+        self.alone_on: torch.device | None = None
+        """Where the expert at work comes to, while the other waits in main memory. None: both stay where they are."""
 
     def forward(self, **arguments: Any) -> tuple[Tensor]:
         is_high = arguments["timestep"] >= self.boundary
@@ -34,7 +36,11 @@ class Experts(torch.nn.Module, PeftAdapterMixin):
         return (whole,)
 
     def _predicted(self, high: bool, arguments: dict[str, Any]) -> tuple[Tensor]:
-        found: tuple[Tensor] = (self.transformer if high else self.transformer_2)(**arguments)
+        expert, other = (self.transformer, self.transformer_2)[:: 1 if high else -1]
+        if self.alone_on is not None and next(expert.parameters()).device != self.alone_on:
+            other.to("cpu")
+            expert.to(self.alone_on)
+        found: tuple[Tensor] = expert(**arguments)
         return found
 
     def enable_gradient_checkpointing(self) -> None:

@@ -36,8 +36,8 @@ class WanVACEModel(WanModel):
     wide: ClassVar = ("vae",)
     conditions: ClassVar = "control"
 
-    def __init__(self, pipeline: Any) -> None:
-        super().__init__(pipeline)
+    def __init__(self, pipeline: Any, device: torch.device | None = None) -> None:
+        super().__init__(pipeline, device)
         self._control_layers: Final = len(pipeline.transformer.config.vace_layers)
 
     def draw(self, driving: Driving, drawing: DrawingConfig) -> np.ndarray:

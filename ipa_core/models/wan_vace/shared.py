@@ -5,8 +5,9 @@ Source: Wan 2.1 (arXiv 2503.20314); diffusers 0.42.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -27,7 +28,18 @@ from ipa_core.models.folder import EXPERTS, INDEX, parts_of, read_json
 from ipa_core.models.wan_vace.experts import Experts
 from ipa_core.models.wan_vace.lora import experts_lora_files, lora_files, target_modules
 from ipa_core.models.wan_vace.lora_reader import adapter_of, combined_loras, read_lora
+from ipa_core.models.wan_vace.placement import (
+    Placement,
+    at_work,
+    attention,
+    fast_attention,
+    memory_of,
+    placement,
+    put,
+    sizes_of,
+)
 
+log = logging.getLogger(__name__)
 REFERENCE_FRAMES: Final = 1
 """R: number of latent frames with the reference image, in front of the video's."""
 PROMPT_TOKENS: Final = 512
@@ -47,7 +59,8 @@ class WanModel:
     conditions: ClassVar[str]
     """Name of the stream that has the shape of the latents."""
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Any, device: torch.device | None = None) -> None:
+        """``device``: where the model computes, if its parts are not there yet; see :meth:`_place`."""
         for network in pipeline.components.values():
             if isinstance(network, torch.nn.Module):
                 network.requires_grad_(False)
@@ -56,10 +69,12 @@ class WanModel:
         second = pipeline.components.get("transformer_2")
         if second is not None:
             self.transformer = Experts(pipeline.transformer, second, pipeline.config.boundary_ratio)
-        self.device: torch.device = pipeline.transformer.device
+        self.device: torch.device = device or pipeline.transformer.device
         self.dtype: torch.dtype = pipeline.transformer.dtype
         config = pipeline.vae.config
         self._pixels_per_patch = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
+        self._placed = Placement()
+        self._attention = "native"
         self._mean = self._per_channel(config.latents_mean)
         self._inverse_std = 1.0 / self._per_channel(config.latents_std)
 
@@ -75,10 +90,39 @@ class WanModel:
         dtypes = dict.fromkeys(cls.wide, torch.float32) | {"default": getattr(torch, dtype)}
         with _no_progress_bars():
             pipeline = cls.pipeline_class.from_pretrained(folder, local_files_only=True, dtype=dtypes, **without)
-        model = cls(pipeline.to(device))
+        model = cls(pipeline, torch.device(device))
         if lora is not None:
             model._load_lora(lora)
+        model._place(memory_of(model.device))
         return model
+
+    def _place(self, memory: float) -> None:
+        """Put the parts on the device, as far as it has so many bytes; choose the kernel that samples."""
+        self._placed = placement(sizes_of(self.pipeline), self.encoders, memory)
+        put(self.pipeline, self.device, self._placed, self.encoders)
+        if isinstance(self.transformer, Experts) and self._placed.experts_wait and not self._placed.blocks_wait:
+            self.transformer.alone_on = self.device
+        self._attention = fast_attention(self._transformers, self.device, self.dtype)
+
+    @property
+    def _transformers(self) -> list[Any]:
+        return [self.pipeline.components[name] for name in EXPERTS if self.pipeline.components.get(name) is not None]
+
+    @property
+    def how(self) -> dict[str, str]:
+        """See :class:`~ipa_core.models.AnimationModel`."""
+        decoding = "tiles" if self.pipeline.vae.use_tiling else "whole"
+        return {"attention": self._attention, "placement": str(self._placed), "decoding": decoding}
+
+    def sampling(self) -> AbstractContextManager[None]:
+        return attention(self._transformers, self._attention)
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        """Have the encoders on the device within the block."""
+        parts = [self.pipeline.components.get(name) for name in self.encoders] if self._placed.encoders_wait else []
+        with at_work([part for part in parts if isinstance(part, torch.nn.Module)], self.device):
+            yield
 
     @classmethod
     def combined_lora(cls, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
@@ -107,13 +151,14 @@ class WanModel:
         self, prompt: str, negative_prompt: str | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """Return the guided and, with a negative prompt, the unguided stream ``prompt_embeds [1, L, D]``."""
-        embeds, negative_embeds = self.pipeline.encode_prompt(
-            prompt,
-            negative_prompt,
-            do_classifier_free_guidance=negative_prompt is not None,
-            max_sequence_length=PROMPT_TOKENS,
-            device=self.device,
-        )
+        with self._encoding():
+            embeds, negative_embeds = self.pipeline.encode_prompt(
+                prompt,
+                negative_prompt,
+                do_classifier_free_guidance=negative_prompt is not None,
+                max_sequence_length=PROMPT_TOKENS,
+                device=self.device,
+            )
         negative = None if negative_embeds is None else {"prompt_embeds": negative_embeds.to(self.dtype)}
         return {"prompt_embeds": embeds.to(self.dtype)}, negative
 
@@ -133,13 +178,28 @@ class WanModel:
         latents = latents[:, :, REFERENCE_FRAMES:].to(self.device, torch.float32)
         latents = latents / self._inverse_std + self._mean
         # One by one: a batch needs more memory in the decoder and is not faster.
-        videos = [self.pipeline.vae.decode(sample, return_dict=False)[0] for sample in latents.split(1)]
+        videos = [self._decoded(sample) for sample in latents.split(1)]
         if not all(torch.isfinite(video).all() for video in videos):
             raise FloatingPointError(
                 "the VAE gave pixels that are NaN or infinite; see whether its weights are damaged"
             )
         pixels = ((torch.cat(videos) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Decode one sample, in overlapping tiles when the whole does not fit."""
+        vae = self.pipeline.vae
+        try:
+            whole: Tensor = vae.decode(latents, return_dict=False)[0]
+            return whole
+        except torch.OutOfMemoryError:
+            if vae.use_tiling:
+                raise
+            log.warning("the codec does not fit into the GPU's memory; it decodes in overlapping tiles from here on")
+        # Not inside `except`: the error keeps the failed decoding's tensors alive.
+        torch.cuda.empty_cache()
+        vae.enable_tiling()
+        return self._decoded(latents)
 
     def scheduler(self, config: CandidatesConfig) -> Scheduler:
         """Return one of the two schedulers that Wan folders come with."""
@@ -196,11 +256,11 @@ def wan_scheduler(config: CandidatesConfig) -> Scheduler:
 def _no_progress_bars() -> Iterator[None]:
     """Stop both libraries from drawing a bar on stderr at every load: it would disturb the run's own progress."""
     loggings: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
-    shown = [logging for logging in loggings if logging.is_progress_bar_enabled()]
-    for logging in shown:
-        logging.disable_progress_bar()
+    shown = [one for one in loggings if one.is_progress_bar_enabled()]
+    for one in shown:
+        one.disable_progress_bar()
     try:
         yield
     finally:
-        for logging in shown:
-            logging.enable_progress_bar()
+        for one in shown:
+            one.enable_progress_bar()
