@@ -225,17 +225,15 @@ def _server() -> Finding:
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     if "PREFECT_API_URL" not in os.environ and not home.exists() and not Path("prefect.toml").exists():
         return none  # Importing Prefect would make its home.
-    from flows.orchestration.server import check_configured, is_configured
+    from flows.orchestration.server import check_configured, configured_address, is_configured
 
     if not is_configured():
         return none
-    from prefect.settings import PREFECT_API_URL
-
     try:
         check_configured()
     except RunStopped as error:
-        return Finding("server", "problem", f"{PREFECT_API_URL.value()} does not answer", str(error))
-    return Finding("server", "ok", f"{PREFECT_API_URL.value()} answers")
+        return Finding("server", "problem", f"{configured_address()} does not answer", str(error))
+    return Finding("server", "ok", f"{configured_address()} answers")
 
 
 def _needs(config: RunConfig, store: Store | None) -> Iterator[Finding]:

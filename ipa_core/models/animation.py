@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DrawingConfig, DType, RunConfig
-from ipa_core.records import PoseSequence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipa_core.models.conditioning import Conditioning as Conditioning
+    from ipa_core.records import PoseSequence
 
 LORA_FILE: Final = "pytorch_lora_weights.safetensors"
 """The file of a LoRA that :meth:`ModelKind.load` takes, with diffusers' name. Every model writes this file."""
