@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from diffusers import WanAnimatePipeline
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPImageProcessorPil
 
 from ipa_core.config import DrawingConfig
 from ipa_core.models.animation import Driving
@@ -47,6 +49,11 @@ class WanAnimateModel(WanModel):
     encoders: ClassVar = ("text_encoder", "tokenizer", "image_encoder", "image_processor")
     wide: ClassVar = ("vae", "image_encoder")
     conditions: ClassVar = "condition"
+
+    @classmethod
+    def _own_parts(cls, folder: Path) -> dict[str, Any]:
+        """Return the image processor: the pipeline would take another one, with other low bits, beside torchvision."""
+        return {"image_processor": CLIPImageProcessorPil.from_pretrained(folder / "image_processor")}
 
     def draw(self, driving: Driving, drawing: DrawingConfig) -> Control:
         """Return pose and face video."""

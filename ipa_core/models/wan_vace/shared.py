@@ -86,10 +86,11 @@ class WanModel:
 
         The text encoder takes 11 GB. See :meth:`ipa_core.models.ModelKind.load` for arguments and errors.
         """
-        without = {} if text_encoder else dict.fromkeys(cls.encoders)
+        # What is not loaded is None.
+        given = cls._own_parts(folder) if text_encoder else dict.fromkeys(cls.encoders)
         dtypes = dict.fromkeys(cls.wide, torch.float32) | {"default": getattr(torch, dtype)}
         with _no_progress_bars():
-            pipeline = cls.pipeline_class.from_pretrained(folder, local_files_only=True, dtype=dtypes, **without)
+            pipeline = cls.pipeline_class.from_pretrained(folder, local_files_only=True, dtype=dtypes, **given)
         model = cls(pipeline, torch.device(device))
         if lora is not None:
             model._load_lora(lora)
@@ -123,6 +124,11 @@ class WanModel:
         parts = [self.pipeline.components.get(name) for name in self.encoders] if self._placed.encoders_wait else []
         with at_work([part for part in parts if isinstance(part, torch.nn.Module)], self.device):
             yield
+
+    @classmethod
+    def _own_parts(cls, folder: Path) -> dict[str, Any]:
+        """Return the parts that the pipeline would load in another way."""
+        return {}
 
     @classmethod
     def combined_lora(cls, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
