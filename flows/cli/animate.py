@@ -153,7 +153,8 @@ def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.n
         clips = _whole(config.clips, asked) if asked.whole else config.clips
         pictures = _first_clip(asked.driving, clips, extractor)
         pose = extractor.extract(pictures)
-        return Driving(_retargeted(pose, picture, extractor, asked) if asked.retarget else pose, lambda: pictures)
+        shown = _retargeted(pose, picture, extractor, asked) if asked.retarget else pose
+        return Driving(shown, lambda: pictures, found=pose)
     except Rejected as finding:
         raise ConfigError(f"--driving {asked.driving} can't be used: {finding}; name another video") from None
     finally:

@@ -11,6 +11,7 @@ from ipa_core.config import CandidatesConfig
 from ipa_core.generation.candidates import encode_clip, generate
 from ipa_core.generation.sampler import Progress
 from ipa_core.models.animation import AnimationModel, Driving
+from ipa_core.records import PoseSequence
 
 
 def segments(frames: int, length: int, overlap: int) -> list[range]:
@@ -44,15 +45,17 @@ def animate_segments(
     parts = segments(len(driving.pose), length, overlap)
     made: list[np.ndarray] = []
     for number, part in enumerate(parts):
-        pose = replace(
-            driving.pose,
-            keypoints=driving.pose.keypoints[part.start : part.stop],
-            confidence=driving.pose.confidence[part.start : part.stop],
-        )
         shown = frames[part.start : part.stop]
-        control = model.draw(Driving(pose, lambda shown=shown: shown), config.drawing)  # type: ignore[misc]
+        found = None if driving.found is None else _part(driving.found, part)
+        piece = Driving(_part(driving.pose, part), lambda shown=shown: shown, found)  # type: ignore[misc]
+        control = model.draw(piece, config.drawing)
         before = made[-1][-overlap:] if made else None
         conditioning = encode_clip(model, control, reference, prompt, config, before)
         progress = tell(number, len(parts))
         made.append(generate(model, conditioning, [seed + number], config, progress).videos[0])
     return np.concatenate([made[0], *(video[overlap:] for video in made[1:])])
+
+
+def _part(pose: PoseSequence, part: range) -> PoseSequence:
+    keypoints, confidence = pose.keypoints[part.start : part.stop], pose.confidence[part.start : part.stop]
+    return replace(pose, keypoints=keypoints, confidence=confidence)

@@ -48,10 +48,12 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True)
 class Driving:
-    """The driving clip. frames: returns its pictures, uint8 ``[T, H, W, 3]``; only some models look at them."""
+    """The driving clip. pose: the motion to draw. frames: returns the pictures, uint8 ``[T, H, W, 3]``; only some models
+    look at them. found: the pose that the pictures show, where ``pose`` was changed since."""
 
     pose: PoseSequence
     frames: Callable[[], np.ndarray]
+    found: PoseSequence | None = None
 
 
 class AnimationModel(Protocol):

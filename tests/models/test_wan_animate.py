@@ -278,16 +278,31 @@ def test_a_frame_without_a_face_has_the_nearest_ones_box() -> None:
     pose = a_pose(700)
     points = np.repeat(pose.keypoints, 3, axis=0)
     sure = np.repeat(pose.confidence, 3, axis=0)
-    sure[1:, kp.FACE] = 0
+    sure[1:, kp.FACE] = sure[1:, kp.LEFT_EYE, None] = 0
     frames = pictures(3, 700, 700)
     faces = crop_faces(frames, PoseSequence(points, sure, 700, 700, "model", "test"), FACE)
     alone = crop_faces(frames[2:], PoseSequence(points[:1], sure[:1], 700, 700, "model", "test"), FACE)
     assert np.array_equal(faces[2], alone[0])
 
 
+def test_without_face_points_eyes_and_ears_tell_the_box() -> None:
+    pose = a_pose(200)
+    pose.confidence[:, kp.FACE] = 0
+    pose.keypoints[0, [kp.LEFT_EYE, kp.RIGHT_EYE]] = (110, 100), (90, 100)
+    pose.keypoints[0, [kp.LEFT_EAR, kp.RIGHT_EAR]] = (125, 102), (75, 102)
+    frames = np.zeros((1, 200, 200, 3), np.uint8)
+    frames[:, :, :, 0] = np.arange(200)
+    frames[:, :, :, 1] = np.arange(200)[:, None]
+    [face] = crop_faces(frames, pose, 64)
+
+    # 50 pixels from ear to ear: from 82.5 to 140 down, grown by 3.5 aside, 6 above and 2 below.
+    assert (face[0, 0, 0], face[0, -1, 0], face[0, 0, 1], face[-1, 0, 1]) == (71, 127, 76, 141)
+
+
 def test_without_any_face_all_is_black() -> None:
     pose = a_pose(700)
     pose.confidence[:, kp.FACE] = 0
+    pose.confidence[:, kp.LEFT_EYE] = 0
     assert not crop_faces(pictures(1, 700, 700), pose, FACE).any()
 
 
@@ -296,3 +311,11 @@ def test_it_draws_pose_and_face_of_a_driving_clip(model: WanAnimateModel) -> Non
     control = model.draw(Driving(pose, lambda: frames), DrawingConfig())
     assert np.array_equal(control.pose, draw_body(pose, DrawingConfig()))
     assert np.array_equal(control.face, crop_faces(frames, pose, FACE))
+
+
+def test_a_changed_pose_does_not_move_the_face_crop(model: WanAnimateModel) -> None:
+    found, frames = a_pose(700), pictures(1, 700, 700)
+    changed = PoseSequence(found.keypoints / 2, found.confidence, 700, 700, "model", "test")
+    control = model.draw(Driving(changed, lambda: frames, found), DrawingConfig())
+    assert np.array_equal(control.face, crop_faces(frames, found, FACE))
+    assert np.array_equal(control.pose, draw_body(changed, DrawingConfig()))

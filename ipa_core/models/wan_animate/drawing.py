@@ -98,10 +98,12 @@ def _pixel(point: np.ndarray) -> Sequence[int]:
 def crop_faces(frames: np.ndarray, pose: PoseSequence, size: int) -> np.ndarray:
     """Return the faces of ``frames`` uint8 ``[T, H, W, 3]``, each resized to ``[size, size, 3]``.
 
-    A frame without a face has the box of the nearest frame with one. Without any face all is black, as in the model's
-    pass without guidance.
+    Pose backends without face points (MediaPipe) have nose, eyes and ears, from which the box is estimated. A frame
+    without a face has the box of the nearest frame with one. Without any face all is black, as in the model's pass
+    without guidance.
     """
-    boxes = [_face_box(points, sure, pose.height, pose.width) for points, sure in _faces(pose)]
+    frames_seen = zip(pose.keypoints, pose.confidence >= THRESHOLD, strict=True)
+    boxes = [_face_box(points, seen, pose.height, pose.width) for points, seen in frames_seen]
     known = [number for number, box in enumerate(boxes) if box is not None]
     faces = np.zeros((len(frames), size, size, 3), np.uint8)
     for number in range(len(frames)) if known else ():
@@ -112,16 +114,13 @@ def crop_faces(frames: np.ndarray, pose: PoseSequence, size: int) -> np.ndarray:
     return faces
 
 
-def _faces(pose: PoseSequence) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    return list(zip(pose.keypoints[:, kp.FACE], pose.confidence[:, kp.FACE], strict=True))
-
-
-def _face_box(points: np.ndarray, sure: np.ndarray, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """Return left, right, top and bottom: the seen points' box, of a larger area, three quarters of it upwards."""
-    points = points[sure >= THRESHOLD]
-    if len(points) < 2:
+def _face_box(points: np.ndarray, seen: np.ndarray, height: int, width: int) -> tuple[int, int, int, int] | None:
+    """Return left, right, top and bottom: the face's box, of a larger area, three quarters of it upwards."""
+    face = points[kp.FACE][seen[kp.FACE]]
+    corners = (face.min(0), face.max(0)) if len(face) > 1 else _face_of_head(points, seen)
+    if corners is None:
         return None
-    (left, top), (right, bottom) = points.min(0), points.max(0)
+    (left, top), (right, bottom) = corners
     grown = math.sqrt(FACE_SCALE) - 1
     aside, below = grown * (right - left) / 2, grown * (bottom - top) / 4
     box = (
@@ -129,3 +128,19 @@ def _face_box(points: np.ndarray, sure: np.ndarray, height: int, width: int) -> 
         *(int(max(top - 3 * below, 0)), int(min(bottom + below, height))),
     )
     return box if box[1] > box[0] and box[3] > box[2] else None
+
+
+def _face_of_head(points: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Estimate the upper left and lower right corner of the face's points from eyes and ears.
+
+    In a frontal face the points reach from ear to ear, which is 2.3 times the distance of the eyes, from 0.35 of that
+    width above the eyes (brows) to 0.8 below them (chin).
+    """
+    eyes, ears = [kp.LEFT_EYE, kp.RIGHT_EYE], [kp.LEFT_EAR, kp.RIGHT_EAR]
+    if not seen[eyes].all():
+        return None
+    size = 2.3 * math.dist(*points[eyes])
+    if seen[ears].all():
+        size = max(size, math.dist(*points[ears]))
+    middle = points[eyes].mean(0)
+    return middle - size * np.array([0.5, 0.35]), middle + size * np.array([0.5, 0.8])

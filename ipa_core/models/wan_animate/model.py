@@ -57,7 +57,8 @@ class WanAnimateModel(WanModel):
 
     def draw(self, driving: Driving, drawing: DrawingConfig) -> Control:
         """Return pose and face video."""
-        face = crop_faces(driving.frames(), driving.pose, self.pipeline.transformer.config.motion_encoder_size)
+        found = driving.pose if driving.found is None else driving.found
+        face = crop_faces(driving.frames(), found, self.pipeline.transformer.config.motion_encoder_size)
         return Control(draw_body(driving.pose, drawing), face)
 
     @torch.no_grad()
