@@ -48,8 +48,8 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True)
 class Driving:
-    """The driving clip. pose: the motion to draw. frames: returns the pictures, uint8 ``[T, H, W, 3]``; only some models
-    look at them. found: the pose that the pictures show, where ``pose`` was changed since."""
+    """The driving clip. pose: the motion to draw. frames: returns the pictures, uint8 ``[T, H, W, 3]``; only some
+    models look at them. found: the pose that the pictures show, where ``pose`` was changed since."""
 
     pose: PoseSequence
     frames: Callable[[], np.ndarray]
