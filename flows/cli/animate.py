@@ -58,7 +58,7 @@ def animate_clip(config: RunConfig, asked: Request) -> None:
     weights = _together(folder, loras) if loras else None
     progress = Progress()
     progress.line(f"looking for a clip and its pose in {asked.driving.name}")
-    driving = _driving(config, asked, parts, picture)
+    driving = _driving(config, asked, parts, picture, progress)
     progress.line(f"loading the model {config.candidates.model.path}")
     from ipa_core.generation.segments import animate_segments  # Loads torch.
 
@@ -146,12 +146,17 @@ def _make_room(output: Path) -> None:
             output.unlink()  # An error on the way leaves no empty video.
 
 
-def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.ndarray) -> Driving:
+def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.ndarray, progress: Progress) -> Driving:
     """Find clip and pose in the video. Raises ``ConfigError`` if there is none."""
+    if asked.driving.exists() and not asked.driving.is_file():  # Reading a pipe would wait for ever.
+        raise ConfigError(f"--driving {asked.driving} is no regular file; name a video")
     extractor = parts.pose_extractor(config.poses)
     try:
         clips = _whole(config.clips, asked) if asked.whole else config.clips
-        pictures = _first_clip(asked.driving, clips, extractor)
+        clip = _first_clip(asked.driving, clips, extractor)
+        pictures = clip.frames
+        if not asked.whole:
+            progress.line(_used(config, clip, probe(asked.driving).duration))
         pose = extractor.extract(pictures)
         shown = _retargeted(pose, picture, extractor, asked) if asked.retarget else pose
         return Driving(shown, lambda: pictures, found=pose)
@@ -161,13 +166,22 @@ def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.n
         extractor.close()
 
 
-def _first_clip(driving: Path, config: ClipsConfig, extractor: PoseExtractor) -> np.ndarray:
+def _first_clip(driving: Path, config: ClipsConfig, extractor: PoseExtractor) -> CutClip:
     def people(picture: np.ndarray) -> list[Box]:
         return [person.box for person in extractor.find_people(picture)]
 
     source = FileDigests(None).file(driving)
     cut = cut_video(driving, source, config, people if config.crop == "person" else None)
-    return next(part for part in cut if isinstance(part, CutClip)).frames  # It raises Rejected when there is none.
+    return next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
+
+
+def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
+    """Say which part of the driving video is used."""
+    end = clip.start + config.clips.frames / config.clips.fps
+    used = f"the pose comes from {config.clips.frames} pictures, {clip.start:.2f} s to {end:.2f} s of the video"
+    if duration is None or duration < end + 1 / config.clips.fps:
+        return used
+    return f"{used}; its other {duration - end + clip.start:.2f} s are not used (--whole takes them)"
 
 
 def _whole(clips: ClipsConfig, asked: Request) -> ClipsConfig:
