@@ -50,8 +50,10 @@ def animate_clip(config: RunConfig, asked: Request) -> None:
     # All that is told is looked at before any work.
     loras = [lora_weight(text) for text in asked.loras]
     picture = _fit(_picture(asked.reference), config.clips.width, config.clips.height)
-    if asked.whole and (asked.overlap % 4 != 1 or asked.overlap >= config.clips.frames):
-        raise ConfigError(f"--overlap must be 1 or 5, got {asked.overlap}")
+    if asked.whole and (asked.overlap not in (1, 5) or asked.overlap >= config.clips.frames):
+        raise ConfigError(
+            f"--overlap must be 1 or 5 and less than clips.frames ({config.clips.frames}), got {asked.overlap}"
+        )
     _make_room(asked.output)
     parts = components()
     folder = parts.model_folder(config.candidates.model)

@@ -95,7 +95,7 @@ def test_the_sampler_has_its_own_settings(monkeypatch: Patch, capsys: Capture) -
         (("--lora", "lora1:much"), "--lora lora1:much: 'much' is no weight; write FOLDER:WEIGHT, such as lora:0.8"),
         (("--lora", "nowhere:1"), "--lora nowhere: there is no nowhere; name a LoRA folder"),
         (("--lora", "other"), "--lora: the LoRA of blocks.0.attn1.to_q has the shapes (48, 1) and (1, 7)"),
-        (("--whole", "--overlap", "4"), "--overlap must be 1 or 5, got 4"),
+        (("--whole", "--overlap", "4"), "--overlap must be 1 or 5 and less than clips.frames (9), got 4"),
     ],
     ids=["weight", "missing", "other model", "overlap"],
 )
