@@ -137,7 +137,7 @@ class DrawingConfig(Config):
     """Settings of the control video, which shows the pose sequence as a drawing."""
 
     profile: Literal["vace"] = "vace"
-    """The models know only `vace`. The field stays because it is in the keys of earlier results."""
+    """Each model draws in its own way. The field stays because it is in the keys of earlier results."""
     hand_detail: Literal["full", "palm", "none"] = "full"
     """`palm` draws only the wrist and the first joint of each finger, so the model has to invent the fingers."""
     face: bool = True
@@ -283,6 +283,9 @@ class AlignmentConfig(Config):
     """Attention layers whose q, k, v projections get a LoRA."""
     vace_blocks: bool = False
     """Put the LoRA into the control branch too. diffusers and ComfyUI load it there as well."""
+    experts: Annotated[Literal["low", "high", "both"], LATER] = "low"
+    """Of a model with two experts (Wan 2.2): those that get a LoRA. One alone draws t from its own range of noise. The
+    loss gives the high noise hardly any weight, (1 - t)^2. Other models take no notice."""
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 10
@@ -465,6 +468,11 @@ class RunConfig(Config):
             raise ValueError(
                 "method: dpo takes both of a pair in one process: alignment.batch_size over alignment.accumulation and "
                 f"execution.train_processes must be even, got {self.alignment.batch_size // parts}"
+            )
+        if self.alignment.experts == "both" and self.execution.train_processes > 1:
+            raise ValueError(
+                "alignment.experts: both can't be trained by several processes, because their batches go to different "
+                "experts; set execution.train_processes to 1, or train low and high one after the other"
             )
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")

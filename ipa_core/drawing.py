@@ -79,7 +79,7 @@ def draw_pose(
     with a confidence below ``threshold`` and the lines that need them are left out. Line widths follow the picture's
     short side. The same input gives the same bytes."""
     pen = _Pen(height, width)
-    joints, seen = _joints(keypoints, confidence >= threshold)
+    joints, seen = openpose_joints(keypoints, confidence >= threshold)
     for (start, end), color in zip(LIMBS, PALETTE, strict=False):
         if seen[start] and seen[end]:
             pen.stick(joints[start], joints[end], color)
@@ -102,7 +102,7 @@ def draw_overlay(picture: np.ndarray, keypoints: np.ndarray, confidence: np.ndar
     return np.rint(picture * (1 - opacity) + skeleton).clip(0, 255).astype(np.uint8)
 
 
-def _joints(keypoints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def openpose_joints(keypoints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the points of JOINTS ``[18, 2]`` and whether each is seen ``[18]``."""
     points, known = [*keypoints[kp.BODY]], [*seen[kp.BODY]]
     points.append(keypoints[[kp.LEFT_SHOULDER, kp.RIGHT_SHOULDER]].mean(0))

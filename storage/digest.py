@@ -138,6 +138,11 @@ class FileDigests:
             self._files.put(str(real), before, digest)
         return digest
 
+    def knows(self, path: Path | str) -> bool:
+        """Whether :meth:`file` would answer without reading the file. Raises ``OSError``."""
+        real = Path(os.path.realpath(path))
+        return self._files.get(str(real), _identity(real)) is not None
+
     def tree(self, folder: Path | str, counts: Callable[[str], bool] = lambda name: True) -> str:
         """The digest of the files below a folder whose relative name ``counts``: their names and bytes, without hidden
         files and folders.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import blake3
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig
-from ipa_core.models.animation import Scheduler
+from ipa_core.config import AlignmentConfig, CandidatesConfig, DrawingConfig
+from ipa_core.drawing import draw_sequence
+from ipa_core.models.animation import Driving, Scheduler
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.wan_vace.lora import lora_files, target_modules
 from ipa_core.models.wan_vace.model import wan_scheduler
@@ -22,6 +24,7 @@ CHANNELS = 4
 class FakeModel:
     """An AnimationModel whose codec is a resize; 8 x 8 pixels a latent cell, every frame kept."""
 
+    how: Mapping[str, str] = {}
     blocks = ("WanTransformerBlock", "WanVACETransformerBlock")
 
     def __init__(self, lora: bytes | None) -> None:
@@ -46,6 +49,9 @@ class FakeModel:
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._shift = 0.0 if lora is None else (1 + blake3.blake3(lora).digest()[0]) / 256
 
+    def draw(self, driving: Driving, drawing: DrawingConfig) -> np.ndarray:
+        return draw_sequence(driving.pose, drawing)
+
     def encode_conditioning(
         self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
     ) -> Conditioning:
@@ -66,6 +72,9 @@ class FakeModel:
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return CHANNELS, conditioning.frames + 1, conditioning.height // 8, conditioning.width // 8
+
+    def sampling(self) -> nullcontext[None]:
+        return nullcontext()
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = self.transformer(
@@ -88,6 +97,9 @@ class FakeModel:
 
     def lora_targets(self, config: AlignmentConfig) -> str:
         return target_modules(config)
+
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         return lora_files(state, adapter)

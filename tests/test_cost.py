@@ -57,7 +57,7 @@ def counted(transformer: WanVACETransformer3DModel, backward: bool) -> int:
 
 
 def test_a_forward_pass_is_what_torch_counts(transformer: WanVACETransformer3DModel) -> None:
-    main, control = SMALL._passes(TOKENS, PROMPT)
+    main, control = SMALL.passes(TOKENS, PROMPT)
     with torch.no_grad():
         assert main.forward + control.forward == pytest.approx(counted(transformer, backward=False), rel=0.03)
 
@@ -75,7 +75,7 @@ def test_a_training_step_is_what_torch_counts(
     with lora(model, config):  # type: ignore[arg-type]
         expected = counted(transformer, backward=True)
     transformer.disable_gradient_checkpointing()
-    assert cost._sample_flops(*SMALL._passes(TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
+    assert cost._sample_flops(*SMALL.passes(TOKENS, PROMPT), config) == pytest.approx(expected, rel=0.06)
 
 
 def wan(size: str, **alignment: object) -> tuple[Network, RunConfig]:
@@ -129,3 +129,20 @@ def test_a_model_is_known_by_its_hub_id_or_by_a_folder_of_that_name() -> None:
     local = config.model_copy(update={"candidates": config.candidates.model_copy(update={"model": model})})
     assert network_of(local.candidates.model.path) == NETWORKS["Wan2.1-VACE-14B-diffusers"]
     assert network_of(load_config(CONFIGS / "demo.yaml").candidates.model.path) is None
+
+
+def test_memory_is_what_was_counted_at_81_frames_of_480_by_832() -> None:
+    network, config = wan("14b", gradient_checkpointing=True, targets="self")
+    # 32.3 GiB of weights, 6.6 of activations for each seed, 24.6 for a training step, half a GiB for the codec.
+    assert network.weights_bytes / 2**30 == pytest.approx(32.3, rel=0.01)
+    assert network.generation_bytes(config, 1) / 2**30 == pytest.approx(39.4, rel=0.01)
+    assert network.generation_bytes(config, 4) / 2**30 == pytest.approx(59.1, rel=0.01)
+    assert network.training_bytes(config) / 2**30 == pytest.approx(32.3 + 2.3 + 24.6 + 0.5, rel=0.01)
+
+
+def test_two_experts_have_twice_the_weights_and_the_same_work() -> None:
+    one, two = (NETWORKS[name] for name in ("Wan2.1-VACE-14B-diffusers", "Wan2.2-VACE-Fun-14B-diffusers"))
+    _, config = wan("14b")
+    assert two.weights_bytes == 2 * one.weights_bytes
+    assert two.candidate_flops(config) == one.candidate_flops(config)
+    assert two.generation_bytes(config, 1) == one.generation_bytes(config, 1)  # The idle one waits in main memory.

@@ -2,53 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
 from flows.cli.options import writing
+from flows.cli.talk import say
 from flows.engine.components import Components, components
 from flows.engine.progress import Progress
 from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
-from ipa_core.config import ConfigError, RunConfig
-from ipa_core.drawing import draw_sequence
+from ipa_core.config import ClipsConfig, ConfigError, RunConfig
+from ipa_core.models.animation import Driving
 from ipa_core.records import Box, PoseSequence, Rejected
 from ipa_core.video import decode_picture, encode_video, probe
 from storage.digest import FileDigests
 
+if TYPE_CHECKING:
+    from ipa_core.pose import PoseExtractor
+
 _PHONE_PICTURES: Final = frozenset({b"heic", b"heix", b"heif", b"mif1", b"msf1", b"avif", b"avis"})
 
+OVERLAP = 5
+"""Frames that a segment of a long video shares with the one before."""
 
-def animate_clip(
-    config: RunConfig, reference: Path, driving: Path, output: Path, *, lora: Path | None, prompt: str | None, seed: int
-) -> None:
-    """Animate ``reference`` with the first clip of ``driving`` into an mp4. Raises ``ConfigError`` for files that can't
-    be used, and ``MissingModel``."""
+
+@dataclass(frozen=True)
+class Request:
+    """What to animate. loras: each as ``FOLDER`` or ``FOLDER:WEIGHT``. whole: the whole video instead of its first
+    clip. retarget: give the skeleton the reference person's proportions."""
+
+    reference: Path
+    driving: Path
+    output: Path
+    loras: tuple[str, ...] = ()
+    prompt: str | None = None
+    seed: int = 0
+    whole: bool = False
+    overlap: int = OVERLAP
+    retarget: bool = False
+
+
+def animate_clip(config: RunConfig, asked: Request) -> None:
+    """Animate the picture into an mp4. Raises ``ConfigError`` for files that can't be used, and ``MissingModel``."""
     # All that is told is looked at before any work.
-    weights = None if lora is None else lora_bytes(lora)
-    picture = _fit(_picture(reference), config.clips.width, config.clips.height)
-    _make_room(output)
+    loras = [lora_weight(text) for text in asked.loras]
+    picture = _fit(_picture(asked.reference), config.clips.width, config.clips.height)
+    if asked.whole and (asked.overlap not in (1, 5) or asked.overlap >= config.clips.frames):
+        raise ConfigError(
+            f"--overlap must be 1 or 5 and less than clips.frames ({config.clips.frames}), got {asked.overlap}"
+        )
+    _make_room(asked.output)
     parts = components()
-    parts.model_folder(config.candidates.model)
+    folder = parts.model_folder(config.candidates.model)
+    weights = _together(folder, loras) if loras else None
     progress = Progress()
-    progress.line(f"looking for a clip and its pose in {driving.name}")
-    pose = _driving_pose(config, driving, parts, progress)
+    progress.line(f"looking for a clip and its pose in {asked.driving.name}")
+    driving = _driving(config, asked, parts, picture, progress)
     progress.line(f"loading the model {config.candidates.model.path}")
-    from ipa_core.generation.candidates import animate  # Loads torch.
+    from ipa_core.generation.segments import animate_segments  # Loads torch.
 
     model = parts.animation_model(config.candidates.model, config.execution, weights, True)
-    control = draw_sequence(pose, config.candidates.drawing)
-    words = config.clips.prompt if prompt is None else prompt
     steps = config.candidates.steps
 
-    def tell(done: int, whole: int) -> None:
-        progress.share(f"step {done} of {steps}" if done <= steps else "decoded", done / whole)
+    def tell(number: int, count: int) -> Callable[[int, int], None]:
+        segment = f"segment {number + 1} of {count}, " if count > 1 else ""
 
-    video = animate(model, control, picture, words, config.candidates, seed, tell)
-    output.write_bytes(encode_video(video, config.clips.fps))
+        def part(done: int, whole: int) -> None:
+            progress.share(
+                segment + (f"step {done} of {steps}" if done <= steps else "decoded"), (number + done / whole) / count
+            )
+
+        return part
+
+    video = animate_segments(
+        model,
+        driving,
+        picture,
+        config.clips.prompt if asked.prompt is None else asked.prompt,
+        config.candidates,
+        length=config.clips.frames,
+        overlap=asked.overlap if asked.whole else 1,
+        seed=asked.seed,
+        tell=tell,
+    )
+    asked.output.write_bytes(encode_video(video, config.clips.fps))
+
+
+def lora_weight(text: str) -> tuple[bytes, float]:
+    """Read ``FOLDER``, ``FILE``, ``FOLDER:WEIGHT`` or ``FILE:WEIGHT``. Raises ``ConfigError``."""
+    path, colon, number = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return lora_bytes(Path(text)), 1.0
+    try:
+        return lora_bytes(Path(path)), float(number)
+    except ValueError:
+        raise ConfigError(f"--lora {text}: '{number}' is no weight; write FOLDER:WEIGHT, such as lora:0.8") from None
 
 
 def lora_bytes(lora: Path) -> bytes:
@@ -68,6 +121,16 @@ def lora_bytes(lora: Path) -> bytes:
     if not any(".lora_" in name for name in names):
         raise ConfigError(f"--lora {lora}: {path.name} holds no LoRA; name a LoRA folder, such as a run's `lora`")
     return data
+
+
+def _together(folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
+    """Put the LoRAs together. Raises ``ConfigError`` when one is of another model."""
+    from ipa_core.models import kind_of
+
+    try:
+        return kind_of(folder).combined_lora(folder, loras)
+    except ConfigError as error:
+        raise ConfigError(f"--lora: {error}") from None
 
 
 def _picture(reference: Path) -> np.ndarray:
@@ -90,25 +153,33 @@ def _make_room(output: Path) -> None:
             output.unlink()  # An error on the way leaves no empty video.
 
 
-def _driving_pose(config: RunConfig, driving: Path, parts: Components, progress: Progress) -> PoseSequence:
-    """Find the pose in the first clip of the video. Raises ``ConfigError`` if there is none."""
-    if driving.exists() and not driving.is_file():  # Reading a pipe would wait for ever.
-        raise ConfigError(f"--driving {driving} is no regular file; name a video")
+def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.ndarray, progress: Progress) -> Driving:
+    """Find clip and pose in the video. Raises ``ConfigError`` if there is none."""
+    if asked.driving.exists() and not asked.driving.is_file():  # Reading a pipe would wait for ever.
+        raise ConfigError(f"--driving {asked.driving} is no regular file; name a video")
     extractor = parts.pose_extractor(config.poses)
     try:
-
-        def people(picture: np.ndarray) -> list[Box]:
-            return [person.box for person in extractor.find_people(picture)]
-
-        source = FileDigests(None).file(driving)
-        cut = cut_video(driving, source, config.clips, people if config.clips.crop == "person" else None)
-        clip = next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
-        progress.line(_used(config, clip, probe(driving).duration))
-        return extractor.extract(clip.frames)
+        clips = _whole(config.clips, asked) if asked.whole else config.clips
+        clip = _first_clip(asked.driving, clips, extractor)
+        pictures = clip.frames
+        if not asked.whole:
+            progress.line(_used(config, clip, probe(asked.driving).duration))
+        pose = extractor.extract(pictures)
+        shown = _retargeted(pose, picture, extractor, asked) if asked.retarget else pose
+        return Driving(shown, lambda: pictures, found=pose)
     except Rejected as finding:
-        raise ConfigError(f"--driving {driving} can't be used: {finding}; name another video") from None
+        raise ConfigError(f"--driving {asked.driving} can't be used: {finding}; name another video") from None
     finally:
         extractor.close()
+
+
+def _first_clip(driving: Path, config: ClipsConfig, extractor: PoseExtractor) -> CutClip:
+    def people(picture: np.ndarray) -> list[Box]:
+        return [person.box for person in extractor.find_people(picture)]
+
+    source = FileDigests(None).file(driving)
+    cut = cut_video(driving, source, config, people if config.crop == "person" else None)
+    return next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
 
 
 def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
@@ -117,7 +188,28 @@ def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
     used = f"the pose comes from {config.clips.frames} pictures, {clip.start:.2f} s to {end:.2f} s of the video"
     if duration is None or duration < end + 1 / config.clips.fps:
         return used
-    return f"{used}; its other {duration - end + clip.start:.2f} s are not used (clips.frames and clips.fps decide)"
+    return f"{used}; its other {duration - end + clip.start:.2f} s are not used (--whole takes them)"
+
+
+def _whole(clips: ClipsConfig, asked: Request) -> ClipsConfig:
+    """Return settings under which the video is one clip: as many whole segments as it has. Cuts are not looked for."""
+    info = probe(asked.driving)
+    available = int((info.duration or 0) * clips.fps + 1e-6)
+    step = clips.frames - asked.overlap
+    frames = clips.frames + max(0, available - clips.frames) // step * step
+    if available > frames:
+        left = (available - frames) / clips.fps
+        say(f"the last {left:.1f} s of {asked.driving.name} fill no segment of {clips.frames} frames and are left out")
+    return clips.model_copy(update={"frames": frames, "cut_threshold": 1.0})
+
+
+def _retargeted(pose: PoseSequence, picture: np.ndarray, extractor: PoseExtractor, asked: Request) -> PoseSequence:
+    from ipa_core.generation.retarget import retarget
+
+    try:
+        return retarget(pose, extractor.extract(picture[None]))
+    except (Rejected, ValueError) as trouble:
+        raise ConfigError(f"--retarget: {asked.reference} can't be used: {trouble}; name another picture") from None
 
 
 def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:

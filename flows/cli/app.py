@@ -13,6 +13,7 @@ import typer
 
 from flows.cli import talk
 from flows.cli.deploy import deploy, serve
+from flows.cli.doctor import doctor
 from flows.cli.experiments import bench, score_app, sweep
 from flows.cli.lab import lab_app
 from flows.cli.models import models_app
@@ -28,7 +29,7 @@ from ipa_core.config import ConfigError
 from ipa_core.records import Rejected
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (demo, init, schema, plan, run, status, report, animate, bench, sweep, deploy, serve, web):
+for command in (demo, init, doctor, schema, plan, run, status, report, animate, bench, sweep, deploy, serve, web):
     app.command()(command)
 app.command("yield")(yield_)
 for name, group in (

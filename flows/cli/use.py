@@ -31,21 +31,42 @@ def animate(
         Path, typer.Option(help="Video whose motion is taken.", exists=True, dir_okay=False, readable=True)
     ],
     output: Annotated[Path, typer.Option(help="The mp4 to write.", dir_okay=False)],
-    lora: Annotated[Path | None, typer.Option(help="Folder of an aligned LoRA (a run's `lora`).", exists=True)] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER[:WEIGHT]",
+            help="Folder of a LoRA (a run's `lora`) or its file; several add up.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Pipeline folder or hub id; default: the config's.")] = None,
     config: Annotated[Path, typer.Option(help="Run config that says how to generate.")] = DEMO,
     prompt: Annotated[str | None, typer.Option(help="Default: the config's clips.prompt.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the config's.", min=1)] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale, 1 for none; default: the config's.", min=1)
+    ] = None,
+    shift: Annotated[float | None, typer.Option(help="Shift of the noise levels; default: the config's.")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The whole driving video, in segments; default: its first clip.")
+    ] = False,
+    overlap: Annotated[int, typer.Option(help="Frames that two segments share: 1 or 5.")] = 5,
+    retarget: Annotated[
+        bool, typer.Option("--retarget", help="Move with the proportions of the person in the reference.")
+    ] = False,
     seed: int = 0,
     set_: Overrides = None,
 ) -> None:
     """Animate a reference picture with the motion of a driving video."""
-    from flows.cli.animate import animate_clip
+    from flows.cli.animate import Request, animate_clip
 
     if output.suffix.lower() != ".mp4":
         raise typer.BadParameter(f"--output {output}: only mp4 can be written; end its name in .mp4")
-    overrides = [*(set_ or []), *([f"candidates.model.path={json.dumps(model)}"] if model else [])]
-    settings = load_config(config, overrides)
-    animate_clip(settings, reference, driving, output, lora=lora, prompt=prompt, seed=seed)
+    own = {"model.path": model, "steps": steps, "guidance_scale": guidance, "shift": shift}
+    overrides = [f"candidates.{name}={json.dumps(value)}" for name, value in own.items() if value is not None]
+    settings = load_config(config, [*(set_ or []), *overrides])
+    asked = Request(reference, driving, output, tuple(lora or ()), prompt, seed, whole, overlap, retarget)
+    animate_clip(settings, asked)
     print(output)
 
 

@@ -159,10 +159,12 @@ class Worker:
         return result
 
     def _devices(self, place: Place) -> dict[str, str | int]:
-        """Return the device and the number of its kind that worked on the item at once: they make the item's cost."""
+        """Return the device and the number of its kind that worked on the item at once, which make the item's cost, and
+        how the model computed."""
         execution = self.config.execution
         processes = execution.train_processes if place == "train" else 1
-        return {"device": device_of(place, execution), "processes": processes}
+        how = dict(self._model[1].how) if place == "gpu" and self._model is not None else {}
+        return {"device": device_of(place, execution), "processes": processes, **how}
 
 
 def _sentence(error: Exception) -> str:

@@ -31,6 +31,13 @@ def is_configured() -> bool:
     return bool(PREFECT_API_URL.value())
 
 
+def configured_address() -> str:
+    """Return the address of the configured server."""
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
+
+
 def check_configured() -> None:
     """Raises :class:`RunStopped` when the configured server does not answer."""
     import httpx

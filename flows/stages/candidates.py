@@ -18,10 +18,10 @@ from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
 from ipa_core.config import RunConfig
-from ipa_core.drawing import draw_sequence
 from ipa_core.models import Network
+from ipa_core.models.animation import Driving
 from ipa_core.records import Candidate, PoseSequence, Record
-from ipa_core.video import decode_png, encode_video
+from ipa_core.video import decode_png, decode_video, encode_video
 from storage import Action, ActionResult
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Candidates(Stage[SeedGroup]):
                     name=f"{named.name} from candidate {first}" if first else named.name,
                     action=Action(self.name, self.version, settings, bytes_of),
                     parents=(named.action, pose.key),
-                    needs=(clip.reference, pose_of(pose), *lora.values()),
+                    needs=(clip.video, clip.reference, pose_of(pose), *lora.values()),
                 )
 
     def check(self, run: View) -> None:
@@ -137,7 +137,8 @@ def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning
     objects = worker.store.objects
     pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
     reference = decode_png(objects.get(item.action.inputs["reference"]))
-    return encode_clip(model, draw_sequence(pose, config.drawing), reference, item.action.config["prompt"], config)
+    driving = Driving(pose, lambda: decode_video(objects.get(item.action.inputs["clip"])))
+    return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
 
 
 def generator(run: View) -> str | None:

@@ -9,9 +9,9 @@ from flows.engine.view import View
 from flows.engine.worker import Worker
 from flows.stages.poses import pose_of, posed_clips
 from flows.training.previews import CLIPS, Preview
-from ipa_core.drawing import draw_sequence
+from ipa_core.models.animation import Driving
 from ipa_core.records import Digest, PoseSequence, Record
-from ipa_core.video import decode_png
+from ipa_core.video import decode_png, decode_video
 
 
 class PreviewedClip(Record):
@@ -44,7 +44,7 @@ def preview_needs(run: View) -> tuple[Digest, ...]:
     chosen = tuple(sorted(held_out, key=lambda clip: clip.video)[:CLIPS])
     return (
         run.inputs.put(_CLIPS.dump_json(chosen)),
-        *(part for clip in chosen for part in (clip.reference, clip.pose)),
+        *(part for clip in chosen for part in (clip.video, clip.reference, clip.pose)),
     )
 
 
@@ -61,9 +61,11 @@ def encoded_previews(item: Item, worker: Worker) -> tuple[Preview, ...]:
     previews = []
     for clip in _CLIPS.validate_json(objects.get(tables[0])):
         pose = PoseSequence.from_bytes(objects.get(clip.pose))
-        control, reference = draw_sequence(pose, config.drawing), decode_png(objects.get(clip.reference))
+        driving = Driving(pose, lambda clip=clip: decode_video(objects.get(clip.video)))  # type: ignore[misc]
+        model, reference = worker.model(), decode_png(objects.get(clip.reference))
+        control = model.draw(driving, config.drawing)
         path = worker.scratch / f"preview-{clip.clip_id}.conditioning"
-        path.write_bytes(encode_clip(worker.model(), control, reference, clip.prompt, config).to_bytes())
+        path.write_bytes(encode_clip(model, control, reference, clip.prompt, config).to_bytes())
         previews.append(
             Preview(clip_id=clip.clip_id, conditioning=path, seed=candidate_seed(clip.video, 0, config.seed))
         )

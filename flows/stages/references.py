@@ -119,4 +119,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         settings["timestep_shift"] = alignment.timestep_shift
     if alignment.learns_from_losers:
         settings["draws"] = "conditioning"
+    if alignment.experts != "low":  # A later field, which decides where t is drawn.
+        settings["experts"] = alignment.experts
     return {**settings, "model": {"dtype": config.candidates.model.dtype}}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ipa_core.alignment.draws import draw
-from ipa_core.alignment.flow import flow_target, interpolate, shift_timesteps
+from ipa_core.alignment.flow import flow_target, interpolate, shift_timesteps, unshift_timesteps
 from ipa_core.alignment.halo import SquaredError, halo_error, squared_error
 from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import AnimationModel
@@ -49,8 +49,14 @@ class Batch:
     reference_frames: int
 
 
-def collate(examples: Sequence[Example], epochs: Sequence[int], config: AlignmentConfig, device: torch.device) -> Batch:
-    """Stack examples and draw their noise and t. Raises ``ValueError`` when their shapes differ."""
+def collate(
+    examples: Sequence[Example],
+    epochs: Sequence[int],
+    config: AlignmentConfig,
+    device: torch.device,
+    t_range: tuple[float, float] = (0.0, 1.0),
+) -> Batch:
+    """Stack examples and draw their noise and t within the range. Raises ``ValueError`` when their shapes differ."""
     first = examples[0]
     for other in examples[1:]:
         if _shapes(other) != _shapes(first):
@@ -62,15 +68,23 @@ def collate(examples: Sequence[Example], epochs: Sequence[int], config: Alignmen
         draw(config.seed, example.digest, epoch, example.clean.shape)
         for example, epoch in zip(examples, epochs, strict=True)
     ]
-    t = torch.stack([t for _, t in draws])
+    t = _drawn_t(torch.stack([t for _, t in draws]), config, t_range)
     return Batch(
         clean=torch.stack([example.clean for example in examples]).to(device),
         noise=torch.stack([_noise(one, drawn) for one, (drawn, _) in zip(examples, draws, strict=True)]).to(device),
-        t=(shift_timesteps(t, config.timestep_shift) if config.timesteps == "shifted" else t).to(device),
+        t=t.to(device),
         hand_mask=torch.stack([example.hand_mask for example in examples]).to(device),
         streams={name: torch.stack([one.streams[name] for one in examples]).to(device) for name in first.streams},
         reference_frames=first.reference_frames,
     )
+
+
+def _drawn_t(uniform: Tensor, config: AlignmentConfig, t_range: tuple[float, float]) -> Tensor:
+    """Return t ``[B]``: of the config's distribution, the part within the range."""
+    shift = config.timestep_shift if config.timesteps == "shifted" else 1.0
+    low, high = (unshift_timesteps(t, shift) for t in t_range)
+    t = low + (high - low) * uniform
+    return shift_timesteps(t, shift) if config.timesteps == "shifted" else t
 
 
 def velocity_error(model: AnimationModel, batch: Batch, config: AlignmentConfig) -> Tensor:

@@ -36,7 +36,7 @@ _HISTORY = TypeAdapter(tuple[StepLog, ...])
 class Checkpoint:
     """The state after ``len(history)`` optimizer steps, with tensors on the CPU by parameter name.
 
-    optimizer: AdamW's ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter.
+    optimizer: AdamW's ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter that has had a gradient.
     """
 
     adapter: dict[str, Tensor]
@@ -90,5 +90,5 @@ def restore(
         # AdamW keeps its step count, a scalar, on the CPU.
         optimizer.state[parameter] = {
             entry: as_held(value, parameter) if value.ndim else value
-            for entry, value in checkpoint.optimizer[name].items()
+            for entry, value in checkpoint.optimizer.get(name, {}).items()
         }

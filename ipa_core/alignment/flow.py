@@ -19,6 +19,11 @@ def flow_target(clean: Tensor, noise: Tensor) -> Tensor:
     return noise - clean
 
 
+def unshift_timesteps(t: float, shift: float) -> float:
+    """Return the t that :func:`shift_timesteps` moves to ``t``."""
+    return t / (shift - (shift - 1) * t)
+
+
 def shift_timesteps(t: Tensor, shift: float) -> Tensor:
     """Move ``t`` in [0, 1] towards noise by ``shift`` >= 1, as flow-matching samplers do (Esser et al., 2024, arXiv
     2403.03206). Both ends stay; a shift of 1 changes nothing."""

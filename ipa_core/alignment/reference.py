@@ -67,7 +67,7 @@ def reference_errors(
     elements = example.clean.numel()
     for start in range(0, len(epochs), batch_size):
         part = epochs[start : start + batch_size]
-        batch = collate([example] * len(part), part, config, model.device)
+        batch = collate([example] * len(part), part, config, model.device, model.t_range(config))
         with torch.no_grad():
             errors = velocity_squared_error(model, batch, config)
         everywhere += errors.everywhere.tolist()

@@ -135,7 +135,8 @@ def train(
             for first in range(0, len(chosen), part_size):
                 part = chosen[first : first + part_size]
                 examples = [example(visit.index) for visit in part]
-                batch = collate(examples, [visit.epoch for visit in part], config, model.device)
+                epochs = [visit.epoch for visit in part]
+                batch = collate(examples, epochs, config, model.device, model.t_range(config))
                 known = ahead.error(_draws_of(samples, part), config) if ahead else None
                 advantage = torch.tensor([rewarded[visit.index] for visit in part], device=model.device)
                 parts.append(learn(model, batch, config, known, advantage, weight))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,17 @@ class Generated:
 
 
 def encode_clip(
-    model: AnimationModel, control_video: np.ndarray, reference: np.ndarray, prompt: str, config: CandidatesConfig
+    model: AnimationModel,
+    control: Any,
+    reference: np.ndarray,
+    prompt: str,
+    config: CandidatesConfig,
+    before: np.ndarray | None = None,
 ) -> Conditioning:
-    """Encode a clip once for all its candidates: video uint8 ``[T, H, W, 3]``, reference uint8 ``[H, W, 3]``."""
+    """Encode a clip once for all its candidates; see :meth:`~ipa_core.models.AnimationModel.encode_conditioning`."""
     negative_prompt = config.negative_prompt if config.guidance_scale > 1 else None
-    return model.encode_conditioning(control_video, reference, prompt, negative_prompt)
+    others = () if before is None else (before,)
+    return model.encode_conditioning(control, reference, prompt, negative_prompt, *others)
 
 
 def generate(
@@ -59,13 +66,13 @@ def generate(
 
 def animate(
     model: AnimationModel,
-    control_video: np.ndarray,
+    control: Any,
     reference: np.ndarray,
     prompt: str,
     config: CandidatesConfig,
     seed: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Return a video uint8 ``[T, H, W, 3]`` in which the person in ``reference`` moves as in ``control_video``."""
-    conditioning = encode_clip(model, control_video, reference, prompt, config)
+    """Return a video uint8 ``[T, H, W, 3]`` in which the person in ``reference`` moves as ``control`` says."""
+    conditioning = encode_clip(model, control, reference, prompt, config)
     return generate(model, conditioning, [seed], config, progress).videos[0]

@@ -48,7 +48,8 @@ def sample(
     while len(finished) < len(seeds):
         group = seeds[len(finished) : len(finished) + batch]
         try:
-            latents = _sample_batch(model, conditioning, group, config, advance)
+            with model.sampling():
+                latents = _sample_batch(model, conditioning, group, config, advance)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise

@@ -8,11 +8,13 @@ facts that need no weights and loads no torch. The kind loads its :class:`Animat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DType, RunConfig
+from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DrawingConfig, DType, RunConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipa_core.models.conditioning import Conditioning as Conditioning
+    from ipa_core.records import PoseSequence
 
 LORA_FILE: Final = "pytorch_lora_weights.safetensors"
 """The file of a LoRA that :meth:`ModelKind.load` takes, with diffusers' name. Every model writes this file."""
@@ -43,6 +46,16 @@ class Scheduler(Protocol):
         """Return the sample at the next timestep as the first element, when ``return_dict`` is False."""
 
 
+@dataclass(frozen=True)
+class Driving:
+    """The driving clip. pose: the motion to draw. frames: returns the pictures, uint8 ``[T, H, W, 3]``; only some
+    models look at them. found: the pose that the pictures show, where ``pose`` was changed since."""
+
+    pose: PoseSequence
+    frames: Callable[[], np.ndarray]
+    found: PoseSequence | None = None
+
+
 class AnimationModel(Protocol):
     """A loaded flow-matching model that animates a reference image with a control video."""
 
@@ -52,16 +65,29 @@ class AnimationModel(Protocol):
     dtype: torch.dtype
 
     @property
+    def how(self) -> Mapping[str, str]:
+        """How it computes on this machine, for the record: kernels and places. It changes low bits at most."""
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """Class names of the transformer's repeated blocks, which hold nearly all weights. FSDP splits each block."""
 
-    def encode_conditioning(
-        self, control_video: np.ndarray, reference: np.ndarray, prompt: str, negative_prompt: str | None
-    ) -> Conditioning:
-        """Encode ``control_video`` uint8 ``[T, H, W, 3]`` and ``reference`` uint8 ``[H, W, 3]`` on the model's device.
+    def draw(self, driving: Driving, drawing: DrawingConfig) -> Any:
+        """Return what the model wants to see of the driving clip; :meth:`encode_conditioning` takes it, nobody else."""
 
-        ``negative_prompt`` None means no guidance: ``unguided`` is None too. Raises ``ValueError`` when the video's
-        size does not fit the model.
+    def encode_conditioning(
+        self,
+        control: Any,
+        reference: np.ndarray,
+        prompt: str,
+        negative_prompt: str | None,
+        before: np.ndarray | None = None,
+    ) -> Conditioning:
+        """Encode ``control`` and ``reference`` uint8 ``[H, W, 3]`` on the model's device.
+
+        ``negative_prompt`` None means no guidance: ``unguided`` is None too. ``before`` uint8 ``[n, H, W, 3]``, n = 1
+        or 5: the last frames of the segment in front of this one, which are this one's first frames. Raises
+        ``ValueError`` when the video's size does not fit the model.
         """
 
     def encode_video(self, video: np.ndarray) -> Tensor:
@@ -72,6 +98,12 @@ class AnimationModel(Protocol):
 
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         """Return the shape ``(C, R + T', h, w)`` of one sample's latents."""
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Within the block :meth:`velocity` may use faster kernels, without gradient and right up to rounding.
+
+        Training and its reference errors don't: they must agree with each other to the last bit.
+        """
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         """Predict ``noise - clean`` in the shape of ``latents [B, C, R + T', h, w]``, for ``t [B]`` in [0, 1].
@@ -90,6 +122,9 @@ class AnimationModel(Protocol):
 
         peft would store a list as a set, whose order differs from process to process.
         """
+
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        """Return the range within [0, 1] from which a training draws t; (0, 1) for most models."""
 
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         """Return a trained LoRA's files by name, :data:`LORA_FILE` among them. The same LoRA gives the same bytes.
@@ -110,6 +145,16 @@ class Network(Protocol):
 
     def training_flops(self, config: RunConfig) -> float:
         """Return the operations of the whole training, without those of the reference errors."""
+
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of the weights that the GPU holds while it samples and trains."""
+
+    def generation_bytes(self, config: RunConfig, seeds: int) -> float:
+        """Return the GPU memory to sample so many seeds at once."""
+
+    def training_bytes(self, config: RunConfig) -> float:
+        """Return the GPU memory of one process that trains."""
 
 
 class ModelKind(Protocol):
@@ -134,6 +179,12 @@ class ModelKind(Protocol):
         ``lora``: a folder with :data:`LORA_FILE`, such a file, or its bytes. ``text_encoder`` False leaves the text
         encoder out: training needs none, because its prompts are encoded already. Raises ``ValueError`` when the LoRA
         does not fit this model.
+        """
+
+    def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
+        """Return LoRA files, each with its weight, as one file for :meth:`load`, without reading the model's weights.
+
+        Raises ``ConfigError`` when one is of another model, or can't be read whole.
         """
 
     def network(self, path: str) -> Network | None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Final
 
 from ipa_core.config import RunConfig
 from ipa_core.models.animation import ModelKind, Network, UnknownModel
+from ipa_core.models.folder import INDEX, read_json
+from ipa_core.models.wan_animate import WAN_ANIMATE
 from ipa_core.models.wan_vace import WAN_VACE
 
-KINDS: tuple[ModelKind, ...] = (WAN_VACE,)
-"""The only list of kinds: a second model is a folder beside ``wan_vace`` and a line here."""
-INDEX: Final = "model_index.json"
-"""This file of every diffusers pipeline folder names the pipeline's class and the folders of its parts."""
+KINDS: tuple[ModelKind, ...] = (WAN_VACE, WAN_ANIMATE)
+"""The only list of kinds: a further model is a folder beside ``wan_vace`` and an entry here."""
 
 
 def kind_of(folder: Path) -> ModelKind:
     """Find a pipeline folder's kind by its ``_class_name``. Raises :class:`UnknownModel` when no kind can run it."""
-    index = json.loads((folder / INDEX).read_text())
+    index = read_json(folder / INDEX)
     name = index.get("_class_name")
     for kind in KINDS:
         if kind.pipeline == name:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ipa_core.config import ConfigError, ModelConfig
 from ipa_core.config_file import is_hub_id
-from ipa_core.models.kinds import INDEX, download_size, kind_of
+from ipa_core.models.folder import INDEX, is_whole, parts_of, read_json
+from ipa_core.models.kinds import download_size, kind_of
 
 
 class MissingModel(ConfigError):  # noqa: N818 - the name is clear without Error
@@ -29,7 +29,7 @@ def resolve_model(config: ModelConfig) -> Path:
     kind_of(folder)
     missing = _missing_files(folder)
     if missing:
-        raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)} is missing{remedy}")
+        raise MissingModel(f"the model folder {folder} is not complete: {', '.join(missing)}{remedy}")
     return folder
 
 
@@ -59,16 +59,19 @@ def _how_to_get(config: ModelConfig) -> str:
 
 
 def _missing_files(folder: Path) -> list[str]:
-    """Return the files that the index and the parts' shard lists name and that are missing, relative to ``folder``."""
-    index = json.loads((folder / INDEX).read_text())
-    parts = [folder / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
-    missing = [part for part in parts if not part.is_dir()]
+    """Return a phrase for each file that the index and the parts' shard lists name and that is missing, and for each
+    file of weights that ends too early: its download broke off."""
+    parts = [folder / name for name in parts_of(read_json(folder / INDEX))]
+    missing, cut = [part for part in parts if not part.is_dir()], []
     for part in parts:
         shard_lists = list(part.glob("*.index.json"))
         for shard_list in shard_lists:
-            shards = sorted(set(json.loads(shard_list.read_text())["weight_map"].values()))
+            shards = sorted(set(read_json(shard_list)["weight_map"].values()))
             missing += [part / shard for shard in shards if not (part / shard).is_file()]
         is_network = (part / "config.json").is_file()
-        if is_network and not shard_lists and not list(part.glob("*.safetensors")):
+        weights = list(part.glob("*.safetensors"))
+        if is_network and not shard_lists and not weights:
             missing.append(part / "*.safetensors")
-    return [path.relative_to(folder).as_posix() for path in missing]
+        cut += [path for path in weights if not is_whole(path)]
+    phrases = [(path, "is missing") for path in missing] + [(path, "ends too early") for path in cut]
+    return [f"{path.relative_to(folder).as_posix()} {phrase}" for path, phrase in phrases]

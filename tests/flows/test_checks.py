@@ -90,10 +90,19 @@ def test_a_feature_extractor_of_another_digest(command: Command, videos: Path, t
 @both
 def test_a_model_of_a_class_that_nobody_here_loads(command: Command, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "WanAnimatePipeline"}))
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "LTXPipeline"}))
     config = config_of(videos, tmp_path, candidates__model={"path": str(tmp_path / "model"), "dtype": "float32"})
     said = refusal(command, config, replace(FAKES, model_folder=model_folder))
-    assert said.startswith("no model here can load the pipeline class WanAnimatePipeline")
+    assert said.startswith("no model here can load the pipeline class LTXPipeline")
+
+
+@both
+def test_a_model_whose_index_is_half_written(command: Command, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "WanVACEPip')
+    config = config_of(videos, tmp_path, candidates__model={"path": str(tmp_path / "model"), "dtype": "float32"})
+    said = refusal(command, config, replace(FAKES, model_folder=model_folder))
+    assert said.startswith(f"{tmp_path / 'model' / 'model_index.json'} is no whole JSON file")
 
 
 def test_a_run_without_weights_stops_before_it_cuts_clips(videos: Path, tmp_path: Path) -> None:

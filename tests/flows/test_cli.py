@@ -26,7 +26,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     return int(ended.value.code or 0), shown.out, shown.err
 
 
-@pytest.mark.parametrize("name", ["demo", "wan-vace-1.3b", "wan-vace-14b"])
+@pytest.mark.parametrize("name", ["demo", "wan-vace-1.3b", "wan-vace-14b", "wan-animate-14b"])
 def test_the_committed_configs_are_valid(name: str) -> None:
     assert load_config(DEMO.with_name(f"{name}.yaml")).name == name
 

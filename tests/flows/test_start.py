@@ -21,7 +21,7 @@ from tests.flows.test_cli import call
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-RUNS = ("demo", "bench", "wan-vace-1.3b", "wan-vace-14b")
+RUNS = ("demo", "bench", "wan-vace-1.3b", "wan-vace-14b", "wan-animate-14b")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Batches, memory, progress and seeds; that the numbers are right is tested against the pipeline."""
 
 import operator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -33,6 +34,9 @@ class SmallMemory:
 
     def scheduler(self, config: CandidatesConfig) -> Scheduler:
         return wan_scheduler(config)
+
+    def sampling(self) -> nullcontext[None]:
+        return nullcontext()
 
     def velocity(self, latents: Tensor, *_: object) -> Tensor:
         self.batches.append(len(latents))

@@ -11,7 +11,7 @@ import pytest
 
 from ipa_core.config import ModelConfig
 from ipa_core.config_file import load_config
-from ipa_core.models import KINDS, UnknownModel, kind_of, known_network, resolve_model
+from ipa_core.models import KINDS, MissingModel, UnknownModel, kind_of, known_network, resolve_model
 from ipa_core.models.wan_vace import WAN_VACE
 from ipa_core.models.wan_vace.card import model_card
 from ipa_core.models.wan_vace.cost import NETWORKS
@@ -40,21 +40,86 @@ def test_the_demo_model_is_known() -> None:
     assert kind_of(ROOT / "models" / "demo") is WAN_VACE
 
 
-@pytest.mark.parametrize("find", [kind_of, lambda folder: resolve_model(ModelConfig(path=str(folder)))])
+both = pytest.mark.parametrize("find", [kind_of, lambda folder: resolve_model(ModelConfig(path=str(folder)))])
+
+
+@both
 def test_an_unknown_class_is_refused_with_the_known_ones(wan_folder: Path, tmp_path: Path, find: Any) -> None:
-    folder = with_index(wan_folder, tmp_path / "model", _class_name="WanAnimatePipeline")
+    folder = with_index(wan_folder, tmp_path / "model", _class_name="LTXPipeline")
 
-    with pytest.raises(UnknownModel, match=r"class WanAnimatePipeline, .* known class \(WanVACEPipeline\)$"):
+    with pytest.raises(UnknownModel, match=r"class LTXPipeline, .* known class \(WanVACEPipeline.*\)$"):
         find(folder)
 
 
-@pytest.mark.parametrize("find", [kind_of, lambda folder: resolve_model(ModelConfig(path=str(folder)))])
-def test_a_second_transformer_is_refused(wan_folder: Path, tmp_path: Path, find: Any) -> None:
-    second = ["diffusers", "WanVACETransformer3DModel"]
-    folder = with_index(wan_folder, tmp_path / "model", transformer_2=second, boundary_ratio=0.875)
+@both
+def test_a_half_written_index_is_refused(wan_folder: Path, tmp_path: Path, find: Any) -> None:
+    folder = with_index(wan_folder, tmp_path / "model")
+    index = folder / "model_index.json"
+    index.write_text(index.read_text()[:40])
 
-    with pytest.raises(UnknownModel, match=r"holds a Wan 2.2 model, which has a second transformer \(transformer_2\)"):
+    with pytest.raises(UnknownModel, match=r"model_index\.json is no whole JSON file .* download the model again$"):
         find(folder)
+
+
+SECOND = ["diffusers", "WanVACETransformer3DModel"]
+
+
+@both
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"transformer_2": SECOND}, "names transformer and transformer_2, with boundary_ratio None"),
+        ({"boundary_ratio": 0.875}, "names transformer, with boundary_ratio 0.875"),
+        ({"transformer_2": SECOND, "transformer": [None, None]}, "names transformer_2, with boundary_ratio None"),
+        ({"transformer": [None, None]}, "names no transformer, with boundary_ratio None"),
+    ],
+    ids=["no boundary", "no second", "no first", "none"],
+)
+def test_experts_that_are_not_two_are_refused(
+    wan_folder: Path, tmp_path: Path, find: Any, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UnknownModel, match=said):
+        find(with_index(wan_folder, tmp_path / "model", **changes))
+
+
+def two_experts(source: Path, folder: Path) -> Path:
+    with_index(source, folder, transformer_2=SECOND, boundary_ratio=0.875)
+    shutil.copytree(folder / "transformer", folder / "transformer_2")
+    return folder
+
+
+def change_config(part: Path, **changes: Any) -> None:
+    config = json.loads((part / "config.json").read_text())
+    (part / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_two_experts_are_taken(wan_folder: Path, tmp_path: Path) -> None:
+    assert kind_of(two_experts(wan_folder, tmp_path / "model")) is WAN_VACE
+
+
+def test_experts_of_different_sizes_are_refused(wan_folder: Path, tmp_path: Path) -> None:
+    folder = two_experts(wan_folder, tmp_path / "model")
+    change_config(folder / "transformer_2", num_layers=40)
+
+    with pytest.raises(UnknownModel, match="they are no experts of one model"):
+        kind_of(folder)
+
+
+@pytest.mark.parametrize("part", ["transformer", "transformer_2"])
+def test_a_transformer_of_another_class_is_refused(wan_folder: Path, tmp_path: Path, part: str) -> None:
+    folder = two_experts(wan_folder, tmp_path / "model")
+    change_config(folder / part, _class_name="WanTransformer3DModel")
+
+    with pytest.raises(UnknownModel, match=rf"{part}/config\.json is of the class WanTransformer3DModel"):
+        kind_of(folder)
+
+
+def test_a_missing_expert_is_named(wan_folder: Path, tmp_path: Path) -> None:
+    folder = two_experts(wan_folder, tmp_path / "model")
+    shutil.rmtree(folder / "transformer_2")
+
+    with pytest.raises(MissingModel, match="not complete: transformer_2 is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
 
 
 def test_no_two_kinds_have_the_same_class() -> None:

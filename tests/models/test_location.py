@@ -78,6 +78,15 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         resolve_model(ModelConfig(path=str(folder)))
 
 
+@pytest.mark.parametrize("left", [0, 5, 1000], ids=["nothing", "no header", "half"])
+def test_weights_that_end_too_early_are_named(folder: Path, left: int) -> None:
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:left])
+
+    with pytest.raises(MissingModel, match=r"transformer/diffusion_pytorch_model\.safetensors ends too early"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
 def test_a_hub_model_is_found_in_the_cache(folder: Path, hub_cache: Path) -> None:
     snapshot = hub_cache / "snapshots" / COMMIT
     shutil.copytree(folder, snapshot)

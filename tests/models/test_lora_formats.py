@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ipa_core.config import ConfigError
 from ipa_core.models.wan_vace.lora import comfyui_lora, comfyui_name, diffusers_lora
+from ipa_core.models.wan_vace.lora_reader import combined_loras
 from ipa_core.models.wan_vace.model import WanVACEModel
 from tests.models.test_lora import load, output
 
@@ -166,3 +167,43 @@ def test_an_empty_file_is_refused(wan_folder: Path) -> None:
 def test_damaged_metadata_are_refused(wan_folder: Path, state: State) -> None:
     data = safetensors.torch.save(dict(state), metadata={"lora_adapter_metadata": json.dumps({})[:1]})
     assert "is no whole safetensors file" in refusal(wan_folder, data)
+
+
+def delta(data: bytes, layer: str) -> Tensor:
+    """What a file of diffusers with alpha = rank adds to a layer's weight."""
+    tensors = safetensors.torch.load(data)
+    down, up = (tensors[f"transformer.{layer}.lora_{matrix}.weight"].float() for matrix in "AB")
+    return up @ down
+
+
+def test_several_loras_add_up_with_their_weights(state: State, wan_folder: Path) -> None:
+    transformer = load(wan_folder).transformer
+    scaled, other = comfyui(state), {name: tensor * 2 for name, tensor in state.items() if "attn1" in name}
+    single = diffusers_lora(other, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q"]))
+    found = combined_loras([(scaled, 0.5), (single, -1.0)], transformer)
+
+    layer, alone = "blocks.0.attn1.to_q", "blocks.0.attn2.to_q"
+    first, second = (state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"] for name in (layer, alone))
+    torch.testing.assert_close(delta(found, layer), (0.5 * ALPHA / RANK - 4.0) * first)
+    torch.testing.assert_close(delta(found, alone), 0.5 * ALPHA / RANK * second)
+
+
+def test_a_combined_lora_is_loaded_with_its_ranks(state: State, wan_folder: Path) -> None:
+    some = {name: tensor for name, tensor in state.items() if "attn1" in name}
+    parts = [(comfyui(state), 1.0), (comfyui(some), 0.5)]
+    model = load(wan_folder, combined_loras(parts, load(wan_folder).transformer))
+    one_and_half = {
+        name: tensor * (1.5 if "attn1" in name and "lora_B" in name else 1.0) for name, tensor in state.items()
+    }
+    torch.testing.assert_close(output(model), output(load(wan_folder, comfyui(one_and_half))))
+
+
+def test_one_lora_at_full_weight_is_the_file_itself(state: State, wan_folder: Path) -> None:
+    data = diffusers_lora(state, ATTENTION)
+    assert combined_loras([(data, 1.0)], load(wan_folder).transformer) == data
+
+
+def test_the_layers_are_compared_without_reading_the_models_weights(state: State, wan_folder: Path) -> None:
+    assert WanVACEModel.combined_lora(wan_folder, [(comfyui(state), 1.0)]) == combined_loras(
+        [(comfyui(state), 1.0)], load(wan_folder).transformer
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ class ToyModel:
     def latent_shape(self, conditioning: Conditioning) -> tuple[int, int, int, int]:
         return CHANNELS, 1 + conditioning.frames, conditioning.height // 8, conditioning.width // 8
 
+    def sampling(self) -> nullcontext[None]:
+        return nullcontext()
+
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         return self.transformer(latents, t.float(), streams["face"] + streams["mood"])
 
@@ -105,6 +109,9 @@ class ToyModel:
 
     def lora_targets(self, config: AlignmentConfig) -> str:
         return r"layers\.\d+\.mix"
+
+    def t_range(self, config: AlignmentConfig) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def lora_files(self, state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
         about = {"adapter": json.dumps([adapter.r, adapter.lora_alpha])}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipa_core.config import AlignmentConfig, DType
 from ipa_core.models.animation import ModelKind, UnknownModel
+from ipa_core.models.folder import EXPERTS, INDEX, check_transformer, parts_of
 from ipa_core.models.wan_vace.card import model_card
 from ipa_core.models.wan_vace.cost import Network, network_of
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 _DOWNLOADS: Final = {
     "Wan-AI/Wan2.1-VACE-1.3B-diffusers": "about 19 GB",
     "Wan-AI/Wan2.1-VACE-14B-diffusers": "about 75 GB",
+    "linoyts/Wan2.2-VACE-Fun-14B-diffusers": "about 81 GB",
 }
 """Sizes with the text encoder (11 GB)."""
+TRANSFORMER: Final = "WanVACETransformer3DModel"
 
 
 @dataclass(frozen=True)
 class WanVACE:
-    """The :class:`~ipa_core.models.animation.ModelKind` of Wan 2.1 VACE and of small models of the same classes."""
+    """The :class:`~ipa_core.models.animation.ModelKind` of Wan 2.1 VACE, of Wan 2.2 VACE-Fun with its two
+    experts, and of small models of the same classes."""
 
     pipeline: str = "WanVACEPipeline"
 
@@ -33,12 +37,20 @@ class WanVACE:
         return _DOWNLOADS
 
     def check_index(self, index: Mapping[str, Any], folder: Path) -> None:
-        """Refuse Wan 2.2: its two transformers share the steps, so the first one alone gives another result."""
-        if (index.get("transformer_2") or [None])[0] is not None:
+        """Refuse other transformers, and a Wan 2.2 folder without both experts: one alone gives another result."""
+        experts = [part for part in EXPERTS if part in parts_of(index)]
+        configs = [check_transformer(folder, part, TRANSFORMER) for part in experts]
+        if "transformer" not in experts or (len(experts) == 2) != (index.get("boundary_ratio") is not None):
             raise UnknownModel(
-                f"{folder} holds a Wan 2.2 model, which has a second transformer (transformer_2): only models with one "
-                "can be used; set candidates.model.path to a Wan 2.1 VACE model, such as "
-                "Wan-AI/Wan2.1-VACE-14B-diffusers"
+                f"{folder / INDEX} names {' and '.join(experts) or 'no transformer'}, with boundary_ratio "
+                f"{index.get('boundary_ratio')}: a Wan 2.2 model has transformer, transformer_2 and a boundary_ratio, "
+                "a Wan 2.1 model has transformer alone; download the model again"
+            )
+        sizes = [{name: value for name, value in one.items() if name[0] != "_"} for one in configs if one]
+        if any(one != sizes[0] for one in sizes):
+            raise UnknownModel(
+                f"transformer and transformer_2 of {folder} have different sizes: they are no experts of one model; "
+                "download the model again"
             )
 
     def load(
@@ -47,6 +59,11 @@ class WanVACE:
         from ipa_core.models.wan_vace.model import WanVACEModel
 
         return WanVACEModel.load(folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder)
+
+    def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
+        from ipa_core.models.wan_vace.model import WanVACEModel
+
+        return WanVACEModel.combined_lora(folder, loras)
 
     def network(self, path: str) -> Network | None:
         return network_of(path)

@@ -26,7 +26,7 @@ library_name: diffusers
 pipeline_tag: image-to-video
 tags:
 - lora
-- wan-vace
+- {tag}
 - human-image-animation
 ---
 # LoRA for {base_model}: better hands
@@ -40,13 +40,13 @@ Trained on {samples} {videos}, by
 | `comfyui_lora.safetensors` | ComfyUI |
 
 ```python
-from diffusers import WanVACEPipeline
+from diffusers import {pipeline}
 
-pipeline = WanVACEPipeline.from_pretrained("{base_model}")
+pipeline = {pipeline}.from_pretrained("{base_model}")
 pipeline.load_lora_weights("path/to/this/folder", weight_name="pytorch_lora_weights.safetensors")
 ```
 
-## Configuration
+{experts}## Configuration
 
 ```json
 {config}
@@ -54,10 +54,22 @@ pipeline.load_lora_weights("path/to/this/folder", weight_name="pytorch_lora_weig
 """
 
 
-def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
+_EXPERTS = """\
+The base model has two experts, and each adapted expert has the two files above for itself, with `_high_noise` or
+`_low_noise` in their names. `load_lora_weights` wants `load_into_transformer_2=True` for the low noise, and ComfyUI
+loads each file behind the model of the same noise.
+
+"""
+
+
+def model_card(
+    config: AlignmentConfig, base_model: str, samples: int, *, pipeline: str = "WanVACEPipeline", tag: str = "wan-vace"
+) -> str:
     """Return Markdown with the head that the Hugging Face hub reads. ``base_model``: a hub id or a name, not a path."""
     return _CARD.format(
         base_model=base_model,
+        pipeline=pipeline,
+        tag=tag,
         samples=samples,
         videos=_VIDEOS["driving" if config.latents == "driving" else "candidates"],
         method=_METHODS[config.method],
@@ -65,5 +77,6 @@ def model_card(config: AlignmentConfig, base_model: str, samples: int) -> str:
         batch_size=config.batch_size,
         rank=config.rank,
         alpha=config.alpha,
-        config=config.model_dump_json(indent=2),
+        experts=_EXPERTS if "Wan2.2-VACE" in base_model else "",
+        config=config.model_dump_json(indent=2, exclude={"experts"} if "Wan2.2-VACE" not in base_model else None),
     )

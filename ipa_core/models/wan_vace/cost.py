@@ -8,6 +8,10 @@ With N latent tokens, width d, feed-forward width f and M prompt tokens, one blo
 The products are q, k, v, o of self-attention, q and o of cross-attention, the feed-forward layers, and k and v of the
 prompt. Attention is the scores and the values weighted by them. A multiplication and an addition count as two. The
 formula leaves out a few per cent: the codec, the text encoder, embeddings, norms and the LoRA's own products.
+
+Memory is by formula too, in bfloat16: two bytes a weight, and bytes per token and channel that were counted on shapes
+at 81 frames of 480 x 832. The text encoder and the idle one of two experts wait in main memory where
+there is little room.
 """
 
 from __future__ import annotations
@@ -20,6 +24,11 @@ from ipa_core.config import AlignmentConfig, ClipsConfig, RunConfig
 ATTENTION_BACKWARD: Final = 2.5
 """Backward over forward work of fused attention, which computes its scores again: five matrix products over two."""
 _PROMPT_TOKENS: Final = 512
+_FORWARD_BYTES: Final = 40.3
+"""Of activations in a forward pass without gradient, per token and channel: 6.6 GiB for one seed of the 14B."""
+_BACKWARD_BYTES: Final = 54.0
+"""Of activations that a block keeps for its backward pass, per token and channel."""
+_CODEC_BYTES: Final = 0.5 * 2**30
 _REFERENCE_FRAMES: Final = 1
 
 
@@ -32,6 +41,8 @@ class Network:
     """Blocks of the control branch, in addition to the main blocks."""
     dim: int
     ffn_dim: int
+    experts: int = 1
+    """Transformers of these sizes. Each step runs one."""
 
     def candidate_flops(self, config: RunConfig) -> float:
         """Return the operations to generate one video: one forward pass a step, two with classifier-free guidance."""
@@ -40,7 +51,7 @@ class Network:
 
     def forward_flops(self, config: RunConfig) -> float:
         """Return the operations of one forward pass for one sample, which are also those of one reference error."""
-        main, control = self._passes(latent_tokens(config.clips))
+        main, control = self.passes(latent_tokens(config.clips))
         return main.forward + control.forward
 
     def training_flops(self, config: RunConfig) -> float:
@@ -51,23 +62,52 @@ class Network:
 
     def sample_flops(self, config: RunConfig) -> float:
         """Return the operations to learn once from one sample, without those of its reference error."""
-        return _sample_flops(*self._passes(latent_tokens(config.clips)), config.alignment)
+        return _sample_flops(*self.passes(latent_tokens(config.clips)), config.alignment)
 
-    def _passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[_Pass, _Pass]:
-        """Return the passes of the main blocks and of the control branch."""
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of all transformers' weights, in bfloat16."""
+        block = 8 * self.dim**2 + 2 * self.dim * self.ffn_dim
+        joints = (self.control_layers + 1) * self.dim**2 if self.control_layers else 0
+        # Six modulations are made of the time, and the prompt's embedding has two layers.
+        embeddings = 6 * self.dim**2 + 2 * 4096 * self.dim
+        return 2 * self.experts * ((self.layers + self.control_layers) * block + joints + embeddings)
+
+    def generation_bytes(self, config: RunConfig, seeds: int) -> float:
+        """Return the GPU memory to sample so many seeds at once."""
+        activations = _FORWARD_BYTES * latent_tokens(config.clips) * self.dim
+        return self.weights_bytes / self.experts + _CODEC_BYTES + seeds * activations
+
+    def training_bytes(self, config: RunConfig) -> float:
+        """Return the GPU memory of one process that trains one part of a batch."""
+        alignment, processes = config.alignment, config.execution.train_processes
+        part = alignment.batch_size // alignment.accumulation // processes
+        blocks = self.layers + self.control_layers
+        kept = 2 * blocks + _BACKWARD_BYTES if alignment.gradient_checkpointing else _BACKWARD_BYTES * blocks
+        projections = 6 if alignment.targets == "self_cross" else 3
+        adapted = (blocks if alignment.vace_blocks else self.layers) * projections
+        # Weight, gradient and two moments of each parameter, in float32.
+        lora = 16 * adapted * 2 * self.dim * alignment.rank
+        held = (self.weights_bytes / self.experts + lora) / (
+            processes if config.execution.train_strategy == "fsdp2" else 1
+        )
+        return held + _CODEC_BYTES + part * kept * latent_tokens(config.clips) * self.dim
+
+    def passes(self, tokens: int, prompt_tokens: int = _PROMPT_TOKENS) -> tuple[Pass, Pass]:
+        """Return the forward passes of the main blocks and of the control branch over one sample."""
         dim, n, m = self.dim, tokens, prompt_tokens
         products = n * (12 * dim**2 + 4 * dim * self.ffn_dim) + 4 * m * dim**2
         attention = 4 * n**2 * dim + 4 * n * m * dim
         # One more product leads into the branch, and one leads from each of its blocks to a main block.
-        joints = (self.control_layers + 1) * 2 * n * dim**2
+        joints = (self.control_layers + 1) * 2 * n * dim**2 if self.control_layers else 0.0
         return (
-            _Pass(self.layers * products, self.layers * attention),
-            _Pass(self.control_layers * products + joints, self.control_layers * attention),
+            Pass(self.layers * products, self.layers * attention),
+            Pass(self.control_layers * products + joints, self.control_layers * attention),
         )
 
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """Operations of one forward pass through some blocks."""
 
     products: float
@@ -78,7 +118,7 @@ class _Pass:
         return self.products + self.attention
 
 
-def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> float:
+def _sample_flops(main: Pass, control: Pass, alignment: AlignmentConfig) -> float:
     # The control branch does not see the main blocks: unless it has a LoRA, no gradient runs through it.
     parts = (main, control) if alignment.vace_blocks else (main,)
     recomputed = sum(part.forward for part in parts) if alignment.gradient_checkpointing else 0.0
@@ -90,6 +130,8 @@ def _sample_flops(main: _Pass, control: _Pass, alignment: AlignmentConfig) -> fl
 NETWORKS: Final = {
     "Wan2.1-VACE-1.3B-diffusers": Network(layers=30, control_layers=15, dim=1536, ffn_dim=8960),
     "Wan2.1-VACE-14B-diffusers": Network(layers=40, control_layers=8, dim=5120, ffn_dim=13824),
+    # A step runs one of its two experts, each of the size of the Wan 2.1 model.
+    "Wan2.2-VACE-Fun-14B-diffusers": Network(layers=40, control_layers=8, dim=5120, ffn_dim=13824, experts=2),
 }
 """Networks by the last part of the hub id, which is also the name of a downloaded folder."""
 

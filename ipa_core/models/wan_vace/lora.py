@@ -17,15 +17,40 @@ from ipa_core.config import AlignmentConfig
 from ipa_core.models.animation import LORA_FILE
 
 COMFYUI_FILE: Final = "comfyui_lora.safetensors"
+_EXPERTS: Final = {"high": "transformer", "low": "transformer_2", "both": "transformer(?:_2)?"}
 _COMFYUI_ATTENTION: Final = {"attn1": "self_attn", "attn2": "cross_attn"}
 
 
-def target_modules(config: AlignmentConfig) -> str:
+def target_modules(config: AlignmentConfig, experts: bool = False) -> str:
     """Return the pattern of the adapted layers: q, k and v of self-attention (attn1), with ``self_cross`` also of
-    cross-attention (attn2), in the main blocks and, with ``vace_blocks``, in the control branch."""
+    cross-attention (attn2), in the main blocks and, with ``vace_blocks``, in the control branch; of a model with two
+    ``experts`` in those that ``config.experts`` names."""
     blocks = "(vace_)?blocks" if config.vace_blocks else "blocks"
     attention = "attn1" if config.targets == "self" else "attn[12]"
-    return rf"{blocks}\.\d+\.{attention}\.to_[qkv]"
+    expert = rf"{_EXPERTS[config.experts]}\." if experts else ""
+    return rf"{expert}{blocks}\.\d+\.{attention}\.to_[qkv]"
+
+
+def experts_lora_files(state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
+    """Return the files of a LoRA of two experts: one for this project with both, and two for each adapted expert.
+
+    Other programs load a file into one expert at a time, so each expert's own files have the usual names of layers.
+    """
+    files = {LORA_FILE: diffusers_lora(state, adapter, prefix="")}
+    for expert, part in (("high", "transformer."), ("low", "transformer_2.")):
+        own = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
+        if own:
+            alone = LoraConfig(
+                r=adapter.r, lora_alpha=adapter.lora_alpha, target_modules=_without_expert(adapter.target_modules)
+            )
+            for name, data in lora_files(own, alone).items():
+                stem, _, suffix = name.partition(".")
+                files[f"{stem}_{expert}_noise.{suffix}"] = data
+    return files
+
+
+def _without_expert(pattern: object) -> str:
+    return str(pattern).partition(r"\.")[2]
 
 
 def lora_files(state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, bytes]:
@@ -33,12 +58,13 @@ def lora_files(state: Mapping[str, Tensor], adapter: LoraConfig) -> dict[str, by
     return {LORA_FILE: diffusers_lora(state, adapter), COMFYUI_FILE: comfyui_lora(state, adapter)}
 
 
-def diffusers_lora(state: Mapping[str, Tensor], adapter: LoraConfig) -> bytes:
+def diffusers_lora(state: Mapping[str, Tensor], adapter: LoraConfig, prefix: str = "transformer.") -> bytes:
     """Write ``pytorch_lora_weights.safetensors`` like ``WanVACEPipeline.save_lora_weights``, in deterministic bytes.
 
-    The file holds the adapter's metadata. Without them loading takes alpha for the rank.
+    The file holds the adapter's metadata. Without them loading takes alpha for the rank. ``prefix``: of the layers'
+    names, empty where they begin with the names of two experts.
     """
-    tensors = {f"transformer.{name}": tensor for name, tensor in state.items()}
+    tensors = {f"{prefix}{name}": tensor for name, tensor in state.items()}
     prefixed = {f"transformer.{name}": value for name, value in adapter.to_dict().items()}
     text = json.dumps(prefixed, indent=2, sort_keys=True, default=sorted)  # sets of layers
     return _ordered(safetensors.torch.save(tensors, metadata={"format": "pt", LORA_ADAPTER_METADATA_KEY: text}))

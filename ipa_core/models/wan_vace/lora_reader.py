@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ipa_core.config import ConfigError
+from ipa_core.models.animation import LORA_FILE
 from ipa_core.models.wan_vace.lora import diffusers_lora
 
 log = logging.getLogger(__name__)
@@ -63,15 +64,51 @@ class _Found:
     """Names in the file that mean nothing in this model."""
 
 
+def combined_loras(loras: Sequence[tuple[bytes, float]], model: torch.nn.Module) -> bytes:
+    """Return several LoRA files, each with its weight, as one file that :func:`read_lora` takes.
+
+    The sum of LoRAs is a LoRA, whose rank is the sum of theirs. Raises ``ConfigError`` as :func:`read_lora` does.
+    """
+    if [weight for _, weight in loras] == [1.0]:
+        return read_lora(loras[0][0], model)
+    together: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for data, weight in loras:
+        layers, settings, experts = _read(data, model)
+        scales = _scales(layers, settings)
+        for name, layer in layers.items():
+            assert layer.down is not None and layer.up is not None
+            scaled = layer.up.float() * (weight * scales[name])
+            together.setdefault(name, []).append((layer.down.float(), scaled))
+    sums = {
+        name: _Layer(down=torch.cat([down for down, _ in parts]), up=torch.cat([up for _, up in parts], dim=1))
+        for name, parts in together.items()
+    }
+    return _written(sums, {}, "" if experts else "transformer.")
+
+
 def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
     """Return a LoRA file as the file that diffusers loads onto this transformer, with its scaling in the metadata.
 
     A file of diffusers with metadata comes back as it is. Where a file has no alpha, alpha is the rank: the convention
     of all these formats; a warning says so. Raises ``ConfigError`` for a file that can't be loaded whole.
     """
+    layers, settings, experts = _read(data, model)
+    if settings and all(name.startswith(("transformer.", "transformer_2.")) for name in _parsed(data)[0]):
+        return data
+    return _written(layers, _scales(layers, settings), "" if experts else "transformer.")
+
+
+def _read(data: bytes, model: torch.nn.Module) -> tuple[dict[str, _Layer], Mapping[str, Any], bool]:
+    """Return the layers, the adapter's settings, and whether the model has two experts. Raises ``ConfigError``."""
     tensors, settings = _parsed(data)
     linear = {name: tuple(part.weight.shape) for name, part in model.named_modules() if type(part) is torch.nn.Linear}
     found = _layers(tensors, linear)
+    experts = any(map(_of_expert, linear))
+    if found.unknown and experts and not any(map(_of_expert, found.unknown)):
+        raise ConfigError(
+            f"the LoRA says not to which of the two experts it belongs: its names, such as {found.unknown[0]}, begin "
+            f"neither with transformer (high noise) nor with transformer_2 (low noise); take {LORA_FILE}, which has it"
+        )
     if found.unknown:
         raise ConfigError(
             f"the LoRA has {len(found.unknown)} names that this model does not have, such as {found.unknown[0]}: it is "
@@ -81,9 +118,17 @@ def read_lora(data: bytes, model: torch.nn.Module) -> bytes:
         raise ConfigError("the LoRA holds no weights")
     for name, layer in found.layers.items():
         _check(name, layer, linear[name])
-    if settings and all(name.startswith("transformer.") for name in tensors):
-        return data
-    return _written(found.layers, settings)
+    return found.layers, settings, experts
+
+
+def adapter_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a file as :func:`read_lora` returns it, and the arguments of its ``LoraConfig``."""
+    tensors, settings = _parsed(data)
+    return tensors, {name.removeprefix("transformer."): value for name, value in settings.items()}
+
+
+def _of_expert(layer: str) -> bool:
+    return layer.startswith(("transformer.", "transformer_2."))
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -105,7 +150,8 @@ def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]
     found = _Found()
     for name, tensor in sorted(tensors.items()):
         match = _PART.fullmatch(name)
-        layer = names.get(_bare(match[1])) if match else None
+        # The name as it is comes first: a model with two experts has layers that begin with a prefix.
+        layer = names.get(match[1], names.get(_bare(match[1]))) if match else None
         if match is None or layer is None:
             found.unknown.append(name)
             continue
@@ -151,23 +197,35 @@ def _check(name: str, layer: _Layer, shape: tuple[int, ...]) -> None:
         raise ConfigError(f"the LoRA of {name} holds NaN or infinity: its training has diverged")
 
 
-def _written(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> bytes:
+def _scales(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return each layer's alpha / rank. Where a file has no alpha, alpha is the rank; a warning says so."""
+    about = {name.removeprefix("transformer."): value for name, value in settings.items()}
+    if about.get("use_dora") or about.get("use_rslora"):
+        raise ConfigError("the LoRA is a DoRA or rank-stabilised, which can't be added to others; use it alone")
+    usual, pattern = about.get("lora_alpha"), about.get("alpha_pattern") or {}
+    scales = {}
+    for name, layer in layers.items():
+        assert layer.down is not None
+        alpha = layer.alpha if layer.alpha is not None else pattern.get(name, usual)
+        scales[name] = 1.0 if alpha is None else alpha / layer.down.shape[0]
+    if usual is None and any(layer.alpha is None for layer in layers.values()):
+        log.warning("the LoRA has no alpha; it is used at full strength (alpha = rank)")
+    return scales
+
+
+def _written(layers: Mapping[str, _Layer], scales: Mapping[str, float], prefix: str) -> bytes:
     """Write the file with each scale in ``up``, so that alpha is the rank everywhere."""
-    usual = settings.get("lora_alpha", settings.get("transformer.lora_alpha"))
     state: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for name, layer in layers.items():
         assert layer.down is not None and layer.up is not None
         ranks[name] = layer.down.shape[0]
-        alpha = layer.alpha if layer.alpha is not None else usual
         state[f"{name}.lora_A.weight"] = layer.down
-        scaled = layer.up if alpha is None else layer.up.float() * (alpha / ranks[name])
-        state[f"{name}.lora_B.weight"] = scaled.contiguous()
-    if usual is None and any(layer.alpha is None for layer in layers.values()):
-        log.warning("the LoRA has no alpha; it is used at full strength (alpha = rank)")
+        scale = scales.get(name, 1.0)
+        state[f"{name}.lora_B.weight"] = (layer.up if scale == 1 else layer.up.float() * scale).contiguous()
     rank = Counter(ranks.values()).most_common(1)[0][0]
     others = {name: other for name, other in ranks.items() if other != rank}
     config = LoraConfig(
         r=rank, lora_alpha=rank, target_modules=sorted(ranks), rank_pattern=others, alpha_pattern=dict(others)
     )
-    return diffusers_lora(state, config)
+    return diffusers_lora(state, config, prefix)
