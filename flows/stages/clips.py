@@ -119,7 +119,7 @@ class Clips(Stage[CutVideo]):
         yield _split_sentence(run)
         if left_out := run.inputs.sources.left_out:
             kinds = ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common())
-            yield f"files in clips.sources whose names are not those of videos, and which are not read: {kinds}"
+            yield f"files in clips.sources that are not read: {kinds}"
         yield from _readings(run, _known(run, self._plain(run)))
         if table and table.note:
             yield table.note

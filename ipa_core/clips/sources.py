@@ -95,13 +95,20 @@ def _files(source: str) -> _Listed:
     tops = [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
     below = [one for top in tops for one in ([top] if not top.is_dir() else _below(top))]
     seen = [one for one in below if not one.name.startswith(".")]
-    videos = [one for one in seen if _has_a_videos_name(one) and one.is_file()]
+    videos = [one for one in seen if _has_a_videos_name(one) and one.is_file() and _is_text(one)]
     taken = set(videos)
     others = {str(one.resolve()): _kind(one) for one in seen if one not in taken}
     return _Listed([Video(str(one)) for one in videos], others)
 
 
+def _is_text(path: Path) -> bool:
+    """Return whether the name is UTF-8; records of runs can't hold another one."""
+    return not any("\udc80" <= sign <= "\udcff" for sign in str(path))
+
+
 def _kind(path: Path) -> str:
+    if not _is_text(path):
+        return "name that is not UTF-8"
     return path.suffix.lower() or "no suffix" if path.is_file() else "pipe or broken link"
 
 

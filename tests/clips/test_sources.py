@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -82,5 +83,12 @@ def test_what_is_left_out_is_counted_by_its_suffix(folder: Path) -> None:
     (folder / "a.braw").write_bytes(b"")
     (folder / "nowhere.mp4").symlink_to(folder / "missing.mp4")
     (folder / "README").write_bytes(b"")
-    assert search([str(folder)]).left_out == {".txt": 1, ".md": 1, ".braw": 1, "no suffix": 1, "pipe or broken link": 1}
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4")).touch()
+    assert search([str(folder)]).left_out == {
+        ".txt": 1,
+        ".md": 1,
+        ".braw": 1,
+        "no suffix": 1,
+        "pipe or broken link": 1,
+    } | {"name that is not UTF-8": 1}
     assert search([str(folder), str(folder / "a.braw")]).left_out[".braw"] == 0
