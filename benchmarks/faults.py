@@ -99,7 +99,8 @@ def worker_kills(folder: Path) -> list[Row]:
         return [Row(promise, shown, f"exit code {done.returncode}, {tracebacks} tracebacks", False)]
     found = json.loads(done.stdout)
     failed = f"{len(found['failed'])} of {found['innocent']} innocent items failed"
-    printed = f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {failed}, guilty items named: {found['named']}"
+    guilty = f"guilty items named: {found['named']}"
+    printed = f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {failed}, {guilty}"
     return [Row(promise, shown, printed, not tracebacks and not found["failed"] and found["named"])]
 
 
