@@ -86,22 +86,22 @@ def results(store: Path) -> dict[str, Any]:
 
 
 def worker_kills(folder: Path) -> list[Row]:
+    promise = "a worker that dies takes only its item along, and only if it dies of that item"
     numbers = [str(WORKER_KILLS), str(SECONDS)]
-    command = [sys.executable, "-m", "tests.flows.worker_kills", str(folder), *numbers]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    tracebacks = done.stderr.count("Traceback")
-    found = (
-        json.loads(done.stdout)
-        if done.returncode == 0
-        else {"kills": 0, "innocent": 0, "failed": ["?"], "named": False}
-    )
-    failed = f"{len(found['failed'])} of {found['innocent']} innocent items failed"
-    printed = (
-        f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {failed}, guilty items named: {found['named']}"
-    )
-    kept = done.returncode == 0 and not tracebacks and not found["failed"] and found["named"]
     shown = f"python -m tests.flows.worker_kills DIR {' '.join(numbers)}"
-    return [Row("a worker that dies takes only its item along, and only if it dies of that item", shown, printed, kept)]
+    command = [sys.executable, "-m", "tests.flows.worker_kills", str(folder), *numbers]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * SECONDS)
+    except subprocess.TimeoutExpired:
+        return [Row(promise, shown, "it hangs", False)]
+    tracebacks = done.stderr.count("Traceback")
+    if done.returncode:
+        return [Row(promise, shown, f"exit code {done.returncode}, {tracebacks} tracebacks", False)]
+    found = json.loads(done.stdout)
+    failed = f"{len(found['failed'])} of {found['innocent']} innocent items failed"
+    guilty = f"guilty items named: {found['named']}"
+    printed = f"{found['kills']} kills: 0 hangs, {tracebacks} tracebacks, {failed}, {guilty}"
+    return [Row(promise, shown, printed, not tracebacks and not found["failed"] and found["named"])]
 
 
 def hangs(folder: Path) -> list[Row]:

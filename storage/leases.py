@@ -70,6 +70,11 @@ class Leases:
             self._folder.delete(_name(key))
         return True
 
+    def drop(self, key: str) -> None:
+        """Remove the lease of an action whose process is known to be dead, wherever it was."""
+        with suppress(StoreError):
+            self._folder.delete(_name(key))
+
     def _claim(self, key: str, mine: _Lease) -> bool | None:
         """Return whether the lease is held now; None where no leases can be written."""
         try:

@@ -126,6 +126,7 @@ class _Ledger:
         left = self.unfinished(batch, lost)
         if not left or lost.loss is Loss.UNBEGUN:
             return left
+        self._store.leases.drop(left[0].action.key)  # Its holder, maybe on another machine, is dead.
         if lost.loss is Loss.HUNG:
             self.done(Outcome(left[0].action.key, error=str(lost)))
         else:

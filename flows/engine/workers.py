@@ -210,6 +210,7 @@ class _Process:
                 if time.monotonic() > self._deadline:
                     self._hung = True
                     self._process.kill()
+            self._process.join()  # multiprocessing forgets it, and its descriptors go.
             self.leave()
 
     def leave(self) -> None:

@@ -196,6 +196,22 @@ def test_what_another_run_gave_up_is_computed(tmp_path: Path) -> None:
     assert given(crew) == [["clip 0", "clip 1", "clip 2"], ["clip 1"]]
 
 
+def test_the_lease_of_a_worker_that_died_on_another_machine_keeps_nobody_waiting(tmp_path: Path) -> None:
+    crew = FakeCrew(slots=1, limit=None)
+    crew.deadly = {"clip 0"}
+    store = Store(tmp_path)
+    lease = tmp_path / "leases" / f"{items(1)[0].action.key}.json"
+
+    def die(batch: Batch) -> None:
+        lease.parent.mkdir(exist_ok=True)
+        lease.write_text('{"place": "another machine", "process": 1}')
+
+    crew.before_death = die
+    crew.losses = 1
+    assert named(compute(crew, 3, tmp_path)) == []
+    assert store.leases.is_free(items(1)[0].action.key)
+
+
 def test_a_run_waits_as_long_as_another_has_an_item_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = FakeCrew(slots=1, limit=None)
     crew.elsewhere = {"clip 1"}

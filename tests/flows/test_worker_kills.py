@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_killed_workers_take_only_the_guilty_along(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.flows.worker_kills", str(tmp_path), "200", "60"]
+    command = [sys.executable, "-m", "tests.flows.worker_kills", str(tmp_path), "200", "30"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr, found["failed"], found["named"]) == (0, "", [], True)
