@@ -218,7 +218,7 @@ def test_reports_checkpoints_and_logs_of_what_went_go(store: Store) -> None:
     gone, stays = made(store, 0), made(store, 1)
     for number, result in enumerate((gone, stays)):
         run = record_run(store, days_ago(90, number), [result])
-        store.folder.write(f"reports/{digest_bytes(b'%d' % number)}.html", b"<html>" * (number + 1))
+        store.folder.write(f"reports/{digest_bytes(b'%d' % number)}.page", b"<html>" * (number + 1))
         run.write("report.html", b"<html>" * (number + 1))
         store.folder.write(f"tensorboard/{result.key}/events", b"steps")
         store.checkpoints.save(result.key, 10, b"a state")
