@@ -24,7 +24,7 @@ class RunState:
     config: str
     """Name of the run's config."""
     state: str
-    """`running`, `silent`, `killed`, how it ended (`completed`, `nothing_new`, `failed`, `stopped`), or `damaged`."""
+    """`running`, `silent`, `killed`, `unreadable`, or how it ended: `completed`, `nothing_new`, `failed`, `stopped`."""
     stages: tuple[StageTable, ...]
     """The stages that have ended."""
     progress: RunProgress | None
@@ -69,12 +69,12 @@ def ended(folder: RunFolder, summary: dict[str, Any]) -> RunState:
 
 
 def listed_state(folder: RunFolder) -> RunState:
-    """Return the state of a run for a list: `damaged` with a sentence where its record can't be read, so that one
-    damaged file hides no other run."""
+    """Return the state of a run for a list: `unreadable` with a sentence where its record is damaged or of a newer
+    version, so that it hides no other run."""
     try:
         return run_state(folder)
     except StoreError as error:
-        return RunState(folder.run_id, "?", "damaged", (), None, str(error), {}, 0)
+        return RunState(folder.run_id, "?", "unreadable", (), None, str(error), {}, 0)
 
 
 def _life_of(progress: RunProgress | None) -> str:

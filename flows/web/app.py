@@ -223,7 +223,7 @@ def _run(folder: RunFolder) -> dict[str, Any]:
 
 
 def _details(folder: RunFolder, state: RunState) -> dict[str, Any]:
-    if state.state == "damaged":
+    if state.state == "unreadable":
         return {"dropped": (), "config": ""}
     return {"dropped": folder.dropped(), "config": folder.config_text() or ""}
 

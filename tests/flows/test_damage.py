@@ -256,7 +256,7 @@ def test_a_damaged_record_hides_no_other_run(
     (folder / ".ipa" / KINDS["run.json"]).write_bytes(b"{")
     _, said, _ = call(monkeypatch, capsys, "status", "--json")
     states = {run["run_id"]: run["state"] for run in json.loads(said)}
-    assert states.pop(RUN) == "damaged"
+    assert states.pop(RUN) == "unreadable"
     assert set(states.values()) == {"completed"} and len(states) == 3
 
 

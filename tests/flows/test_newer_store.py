@@ -37,7 +37,7 @@ def test_unknown_fields_of_a_run_are_left_unread(run: RunFolder) -> None:
     assert run_state(run) == before
 
 
-@pytest.mark.parametrize("command", [("status",), ("status", "last"), ("store", "gc", "--delete")])
+@pytest.mark.parametrize("command", [("status", "last"), ("store", "gc", "--delete")])
 def test_a_run_of_another_form_is_one_sentence(
     command: tuple[str, ...], run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -19,6 +19,7 @@ from flows.retrain import finished
 from flows.stages import STAGES
 from ipa_core.video import encode_video
 from storage import Store
+from storage.damage import sealed_text
 from storage.folders import write_whole
 from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows.conftest import whole_run
@@ -41,8 +42,8 @@ def test_a_whole_run_tells_its_clips_films_and_cost(folder: Path) -> None:
 
 def test_results_are_rendered_once(folder: Path) -> None:
     first = whole_run(fake_config(folder))
-    [kept] = (folder / "store" / "reports").glob("*.html")
-    kept.write_text("<p>kept</p>")
+    [kept] = (folder / "store" / "reports").glob("*.page")
+    kept.write_bytes(sealed_text("<p>kept</p>"))
     kept.with_suffix(".run").unlink()  # Else the second run shows the first one's report.
     second = whole_run(fake_config(folder))
     html = report(folder / "store", second.run_id)

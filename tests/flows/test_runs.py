@@ -30,8 +30,13 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     assert [run.run_id[4:8] for run in runs(store)] == ["0301", "0201", "0101"]
 
 
-@pytest.mark.parametrize("link", [True, False])
-def test_an_object_is_placed_under_a_name_for_people(tmp_path: Path, link: bool) -> None:
+@pytest.mark.parametrize(("link", "large"), [(True, True), (True, False), (False, True)])
+def test_an_object_is_placed_under_a_name_for_people(
+    tmp_path: Path, link: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a large object is linked, on a disk whose files can't share blocks; and then nobody may write into it."""
+    monkeypatch.setattr("storage.objects.LINKED", 7 if large else 8)
+    monkeypatch.setattr("storage.folders._share_blocks", lambda original, target: False)
     store = Store(tmp_path)
     digest = store.objects.put(b"weights")
     folder = RunFolder.new(store)
@@ -39,7 +44,9 @@ def test_an_object_is_placed_under_a_name_for_people(tmp_path: Path, link: bool)
         folder.export(digest, "lora/weights", link=link)
     placed = Path(folder.address("lora/weights"))
     assert placed.read_bytes() == b"weights"
-    assert placed.samefile(store.objects.path(digest)) == link
+    linked = link and large
+    assert placed.samefile(store.objects.path(digest)) == linked
+    assert bool(placed.stat().st_mode & 0o222) != linked
     assert [path.name for path in placed.parent.iterdir()] == ["weights"]
 
 

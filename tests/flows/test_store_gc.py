@@ -219,7 +219,7 @@ def test_reports_checkpoints_and_logs_of_what_went_go(store: Store) -> None:
     gone, stays = made(store, 0), made(store, 1)
     for number, result in enumerate((gone, stays)):
         run = record_run(store, days_ago(90, number), [result])
-        store.folder.write(f"reports/{digest_bytes(b'%d' % number)}.html", b"<html>" * (number + 1))
+        store.folder.write(f"reports/{digest_bytes(b'%d' % number)}.page", b"<html>" * (number + 1))
         run.write("report.html", b"<html>" * (number + 1))
         store.folder.write(f"tensorboard/{result.key}/events", b"steps")
         store.checkpoints.save(result.key, 10, b"a state")
@@ -270,12 +270,12 @@ def test_a_run_keeps_the_files_that_it_shares_with_a_run_that_goes(store: Store)
 
 
 @pytest.mark.parametrize("name", ["run.json", "items.parquet", "config.yaml"])
-def test_a_run_of_another_version_stops_it_with_one_sentence(store: Store, name: str) -> None:
-    record_run(store, days_ago(90), [made(store, 0)]).write(name, b"{[ of a version to come")
+def test_a_run_that_is_damaged_stops_it_with_one_sentence(store: Store, name: str) -> None:
+    record_run(store, days_ago(90), [made(store, 0)]).write(name, b"{[ of nobody")
     record_run(store, days_ago(90, 1), [made(store, 1)])
     make_old(store)
     before = sorted(store.folder.names())
-    with pytest.raises(StoreError, match=rf"this version can't read .*{name}; install the version of ipa-pipeline"):
+    with pytest.raises(StoreError, match=rf"{name} is damaged; `ipa store repair` forgets it"):
         find_garbage(store, Policy(runs=9, days=0))
     assert sorted(store.folder.names()) == before
 

@@ -9,14 +9,14 @@ PAGE = Page("Results", (Section("Means", ("What was found.", Table(("arm", "PSNR
 
 def test_markdown() -> None:
     assert PAGE.markdown() == (
-        "# Results\n\n## Means\n\nWhat was found.\n\n| arm | PSNR |\n| --- | ---: |\n| a \\| b <i> | 1.0 |\n"
+        "# Results\n\n## Means\n\nWhat was found.\n\n| arm | PSNR |\n| --- | ---: |\n| a \\| b &lt;i> | 1.0 |\n"
     )
 
 
 def test_html_escapes_and_needs_nothing_from_elsewhere() -> None:
     html = PAGE.html()
     assert "<td>a | b &lt;i&gt;</td>" in html
-    assert "<script" not in html and "http" not in html
+    assert "<script" not in html and "http:" not in html and "https:" not in html
 
 
 def test_a_chart_is_a_file_beside_the_markdown_and_part_of_the_html() -> None:
