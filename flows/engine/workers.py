@@ -110,7 +110,7 @@ class WorkerPool:
         with self._free:
             with self._lock:
                 self._idle = [process for process in self._idle if process.is_alive()]
-                process = self._idle.pop() if self._idle else _Process(self._work)
+                process = self._idle.pop() if self._idle else _Process(self._work, self.count)
                 self._busy.append(process)
             try:
                 outcomes = process.run(batch, listener)
@@ -143,10 +143,10 @@ class _Process:
     """A process with a pipe. A thread of this side watches it, because the pipe alone does not tell every death: a
     process that it started may hold the other end, and one that is stopped neither reads nor closes."""
 
-    def __init__(self, work: RemoteWork) -> None:
+    def __init__(self, work: RemoteWork, count: int) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
         self._socket = socket.socket(fileno=os.dup(self._pipe.fileno()))
-        self._process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, count), daemon=True)
         self._process.start()
         theirs.close()
         self._work: RemoteWork | None = work
@@ -226,8 +226,10 @@ class _Process:
         self._watch.join(_PATIENCE)
 
 
-def _serve(pipe: Connection) -> None:
-    """Compute the batches that a pipe brings after the work, until it closes."""
+def _serve(pipe: Connection, count: int) -> None:
+    """Compute the batches that a pipe brings after the work, until it closes. ``count``: processes like this one."""
+    # torch reads it when it is loaded. More threads than cores spin while they wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     # Ctrl-C in a terminal reaches all processes that it started; the run's own process ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(pipe.fileno(), False)  # A program that a decoder starts may outlive this process.

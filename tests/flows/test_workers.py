@@ -58,6 +58,19 @@ def test_two_gpu_processes_are_busy_at_the_same_time(folder: Path) -> None:
     assert float(began) < float(ended)
 
 
+def thread_model(config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool) -> FakeModel:
+    Path(config.path).with_name(f"threads-{os.getpid()}").write_text(os.environ["OMP_NUM_THREADS"])
+    return FakeModel(None)
+
+
+def test_processes_share_the_cores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    config = fake_config(folder, candidates__seed=1, execution__gpus=2)
+    run_fake(config, Scope(last="candidates"), replace(FAKES, animation_model=thread_model), LocalCrew)
+    found = {path.read_text() for path in folder.glob("threads-*")}
+    assert found == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
+
+
 def test_a_plan_divides_by_the_processes_that_a_run_keeps_busy(folder: Path) -> None:
     store = Store(folder / "store")
 
