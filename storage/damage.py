@@ -81,7 +81,7 @@ def _kind_of(name: str) -> _Kind | None:
 
 
 def _own_files(store: Store) -> list[str]:
-    return [name for name in ("files.json", "urls.json") if store.folder.size(name) is not None]
+    return [name for name in ("files.json", "looks.json", "urls.json") if store.folder.size(name) is not None]
 
 
 def _wrong(store: Store, name: str) -> str | None:
@@ -249,7 +249,7 @@ _KINDS: Final = (
     _Kind("rendered report", r"reports/[^/]+\.page", _no_rendered, "it is rendered again"),
     _Kind("rendered report", r"reports/[^/]+\.run", _no_run_id, "it is rendered again"),
     _Kind("model's digest", r"models/[0-9a-f]{64}", _no_digest, "the next run reads the model's folder again"),
-    _Kind("known digests", r"files\.json|urls\.json", _no_memory, "the files are read again"),
+    _Kind("known digests", r"(files|looks|urls)\.json", _no_memory, "the files are read again"),
     _Kind("bundle", r"bundles/.+\.zip", _no_bundle, "the next look-up writes it again"),
     _Kind("sweep", r"sweeps/[^/]+/[^/]+\.json", _no_json, "`ipa sweep` writes it again"),
     _Kind("sweep", r"sweeps/[^/]+/[^/]+\.html", _no_page, "`ipa sweep` writes it again"),

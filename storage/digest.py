@@ -204,14 +204,21 @@ class _Memory:
 
 
 def remembered(data: bytes) -> dict[str, list[Any]] | None:
-    """The entries of a file of :class:`FileDigests`, without those of another form; None for a damaged file."""
+    """The entries of a file of :class:`FileDigests`, without those of another form; None for a damaged file. An entry
+    ends with a digest, or with what was read in the file of the digest that names it."""
     try:
         known = json.loads(data)
     except ValueError:
         return None
     if not isinstance(known, dict):
         return None
-    return {name: entry for name, entry in known.items() if isinstance(entry, list) and entry and is_digest(entry[-1])}
+    return {
+        name: entry for name, entry in known.items() if isinstance(entry, list) and entry and _is_known(name, entry)
+    }
+
+
+def _is_known(name: str, entry: list[Any]) -> bool:
+    return is_digest(entry[-1]) or (is_digest(name) and isinstance(entry[-1], str))
 
 
 def _identity(path: Path) -> list[int]:

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,10 +112,11 @@ class _Lease:
     def __init__(self, name: str) -> None:
         self.name = name
         self.beats = 0
+        self._nonce = uuid.uuid4().hex
 
     @property
     def content(self) -> bytes:
-        return json_bytes({"place": _place(), "process": os.getpid(), "beats": self.beats})
+        return json_bytes({"place": _place(), "process": os.getpid(), "nonce": self._nonce, "beats": self.beats})
 
 
 def _is_dead(content: bytes) -> bool:

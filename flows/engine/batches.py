@@ -41,43 +41,45 @@ class Batches:
 
         Items that another run computes come last.
         """
-        self._crew.prepare(stage.place)
+        place = stage.place
+        self._crew.prepare(place)
         ledger = _Ledger(self._store, stage, refresh, listener)
+        for waiting in self._rounds(items, ledger):
+            slots = min(self._crew.slots(place), len(waiting))
+            cut = _Cut(stage, waiting, refresh, slots, self._crew.limit(place), self._batch_seconds)
+            flying: dict[Future[list[Outcome]], Batch] = {}
+            with _threads(slots) as threads:
+                while cut.waiting or flying:
+                    while cut.waiting and len(flying) < slots:
+                        check_room(self._store)
+                        batch = cut.next()
+                        if threads is not None:
+                            # Prefect keeps the run of a task in context variables.
+                            answer = threads.submit(copy_context().run, self._crew.run, batch, ledger)
+                        else:  # One slot: compute here, where Ctrl-C reaches it.
+                            answer = Future()
+                            try:
+                                answer.set_result(self._crew.run(batch, ledger))
+                            except WorkersLost as lost:
+                                answer.set_exception(lost)
+                        flying[answer] = batch
+                    for answer in wait(flying, return_when=FIRST_COMPLETED).done:
+                        batch = flying.pop(answer)
+                        try:
+                            cut.measured(answer.result())
+                        except WorkersLost as lost:
+                            cut.waiting = ledger.left(batch, lost) + cut.waiting
+        return list(ledger.outcomes.values())
+
+    def _rounds(self, items: list[Item], ledger: _Ledger) -> Iterator[list[Item]]:
+        """Yield items to give to the crew. Between two rounds try suspects alone, and wait for other runs."""
         waiting = items
         while waiting:
-            self._give(waiting, ledger)
+            yield waiting
             suspects, ledger.suspects = ledger.suspects, []
             for item in suspects:
                 self._alone(item, ledger)
             waiting = ledger.freed(items)
-        return list(ledger.outcomes.values())
-
-    def _give(self, items: list[Item], ledger: _Ledger) -> None:
-        place = ledger.stage.place
-        slots = min(self._crew.slots(place), len(items))
-        cut = _Cut(ledger.stage, items, ledger.refresh, slots, self._crew.limit(place), self._batch_seconds)
-        flying: dict[Future[list[Outcome]], Batch] = {}
-        with _threads(slots) as threads:
-            while cut.waiting or flying:
-                while cut.waiting and len(flying) < slots:
-                    check_room(self._store)
-                    batch = cut.next()
-                    if threads is not None:
-                        # Prefect keeps the run of a task in context variables.
-                        answer = threads.submit(copy_context().run, self._crew.run, batch, ledger)
-                    else:  # One slot: compute here, where Ctrl-C reaches it.
-                        answer = Future()
-                        try:
-                            answer.set_result(self._crew.run(batch, ledger))
-                        except WorkersLost as lost:
-                            answer.set_exception(lost)
-                    flying[answer] = batch
-                for answer in wait(flying, return_when=FIRST_COMPLETED).done:
-                    batch = flying.pop(answer)
-                    try:
-                        cut.measured(answer.result())
-                    except WorkersLost as lost:
-                        cut.waiting = ledger.left(batch, lost) + cut.waiting
 
     def _alone(self, item: Item, ledger: _Ledger) -> None:
         batch = Batch(f"{ledger.stage.name}: {item.name} alone", ledger.stage, (item,), ledger.refresh)

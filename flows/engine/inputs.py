@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -75,6 +76,7 @@ class RunInputs:
             return known
         with local_file(video.address) as copy:
             digest = digest_file(copy)
+            self._look(digest, str(copy))  # The bytes are here now.
         if video.version and version_of(video.address) == video.version:  # Else the file changed meanwhile.
             self.store.digests.remember_url(video.address, video.version, digest)
         return digest
@@ -83,13 +85,18 @@ class RunInputs:
     def looks(self) -> Mapping[str, Look]:
         """Facts about the driving videos by digest, each read once per store."""
         addresses = {digest: video.address for video, digest in self.video_digests.items()}
-        with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            return dict(zip(addresses, pool.map(self._look, addresses, addresses.values()), strict=True))
+        try:
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                return dict(zip(addresses, pool.map(self._look, addresses, addresses.values()), strict=True))
+        finally:
+            if any(map(is_url, addresses.values())):
+                self.store.digests.save()
 
     def _look(self, digest: str, address: str) -> Look:
-        if (known := self.store.digests.look(digest, LOOK_VERSION)) is not None:
-            traits, fps, usual_fps = json.loads(known)
-            return Look(tuple(traits), fps, usual_fps)
+        known = self.store.digests.look(digest, LOOK_VERSION)
+        with suppress(ValueError, TypeError):  # A damaged one is looked up again.
+            traits, fps, usual_fps = json.loads(known or "")
+            return Look(tuple(map(str, traits)), float(fps), float(usual_fps))
         found = look_at(address)
         self.store.digests.remember_look(digest, LOOK_VERSION, json.dumps([found.traits, found.fps, found.usual_fps]))
         return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,26 +98,28 @@ class Worker:
             if batch.refresh:
                 self.store.checkpoints.clear(item.action.key)
             listener.part(item.action.key, 0.0)
-            outcomes.append(self._outcome(item, batch, listener))
+            with self._unless_elsewhere(item, batch) as elsewhere:
+                outcomes.append(elsewhere or self._outcome(item, batch, listener))
             listener.done(outcomes[-1])
         return outcomes
 
-    def _outcome(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
+    @contextmanager
+    def _unless_elsewhere(self, item: Item, batch: Batch) -> Iterator[Outcome | None]:
+        """Hold the item's lease within the block. Yield an outcome if another run computes the item, or computed it
+        since this run looked it up."""
         key = item.action.key
         if batch.refresh:
-            return self._computed(item, batch, listener)
+            yield None
+            return
         with self.store.leases.claimed(key) as mine:
-            if not mine:
-                return Outcome(key, elsewhere=True)
             try:
-                known = self.store.actions.get(item.action.stage, key)
+                known = self.store.actions.get(item.action.stage, key) if mine else None
+                found = Outcome(key, result=known, elsewhere=True) if known or not mine else None
             except StoreError as error:
-                return Outcome(key, error=_sentence(error))
-            if known is not None:  # Another run computed it since this run looked it up.
-                return Outcome(key, result=known, elsewhere=True)
-            return self._computed(item, batch, listener)
+                found = Outcome(key, error=_sentence(error))
+            yield found
 
-    def _computed(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
+    def _outcome(self, item: Item, batch: Batch, listener: Listener) -> Outcome:
         started, key = time.perf_counter(), item.action.key
         self.progress = lambda done, total: listener.part(key, done / total)
         try:

@@ -114,7 +114,7 @@ def history(job: Job) -> list[dict[str, Any]]:
 
 
 def without_seconds(logs: tuple[StepLog, ...]) -> list[dict[str, Any]]:
-    return [log.model_dump(exclude={"seconds"}) for log in logs]
+    return [log.model_dump(exclude={"seconds"}, exclude_defaults=True) for log in logs]
 
 
 def nothing(done: int, steps: int) -> None: ...

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ipa_core.config import Execution, ModelConfig
@@ -21,8 +22,8 @@ CALLS_BEFORE = 8
 
 
 class MortalModel(WanVACEModel):
-    def __init__(self, pipeline: Any) -> None:
-        super().__init__(pipeline)
+    def __init__(self, pipeline: Any, device: torch.device | None = None) -> None:
+        super().__init__(pipeline, device)
         self.kill: Path | None = None
         self.calls = 0
 

@@ -128,7 +128,8 @@ def test_half_written_files_of_killed_processes_go(store):
     assert (left.exists(), fresh.exists()) == (False, True)
 
 
-def test_a_link_that_stays_frees_nothing(store):
+def test_a_link_that_stays_frees_nothing(store, monkeypatch):
+    monkeypatch.setattr("storage.objects.LINKED", 1)
     digest = store.objects.put(b"shard")
     store.objects.export(digest, "runs/1/shards/000000.tar", link=True)
     make_old(store)
