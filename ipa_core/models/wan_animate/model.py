@@ -53,9 +53,8 @@ class WanAnimateModel(WanModel):
     @classmethod
     def _own_parts(cls, folder: Path) -> dict[str, Any]:
         """Return the image processor: the pipeline would take another one, with other low bits, beside torchvision."""
-        return {
-            "image_processor": CLIPImageProcessorPil.from_pretrained(folder / "image_processor", local_files_only=True)
-        }
+        own = folder / "image_processor"
+        return {"image_processor": CLIPImageProcessorPil.from_pretrained(own, local_files_only=True)}  # nosec B615 - a folder
 
     def draw(self, driving: Driving, drawing: DrawingConfig) -> Control:
         """Return pose and face video."""
