@@ -1,6 +1,7 @@
-"""Shows what a run survives: kills, dying and hanging workers, and several runs on one store. About five minutes.
+"""Shows what a run survives: kills, dying and hanging workers, several runs on one store, damaged files, and disks and
+servers that fail. About ten minutes.
 
-    python -m benchmarks.faults [--output docs/durability.md]
+    python -m benchmarks.faults [SECTION...] [--output docs/durability.md]
 
 Each section prints rows: a promise, the command that shows it, and the command's figures. The exit code is 1 where a
 promise was broken. `SECTIONS` is the list of sections.
@@ -20,10 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.row import Row
+from benchmarks.store_faults import damage, disk, server
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_KILLS = 20
@@ -32,14 +35,6 @@ SECONDS = 100
 """After this time a section kills no more: a busy machine starts few processes."""
 SHARED = 30
 """Videos that two runs share."""
-
-
-@dataclass(frozen=True)
-class Row:
-    promise: str
-    command: str
-    printed: str
-    kept: bool
 
 
 def run_kills(folder: Path) -> list[Row]:
@@ -171,7 +166,7 @@ def computed(run: subprocess.Popen[str], folder: Path) -> dict[str, int]:
     return {stage["name"]: stage["computed"] for stage in json.loads(out)["stages"]}
 
 
-SECTIONS: list[Callable[[Path], list[Row]]] = [run_kills, worker_kills, hangs, shared_runs]
+SECTIONS: list[Callable[[Path], list[Row]]] = [run_kills, worker_kills, hangs, shared_runs, damage, disk, server]
 """Each gets an empty folder."""
 
 HEAD = """# Durability
@@ -194,11 +189,15 @@ goes on. An item that can't be computed is named, and the others are computed.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="a Markdown file for the promise and the table")
-    output = parser.parse_args().output
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="; ".join(one.__name__ for one in SECTIONS))
+    options = parser.parse_args()
+    output, names = options.output, options.sections
+    if unknown := set(names).difference(one.__name__ for one in SECTIONS):
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
     rows = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for section in SECTIONS:
+        for section in (one for one in SECTIONS if not names or one.__name__ in names):
             place = Path(folder) / section.__name__
             place.mkdir()
             for row in section(place):

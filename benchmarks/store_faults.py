@@ -1,17 +1,13 @@
-"""Faults of a store: damage of every kind of file, a disk that fails at any operation, a server that fails.
-
-python -m benchmarks.store_faults
-"""
+"""Sections of `benchmarks.faults` about the store: damage of every kind of file, a disk that fails at any operation, a
+server that fails. Each takes an empty folder and about a minute."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import partial
@@ -19,14 +15,9 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-Row = tuple[str, str, str]
-"""What was done, how often, and the outcome."""
+from benchmarks.row import Row
+
 DAMAGES = ("truncated", "garbage", "another type")
-
-
-def sections() -> list[Callable[[Path], list[Row]]]:
-    """Return the sections. Each takes an empty folder and about a minute at most."""
-    return [damage, disk, server]
 
 
 def damage(folder: Path) -> list[Row]:
@@ -48,12 +39,14 @@ def damage(folder: Path) -> list[Row]:
                 found["found"] += ipa("store", "verify")[0] == 1
                 found["repaired"] += ipa("store", "repair")[0] == 0 and ipa("store", "verify")[0] == 0
             shutil.rmtree(copy)
-        asked = len(KINDS) * len(LISTINGS)
+        kinds, asked = len(KINDS), len(KINDS) * len(LISTINGS)
         rows.append(
-            (
-                f"a file of each kind {way}",
-                f"{len(KINDS)} kinds, {asked} commands",
-                f"{found['found']} found by verify, {found['repaired']} repaired, {found['tracebacks']} tracebacks",
+            Row(
+                f"a damaged file ({way}) is found, and just that is forgotten",
+                "python -m benchmarks.faults damage",
+                f"{kinds} kinds of file: {found['found']} found by verify, {found['repaired']} repaired, "
+                f"{found['tracebacks']} tracebacks of {asked} commands",
+                found["found"] == found["repaired"] == kinds and not found["tracebacks"],
             )
         )
     return rows
@@ -104,11 +97,12 @@ def disk(folder: Path) -> list[Row]:
             found["all"] += 1
             shutil.rmtree(place)
         rows.append(
-            (
-                f"disk {name}, from or at the n-th operation",
-                f"{found['all']} of {count} operations",
-                f"{found['equal']} went on to the equal end, {found['damaged']} left damage, "
-                f"{found['sentences']} said one sentence, {found['tracebacks']} tracebacks",
+            Row(
+                f"a store on a disk that fails at any operation ({name}) goes on to the equal end",
+                "python -m benchmarks.faults disk",
+                f"{found['equal']} of {found['all']} operations did, {found['damaged']} left damage, "
+                f"{found['tracebacks']} tracebacks",
+                found["equal"] == found["all"] and not found["damaged"] and not found["tracebacks"],
             )
         )
     return rows
@@ -142,24 +136,14 @@ def server(folder: Path) -> list[Row]:
                 setattr(trouble, field, 0)
             report = verify(store)
             whole = not (report.corrupt or report.damaged or report.incomplete)
+            results, events = len(store.actions.lookup("poses", keys)), texts(address)
             rows.append(
-                (
-                    f"S3 server: {name}",
-                    f"{asked} requests, {failed} failed",
-                    f"{len(store.actions.lookup('poses', keys))} of 24 results, {len(set(texts(address)))} of 6 events "
-                    f"in {len(texts(address))} files, {'no damage' if whole else 'DAMAGE'}",
+                Row(
+                    f"a store behind a failing S3 server ({name}) loses nothing",
+                    "python -m benchmarks.faults server",
+                    f"{asked} requests, {failed} failed: {results} of 24 results, {len(set(events))} of 6 events, "
+                    f"{'no damage' if whole else 'damage'}",
+                    whole and results == 24 and len(set(events)) == len(events) == 6,
                 )
             )
     return rows
-
-
-def main() -> None:
-    print("| what was done | how often | outcome |\n|---|---|---|")
-    for section in sections():
-        with tempfile.TemporaryDirectory() as folder:
-            for row in section(Path(folder)):
-                print("| " + " | ".join(row) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
