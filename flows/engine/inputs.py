@@ -52,7 +52,7 @@ class RunInputs:
     @cached_property
     def sources(self) -> Found:
         """The content of the config's sources."""
-        return search(self._config.clips.sources)
+        return search(self._config.clips.sources, self._config.clips.metadata)
 
     @property
     def videos(self) -> tuple[Video, ...]:

@@ -58,10 +58,11 @@ class Found:
     """Number of the other files in folders and globs by suffix, hidden ones not counted."""
 
 
-def search(sources: Sequence[str]) -> Found:
+def search(sources: Sequence[str], table: str | None = None) -> Found:
     """Find the videos of ``sources``: files, folders (read recursively, also behind links), globs (``**`` for any
     depth), or their URLs. Folders and globs give only files with a video's suffix, and no hidden ones. A file that is
-    named itself is always taken. Raises :class:`ConfigError` for a source without a video."""
+    named itself is always taken. The metadata table is no file that is left out. Raises :class:`ConfigError` for a
+    source without a video."""
     found: dict[str, Video] = {}
     others: dict[str, str] = {}
     for source in sources:
@@ -71,7 +72,8 @@ def search(sources: Sequence[str]) -> Found:
         for video in listed.videos:
             found.setdefault(video.address if is_url(video.address) else str(Path(video.address).resolve()), video)
         others |= listed.others
-    left_out = Counter(kind for address, kind in others.items() if address not in found)
+    read = {*found, *([] if table is None else [table if is_url(table) else str(Path(table).resolve())])}
+    left_out = Counter(kind for address, kind in others.items() if address not in read)
     return Found(tuple(sorted(found.values(), key=lambda video: PurePosixPath(video.address))), left_out)
 
 

@@ -79,6 +79,12 @@ def test_odd_names_are_found(name: str, folder: Path) -> None:
     assert names(folder, str(folder / "odd")) == [f"odd/{name}"]
 
 
+def test_the_metadata_table_is_not_left_out(tmp_path: Path) -> None:
+    for name in ("a.mp4", "metadata.csv", "other.csv"):
+        (tmp_path / name).touch()
+    assert search([str(tmp_path)], str(tmp_path / "metadata.csv")).left_out == {".csv": 1}
+
+
 def test_what_is_left_out_is_counted_by_its_suffix(folder: Path) -> None:
     (folder / "a.braw").write_bytes(b"")
     (folder / "nowhere.mp4").symlink_to(folder / "missing.mp4")
