@@ -145,7 +145,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "cleaning\n"
     process.kill()
-    assert process.communicate()[1] == "\nipa: stopped by Ctrl-C\n"
+    assert process.communicate()[1] == "\nipa: stopped by SIGTERM\n"
