@@ -36,5 +36,6 @@ def unpacked(data: bytes) -> Files | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {about.filename: (about.comment.decode(), archive.read(about)) for about in archive.infolist()}
+    # What zipfile raises for a damaged archive, by the place of the damage.
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError):
         return None

@@ -10,6 +10,7 @@ from torch import Tensor
 from ipa_core.alignment.batch import Batch, velocity, velocity_error
 from ipa_core.alignment.flow import flow_target
 from ipa_core.alignment.halo import SquaredError, squared_error
+from ipa_core.alignment.loss import error_weight
 from ipa_core.alignment.methods import METHODS, Errors
 from ipa_core.alignment.reference import reference_error
 from ipa_core.alignment.time_weight import TimeWeight
@@ -88,7 +89,7 @@ def _step(
         reference_error=errors.reference,
         gap=(errors.reference - error).detach(),
         logit=logits,
-        weight=errors.weight * (-logits).sigmoid() if config.method == "ipa" else None,
+        weight=error_weight(logits, errors.weight) if config.method == "ipa" else None,
         drift=drift,
     )
 

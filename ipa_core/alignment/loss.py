@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ipa_core.alignment.time_weight import TimeWeight, paper_weight
+from ipa_core.alignment.time_weight import paper_weight
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class FlowIPALoss:
     logits: Tensor
 
 
-def flow_ipa_loss(
-    model_error: Tensor, reference_error: Tensor, t: Tensor, beta: float, weight: TimeWeight = paper_weight
-) -> FlowIPALoss:
+def flow_ipa_loss(model_error: Tensor, reference_error: Tensor, t: Tensor, beta: float) -> FlowIPALoss:
     """Return L = mean of -log sigmoid( beta/2 * (1 - t)^2 * (e_ref - e_theta) ).
 
     Args:
@@ -38,18 +36,26 @@ def flow_ipa_loss(
         reference_error: e_ref ``[B]`` of the same samples, noise and t; its gradient is ignored.
         t: ``[B]`` in [0, 1], 1 is pure noise.
         beta: strength of the pull towards the frozen model; the paper takes 600.
-        weight: w(t) in the place of (1 - t)^2.
 
     A sample's gradient is the gradient of e_theta times :func:`error_weight`.
     """
     gap = reference_error.detach() - model_error
-    logits = beta / 2 * weight(t) * gap
+    logits = preference_logits(model_error, reference_error, beta / 2 * paper_weight(t))
     return FlowIPALoss(loss=-logsigmoid(logits).mean(), gap=gap, logits=logits)
 
 
-def error_weight(logits: Tensor, t: Tensor, beta: float, weight: TimeWeight = paper_weight) -> Tensor:
-    """Return ``[B]``: beta/2 * (1 - t)^2 * sigmoid(-x), the factor of grad e_theta in a sample's gradient.
+def preference_logits(model_error: Tensor, reference_error: Tensor, weight: Tensor) -> Tensor:
+    """Return x ``[B]`` = weight * (e_ref - e_theta): how much likelier the samples have become. All ways to learn share
+    it (:mod:`ipa_core.alignment.methods`).
 
-    It starts at ``beta/4 * (1 - t)^2`` and falls as the model learns a sample.
+    weight: ``[B]``, beta/2 * w(t); the paper's w(t) is (1 - t)^2. The gradient of e_ref is ignored.
     """
-    return beta / 2 * weight(t) * (-logits).sigmoid()
+    return weight * (reference_error.detach() - model_error)
+
+
+def error_weight(logits: Tensor, weight: Tensor) -> Tensor:
+    """Return ``[B]``: weight * sigmoid(-x), the factor of grad e_theta in the gradient of IPA's loss.
+
+    It starts at half of ``weight`` and falls as the model learns a sample.
+    """
+    return weight * (-logits).sigmoid()

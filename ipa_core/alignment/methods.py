@@ -12,6 +12,8 @@ from typing import Final
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ipa_core.alignment.loss import preference_logits
+
 RATIO_RANGE: Final = 0.2
 """``awm``: a sample whose likelihood has changed by more than this share teaches no further (PPO's clipping)."""
 
@@ -34,7 +36,7 @@ class Errors:
     @property
     def logits(self) -> Tensor:
         """x, with gradient."""
-        return self.weight * (self.reference.detach() - self.model)
+        return preference_logits(self.model, self.reference, self.weight)
 
 
 def ipa(errors: Errors) -> Tensor:

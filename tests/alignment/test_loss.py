@@ -58,7 +58,7 @@ def test_gradient_is_that_of_the_error_times_the_weight():
 
     result = flow_ipa_loss(model_error(), reference_error, t, beta)
     [of_loss] = torch.autograd.grad(result.loss, parameters)
-    weight = error_weight(result.logits.detach(), t, beta)
+    weight = error_weight(result.logits.detach(), beta / 2 * (1 - t).square())
     [of_errors] = torch.autograd.grad((weight * model_error()).mean(), parameters)
     torch.testing.assert_close(of_loss, of_errors, rtol=1e-12, atol=0)
 

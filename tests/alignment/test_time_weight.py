@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from ipa_core.alignment.loss import flow_ipa_loss
 from ipa_core.alignment.time_weight import flat_weight, paper_weight, sampler_weight, time_weight
+from ipa_core.alignment.trainer import train
 from ipa_core.config import AlignmentConfig, CandidatesConfig, ModelConfig
+from tests.alignment.samples import make_samples
+from tests.alignment.test_training import CONFIG, Slot
 
 T = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
 SHIFTED = CandidatesConfig(model=ModelConfig(path="none"), scheduler="euler", steps=50, shift=16)
@@ -30,10 +32,11 @@ def test_a_shift_of_16_has_four_fifths_of_its_weight_where_the_paper_has_none(mo
     assert (paper_weight(T)[noise].sum() / paper_weight(T).sum()).item() == pytest.approx(0.008, abs=1e-4)
 
 
-def test_the_loss_takes_the_weight():
-    t = torch.tensor([0.9], dtype=torch.float64)
-    result = flow_ipa_loss(torch.full_like(t, 0.28), torch.full_like(t, 0.3), t, 600, flat_weight)
-    assert result.logits.item() == pytest.approx(300 / 3 * 0.02)
+def test_a_training_takes_the_weight(model):
+    """Before the first step x = 0, so e_theta's factor is half of beta/2 * w(t), whatever t is."""
+    config = CONFIG.model_copy(update={"time_weight": "flat", "steps": 1})
+    trained = train(model, make_samples(5), config, checkpoints=Slot(), on_step=lambda log: None)
+    assert trained.history[0].weight == pytest.approx(config.beta / 2 / 3 / 2)
 
 
 def test_shifted_draws_are_not_weighed_as_well():
