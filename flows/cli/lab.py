@@ -78,15 +78,16 @@ def fit(
     """Fit the coefficients of the hand score on rendered people, faultless and spoilt."""
     _prepare()
     from flows.experiments.score_fit import fit_score
+    from ipa_core.config import NEWEST_SCORE
     from ipa_core.scoring.quality import PACKAGED
 
-    model = fit_score(folder / "measured", output or PACKAGED, count=people, processes=processes)
+    model = fit_score(folder / "measured", output or PACKAGED[NEWEST_SCORE], count=people, processes=processes)
     if json_:
         print(json.dumps(model.model_dump()))
         return
     for name, weight in sorted(model.weights.items(), key=lambda item: -item[1]):
         print(f"{weight:8.3f}  {name}")
-    print(f"{model.bias:8.3f}  bias\n{output or PACKAGED}")
+    print(f"{model.bias:8.3f}  bias\n{output or PACKAGED[NEWEST_SCORE]}")
 
 
 @score_app.command()
@@ -100,10 +101,13 @@ def train(
     """Train the finger network on crops of rendered people. `ipa lab score fit` must follow."""
     _prepare()
     from flows.experiments.score_fingers import train_fingers
+    from ipa_core.config import NEWEST_SCORE
     from ipa_core.scoring.quality import FINGER_WEIGHTS
 
-    train_fingers(folder / "crops", output or FINGER_WEIGHTS, subjects=people, steps=steps, processes=processes)
-    print(output or FINGER_WEIGHTS)
+    train_fingers(
+        folder / "crops", output or FINGER_WEIGHTS[NEWEST_SCORE], subjects=people, steps=steps, processes=processes
+    )
+    print(output or FINGER_WEIGHTS[NEWEST_SCORE])
 
 
 def _prepare() -> None:

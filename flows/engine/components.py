@@ -11,7 +11,15 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
-from ipa_core.config import AlignmentConfig, ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.config import (
+    NEWEST_SCORE,
+    AlignmentConfig,
+    ConfigError,
+    Execution,
+    ModelConfig,
+    PosesConfig,
+    ScoresConfig,
+)
 from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
@@ -48,15 +56,21 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
     """Raises ``ConfigError`` when ``scores.model`` or ``scores.reward`` can't be used."""
     from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 
+    files = score_files(config)
     try:
-        model = QualityModel.load(Path(score_files(config)["coefficients"]))
+        model = QualityModel.load(Path(files["coefficients"]))
     except (OSError, ValueError) as error:
         raise ConfigError(f"scores.model: {error}; `ipa lab score fit` writes such files") from None
+    if model.version != (config.version or NEWEST_SCORE):
+        raise ConfigError(
+            f"scores.model: {config.model} has coefficients of version {model.version} of the score, and version "
+            f"{config.version or NEWEST_SCORE} is wanted; fit them again, or set scores.version"
+        )
     fingers = None
     if config.fingers:
         from ipa_core.scoring.fingers import FingerInspector
 
-        fingers = FingerInspector()
+        fingers = FingerInspector(Path(files["fingers"]))
     return KeypointHandScorer(extractor, config, Opinions(model, fingers, reward(config)))
 
 
@@ -65,11 +79,12 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
     ``scores.reward`` can't be loaded."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
-    files = {"coefficients": config.model or str(PACKAGED)}
+    version = config.version or NEWEST_SCORE
+    files = {"coefficients": config.model or str(PACKAGED[version])}
     if not Path(files["coefficients"]).is_file():
         raise ConfigError(f"scores.model: there is no file {config.model}; `ipa lab score fit --output FILE` makes one")
     if config.fingers:
-        files["fingers"] = str(FINGER_WEIGHTS)
+        files["fingers"] = str(FINGER_WEIGHTS[version])
     if config.reward == "dwpose":
         files |= _second_backend(config).weights()
     else:

@@ -21,7 +21,7 @@ from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
-from flows.stages.scores import score_settings
+from flows.stages.scores import score_settings, version_of
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
@@ -172,7 +172,7 @@ def clip_item(
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
-    settings["scores"] = score_settings(config)
+    settings["scores"] = score_settings(run)
     inputs = generation_inputs(run, named, pose)
     inputs |= {"weights": run.inputs.pose_weights, "judge": run.inputs.score_weights}
     needs: tuple[str, ...] = (clip.video, clip.reference, pose_of(pose))
@@ -197,6 +197,7 @@ def _generate(item: Item, worker: Worker) -> Output:
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
+    scorer = worker.scorer(version_of(item.action.config["scores"]))
     seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, worker)
     sampled = steps_of(len(seeds), config.candidates)
@@ -211,7 +212,7 @@ def _generate(item: Item, worker: Worker) -> Output:
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
         # The encoded video is stored, so the encoded video is compared.
         video = decode_video(outputs[f"{k}.mp4"])
-        scored = worker.scorer.score(video, truth, pose)
+        scored = scorer.score(video, truth, pose)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(

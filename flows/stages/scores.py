@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
@@ -13,8 +13,9 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
 from flows.stages.poses import pose_of
-from ipa_core.config import RunConfig
+from ipa_core.config import NEWEST_SCORE, ScoreVersion
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
+from ipa_core.scoring.degenerate import check_texture
 from ipa_core.video import decode_video
 from storage import Action
 
@@ -31,7 +32,7 @@ class Scores(Stage[HandScore]):
     record = HandScore
 
     def items(self, run: View) -> Iterator[Item]:
-        settings = score_settings(run.config)
+        settings = score_settings(run)
         for one in candidates(run):
             clip, pose = one.named.clip, pose_of(one.pose)
             inputs = {
@@ -51,12 +52,21 @@ class Scores(Stage[HandScore]):
     def check(self, run: View) -> None:
         _ = run.inputs.score_weights
 
+    def notes(self, run: View) -> Iterator[str]:
+        if run.config.scores.version is None and run.inputs.score_version < NEWEST_SCORE:
+            yield (
+                f"this store's hand scores are of version {run.inputs.score_version}; `scores.version: {NEWEST_SCORE}` "
+                "scores its candidates anew on the CPU, and keeps the candidates"
+            )
+
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects
-        scored = worker.scorer.score(
-            decode_video(objects.get(inputs["candidate"])),
-            decode_video(objects.get(inputs["driving"])),
-            PoseSequence.from_bytes(objects.get(inputs["pose"])),
+        version = version_of(item.action.config)
+        video = decode_video(objects.get(inputs["candidate"]))
+        if version > 1:
+            check_texture(video)
+        scored = worker.scorer(version).score(
+            video, decode_video(objects.get(inputs["driving"])), PoseSequence.from_bytes(objects.get(inputs["pose"]))
         )
         hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
         record = scored.score.model_copy(update={"hands": ()})
@@ -66,7 +76,8 @@ class Scores(Stage[HandScore]):
         scores = run.records(Scores)
         if any(score.score is not None for score in scores):
             return None
-        why = sorted({str(score.unscorable) for score in scores}) or ["every item failed"]
+        rejected = {str(one.result.reason) for one in run.results[self.name] if one.result and one.result.reason}
+        why = sorted({str(score.unscorable) for score in scores} | rejected) or ["every item failed"]
         return f"none of {len(run.results[self.name])} candidates could be scored ({'; '.join(why[:3])})"
 
     def forecast(self, run: Forecast) -> float:
@@ -74,9 +85,17 @@ class Scores(Stage[HandScore]):
         return run.unknown(Candidates) * config.per_clip / config.seed_groups
 
 
-def score_settings(config: RunConfig) -> dict[str, object]:
+def score_settings(run: View) -> dict[str, object]:
     """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
+    settings = key_fields(run.config.scores, "model", "reward_model", "version") | {"backend": run.config.poses.backend}
+    version = run.inputs.score_version
+    return settings if version == 1 else settings | {"version": version}
+
+
+def version_of(settings: Mapping[str, Any]) -> ScoreVersion:
+    """Return the version of the score that :func:`score_settings` name. Version 1 is older than its number."""
+    version: ScoreVersion = settings.get("version", 1)
+    return version
 
 
 @dataclass(frozen=True)

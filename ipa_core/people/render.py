@@ -44,26 +44,38 @@ class RenderedClip:
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera that looks along +Y (at the person's front). size: pixels of the square picture."""
+    """A pinhole camera that looks along +Y (at the person's front). size: pixels of the square picture; height: metres
+    that the picture shows at the body's distance."""
 
     position: np.ndarray
     size: int
+    height: float = FRAME_HEIGHT
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Project world points ``[..., 3]`` to pixels ``[..., 2]`` and depth ``[...]`` in metres."""
         relative = points - self.position
         depth = relative[..., 1]
-        scale = self.size * CAMERA_DISTANCE / FRAME_HEIGHT / depth
+        scale = self.size * -self.position[1] / self.height / depth
         across, down = relative[..., 0] * scale, -relative[..., 2] * scale
         return np.stack([across, down], axis=-1) + self.size / 2, depth
 
 
-def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps: float) -> RenderedClip:
-    """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture. Raises
-    ``RuntimeError`` when none of 200 gestures does."""
+def render_clip(
+    performer: Performer,
+    *,
+    seed: int,
+    size: int,
+    frames: int,
+    fps: float,
+    distance: float = CAMERA_DISTANCE,
+    height: float = FRAME_HEIGHT,
+) -> RenderedClip:
+    """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture.
+    ``distance`` (of the camera) and ``height`` (of what the picture shows) are metres. Raises ``RuntimeError`` when
+    none of 200 gestures does."""
     model = body_model()
     body = _dressed(model, performer)
-    camera = Camera(_camera_position(model, body), size)
+    camera = Camera(_camera_position(model, body, distance), size, height)
     times = np.arange(frames) / fps
     rng = np.random.default_rng(seed)
     for _ in range(_ATTEMPTS):
@@ -88,9 +100,9 @@ def _dressed(model: BodyModel, performer: Performer) -> DressedBody:
     return model.dress(performer)
 
 
-def _camera_position(model: BodyModel, body: DressedBody) -> np.ndarray:
+def _camera_position(model: BodyModel, body: DressedBody, distance: float) -> np.ndarray:
     neck = body.bones[model.bone_index["neck01"], 2]
-    return np.array([0.0, -CAMERA_DISTANCE, neck - 0.03])
+    return np.array([0.0, -distance, neck - 0.03])
 
 
 def _hands_inside(posed: PosedBody, camera: Camera) -> bool:

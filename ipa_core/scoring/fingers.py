@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ipa_core.config import NEWEST_SCORE
 from ipa_core.keypoints import FINGERS, HAND_BONES
 from ipa_core.scoring.quality import FINGER_WEIGHTS
 
@@ -86,7 +87,7 @@ class FingerNetwork(nn.Module):
 class FingerInspector:
     """The trained network on one CPU thread."""
 
-    def __init__(self, weights: Path = FINGER_WEIGHTS) -> None:
+    def __init__(self, weights: Path = FINGER_WEIGHTS[NEWEST_SCORE]) -> None:
         self._network = FingerNetwork()
         self._network.load_state_dict(load_file(weights))
         self._network.eval()
