@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
@@ -20,12 +20,13 @@ from storage.digest import digest_file
 
 if TYPE_CHECKING:
     from ipa_core.pose.mediapipe import MediaPipeExtractor
+    from ipa_core.records import Side
     from ipa_core.scoring.finger_samples import Stack
 
 log = logging.getLogger(__name__)
 FIRST_PERSON = 10_000
 """First seed of the rendered people; nothing else renders these."""
-WINDOW = 256
+WINDOW = 208
 """Side of the rendered windows in pixels."""
 FRAMES, FPS = 4, 2.0
 BACKDROPS = 0.6
@@ -33,13 +34,16 @@ BACKDROPS = 0.6
 RECORDING_FPS = 4.0
 NATIVE = 110.0
 """Largest size of a hand, in pixels, that a pair is made from."""
+LEAST_SIZE = 24.0
+SURE = 0.5
+"""Least presence of a recorded hand."""
 
 
 def train_fingers(
-    folder: Path, weights: Path, *, subjects: int, steps: int, processes: int, recordings: Path | None = None
+    folder: Path, weights: Path, *, subjects: int, processes: int, recordings: Path | None = None
 ) -> None:
     """Train the network on ``subjects`` rendered people and on the hands in the mp4 files of ``recordings``."""
-    from ipa_core.scoring.finger_training import Material, train
+    from ipa_core.scoring.finger_training import COURSE, Material, train
 
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"person-{seed}.npz" for seed in range(FIRST_PERSON, FIRST_PERSON + subjects)]
@@ -48,9 +52,7 @@ def train_fingers(
         jobs = [pool.submit(_pairs_of_person, path) for path in files if not path.exists()]
         made = [folder / f"clip-{digest_file(clip)[:16]}.npz" for clip in clips]
         jobs += [
-            pool.submit(_pairs_of_clip, clip, path)
-            for clip, path in zip(clips, made, strict=True)
-            if not path.exists()
+            pool.submit(_pairs_of_clip, clip, path) for clip, path in zip(clips, made, strict=True) if not path.exists()
         ]
         started = time.monotonic()
         for number, job in enumerate(as_completed(jobs), 1):
@@ -63,7 +65,7 @@ def train_fingers(
         "people": f"{FIRST_PERSON} to {FIRST_PERSON + subjects - 1}",
         "recordings": ", ".join(digest_file(clip)[:16] for clip in clips),
     }
-    train(material, weights, steps=steps, recipe=recipe)
+    train(material, weights, course=COURSE, recipe=recipe)
 
 
 def _pairs_of_person(path: Path) -> None:
@@ -87,13 +89,16 @@ def _write(path: Path, hands: list[list[Stack]], rng: np.random.Generator) -> No
         part,
         pictures=np.stack([np.concatenate([pair.ours, pair.theirs], axis=2) for pair in pairs]),
         drawn=np.stack([pair.drawn for pair in pairs]),
+        where=np.stack([pair.where for pair in pairs]),
         kind=np.array([pair.kind or "" for pair in pairs]),
         size=np.array([pair.size for pair in pairs]),
     )
     part.rename(path)
 
 
-def stacks_of_person(seed: int, *, size: int = WINDOW, frames: int = FRAMES, fps: float = FPS) -> list[list[Stack]]:
+def stacks_of_person(
+    seed: int, *, size: int = WINDOW, frames: int = FRAMES, fps: float = FPS, sides: Sequence[Side] = ("left", "right")
+) -> list[list[Stack]]:
     """Render both hands of a person and of another one who moves alike; some stand in front of a texture."""
     from ipa_core.people.hand_windows import render_hands
     from ipa_core.scoring.finger_samples import Stack
@@ -101,7 +106,7 @@ def stacks_of_person(seed: int, *, size: int = WINDOW, frames: int = FRAMES, fps
 
     rng = np.random.default_rng([seed, 4])
     found = []
-    for shown in render_hands(seed, size=size, frames=frames, fps=fps):
+    for shown in render_hands(seed, size=size, frames=frames, fps=fps, sides=sides):
         behind = texture((size, size), rng) if rng.random() < BACKDROPS else None
         stacks = []
         for window in shown:
@@ -117,24 +122,22 @@ def stacks_of_person(seed: int, *, size: int = WINDOW, frames: int = FRAMES, fps
     return found
 
 
-def stacks_of_clip(clip: Path) -> list[Stack]:
-    """Return the hands of the main person of a recording in windows like the rendered ones, FRAMES frames each."""
-    from ipa_core import keypoints as kp
+def stacks_of_clip(clip: Path, *, frames: int = FRAMES) -> list[Stack]:
+    """Return the hands in a recording in windows like the rendered ones, ``frames`` frames each. Without a body that
+    has wrists in the picture, hands are looked for in the whole picture."""
     from ipa_core.people.hand_windows import MARGIN
     from ipa_core.scoring.finger_samples import Stack
     from ipa_core.video import frames as decode
     from ipa_core.video import probe
 
     step = max(1, round(probe(clip).fps / RECORDING_FPS))
-    pictures = np.stack([frame.picture for number, frame in enumerate(decode(clip)) if number % step == 0])
-    pose = _extractor().extract(pictures)
+    pictures = [frame.picture for number, frame in enumerate(decode(clip)) if number % step == 0]
     found = []
-    for part in kp.HANDS.values():
-        sure = np.flatnonzero((pose.confidence[:, part] > 0.5).all(axis=1))
-        for chosen in _groups(sure, FRAMES):
-            points = pose.keypoints[chosen][:, part].astype(np.float64)
+    for seen in _hands(np.stack(pictures)):
+        for chosen in _groups(sorted(seen), frames):
+            points = np.stack([seen[frame] for frame in chosen])
             size = float(np.percentile(np.ptp(points, axis=1).max(axis=1), 75))
-            if size < 24:
+            if size < LEAST_SIZE:
                 continue
             share = min(1.0, NATIVE / size)
             side = round(MARGIN * size * share)
@@ -143,7 +146,45 @@ def stacks_of_clip(clip: Path) -> list[Stack]:
     return found
 
 
-def _groups(frames: np.ndarray, length: int) -> Iterator[np.ndarray]:
+def _hands(pictures: np.ndarray) -> list[dict[int, np.ndarray]]:
+    """Return the points ``[21, 2]`` of each hand by frame."""
+    from ipa_core import keypoints as kp
+    from ipa_core.records import Rejected
+
+    try:
+        pose = _extractor().extract(pictures)
+        return [
+            {
+                int(frame): pose.keypoints[frame, part].astype(np.float64)
+                for frame in np.flatnonzero((pose.confidence[:, part] > SURE).all(axis=1))
+            }
+            for part in kp.HANDS.values()
+        ]
+    except Rejected:
+        return [_tracked(pictures)]
+
+
+def _tracked(pictures: np.ndarray) -> dict[int, np.ndarray]:
+    """Return by frame the points of the one hand that is found in the whole picture, or near its place before."""
+    from ipa_core.pose.hand_network import hand_region
+
+    found: dict[int, np.ndarray] = {}
+    network = _extractor()._hand_network
+    height, width = pictures.shape[1:3]
+    for number, picture in enumerate(pictures):
+        marks = _extractor()._landmarks("hand", picture)
+        if marks:
+            points = np.array([(mark.x, mark.y) for mark in marks[0]]) * (width, height)
+        elif number - 1 in found:
+            points = network.hand(picture, hand_region(found[number - 1])).points
+        else:
+            continue
+        if network.presence(picture, points) > SURE:
+            found[number] = points
+    return found
+
+
+def _groups(frames: list[int], length: int) -> Iterator[list[int]]:
     for start in range(0, len(frames) - length + 1, length):
         yield frames[start : start + length]
 

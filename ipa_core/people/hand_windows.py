@@ -6,6 +6,7 @@ gloves, sleeves, bare arms and the direction of view are drawn from the seed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,22 +36,24 @@ class HandWindows:
     outside: np.ndarray
 
 
-def render_hands(seed: int, *, size: int, frames: int, fps: float, performers: int = 2) -> list[list[HandWindows]]:
-    """Render one motion as each performer makes it: for each hand a list with one entry per performer. ``size``: side
+def render_hands(
+    seed: int, *, size: int, frames: int, fps: float, sides: Sequence[Side] = ("left", "right")
+) -> list[list[HandWindows]]:
+    """Render one motion as two performers make it: for each side a list with one entry per performer. ``size``: side
     of the square windows in pixels; hands are ``size / MARGIN`` large. The result follows from the arguments alone."""
     model = body_model()
     rng = np.random.default_rng([seed, 21])
     times = np.arange(frames) / fps
     yaw = rng.uniform(-_YAW, _YAW)
-    shown: list[list[HandWindows]] = [[] for _ in kp.HANDS]
+    shown: list[list[HandWindows]] = [[] for _ in sides]
     rotations = None
-    for number in range(performers):
+    for number in range(2):
         performer = random_performer(seed * 4 + number)
         body = _worn(model, performer, rng)
         if rotations is None:
             rotations = gesture(model, body, rng, times)
         posed = _turned(model.pose(body, rotations), yaw)
-        for windows, side in zip(shown, kp.HANDS, strict=True):
+        for windows, side in zip(shown, sides, strict=True):
             windows.append(_window(model, body, performer, posed, side, size))
     return shown
 
@@ -67,9 +70,7 @@ def _worn(model: BodyModel, performer: Performer, rng: np.random.Generator) -> D
 
 def _turned(posed: PosedBody, yaw: float) -> PosedBody:
     turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    return replace(
-        posed, vertices=(posed.vertices @ turn).astype(np.float32), keypoints=posed.keypoints @ turn
-    )
+    return replace(posed, vertices=(posed.vertices @ turn).astype(np.float32), keypoints=posed.keypoints @ turn)
 
 
 def _window(

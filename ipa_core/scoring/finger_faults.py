@@ -7,6 +7,7 @@ every corruption there. A fault of this module spoils one hand in every frame al
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import cv2
@@ -209,7 +210,7 @@ def _others(hand: Hand, frame: int, finger: int) -> Picture:
 def _nearest(pixels: np.ndarray, line: Points) -> np.ndarray:
     """Return for each pixel ``[H, W, 2]`` the nearest place on a polyline."""
     best, least = np.zeros_like(pixels), np.full(pixels.shape[:2], np.inf)
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         along = end - start
         share = np.clip(((pixels - start) @ along) / max(float(along @ along), 1e-6), 0, 1)
         place = start + share[..., None] * along

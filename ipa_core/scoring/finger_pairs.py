@@ -31,6 +31,8 @@ SCALE: Final = 1.6
 CHANNELS: Final = 3 + len(FINGERS)
 SKELETON_STEP: Final = 4
 """Pixels of the crop per pixel of the skeleton that the network sees."""
+CELLS: Final = 16
+"""Cells along a side of the map that says where a fault is."""
 WIDTHS: Final = (16, 16, 40, 64, 96)
 SURE: Final = 3.0
 """Largest logit. A hand that is surely whole is not better when its picture is cleaner."""
@@ -87,18 +89,26 @@ class FingerPairNetwork(nn.Module):
         stem, look, joined, middle, last = widths
         self.look = nn.Sequential(_conv(3, stem, 5, 2), _conv(stem, look, 3, 2), Residual(look))
         self.join = _conv(3 * look + len(FINGERS), joined, 1, 1)
-        self.judge = nn.Sequential(
-            _conv(joined, middle, 3, 2), Residual(middle), _conv(middle, last, 3, 2), Residual(last)
-        )
+        self.place = nn.Sequential(_conv(joined, middle, 3, 2), Residual(middle))
+        self.fault = nn.Conv2d(middle, 1, 1)
+        self.judge = nn.Sequential(_conv(middle + 1, last, 3, 2), Residual(last))
         self.head = nn.Linear(2 * last, 1)
 
     def forward(self, pictures: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return self.both(pictures, drawn)[0]
+
+    def both(self, pictures: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits ``[N]``, and a map ``[N, CELLS, CELLS]`` of logits, high where a fault is. Training teaches
+        the map too: it learns from every cell where it looks, and that is much faster."""
         count = len(pictures)
         both = self.look(torch.cat([pictures[:, :3], pictures[:, 3:]]))
         ours, theirs = both[:count], both[count:]
-        seen = self.judge(self.join(torch.cat([ours, theirs, (ours - theirs).abs(), drawn], dim=1)))
+        seen = self.place(self.join(torch.cat([ours, theirs, (ours - theirs).abs(), drawn], dim=1)))
+        faults = self.fault(seen)
+        seen = self.judge(torch.cat([seen, faults], dim=1))
         # Pool over the crop: a wrong finger counts in every position.
-        return self.head(torch.cat([seen.amax(dim=(2, 3)), seen.mean(dim=(2, 3))], dim=1))[:, 0]
+        answer = self.head(torch.cat([seen.amax(dim=(2, 3)), seen.mean(dim=(2, 3))], dim=1))[:, 0]
+        return answer, faults[:, 0]
 
 
 class Residual(nn.Module):

@@ -144,9 +144,7 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return np.asarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 
-def covered(
-    clips: list[Frames], hands: list[np.ndarray], size: float, rng: np.random.Generator
-) -> list[Frames]:
+def covered(clips: list[Frames], hands: list[np.ndarray], size: float, rng: np.random.Generator) -> list[Frames]:
     """Put one object, of a texture of its own, over a part of the same hand in each of the clips."""
     reach = rng.uniform(0.2, 0.65) * size
     turn, narrow = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 1.0)
