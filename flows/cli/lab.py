@@ -94,20 +94,21 @@ def fit(
 def train(
     folder: Folder = WORK,
     output: Output = None,
-    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 140,
-    steps: Annotated[int, typer.Option(min=1)] = 1200,
+    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 300,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of mp4 files of real people; their hands are learnt from too.")
+    ] = None,
     processes: Processes = CORES,
 ) -> None:
-    """Train the finger network on crops of rendered people. `ipa lab score fit` must follow."""
+    """Train the finger network on pairs of hands. `ipa lab score fit` must follow."""
     _prepare()
     from flows.experiments.score_fingers import train_fingers
     from ipa_core.config import NEWEST_SCORE
     from ipa_core.scoring.quality import FINGER_WEIGHTS
 
-    train_fingers(
-        folder / "crops", output or FINGER_WEIGHTS[NEWEST_SCORE], subjects=people, steps=steps, processes=processes
-    )
-    print(output or FINGER_WEIGHTS[NEWEST_SCORE])
+    output = output or FINGER_WEIGHTS[NEWEST_SCORE]
+    train_fingers(folder / "pairs", output, subjects=people, processes=processes, recordings=recordings)
+    print(output)
 
 
 def _prepare() -> None:

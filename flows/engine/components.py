@@ -19,13 +19,14 @@ from ipa_core.config import (
     ModelConfig,
     PosesConfig,
     ScoresConfig,
+    ScoreVersion,
 )
 from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
     from ipa_core.scoring import HandScorer
-    from ipa_core.scoring.scorer import Reward
+    from ipa_core.scoring.scorer import FingerJudge, Reward
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
@@ -66,12 +67,15 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
             f"scores.model: {config.model} has coefficients of version {model.version} of the score, and version "
             f"{config.version or NEWEST_SCORE} is wanted; fit them again, or set scores.version"
         )
-    fingers = None
-    if config.fingers:
-        from ipa_core.scoring.fingers import FingerInspector
-
-        fingers = FingerInspector(Path(files["fingers"]))
+    fingers = finger_judge(Path(files["fingers"]), model.version) if config.fingers else None
     return KeypointHandScorer(extractor, config, Opinions(model, fingers, reward(config)))
+
+
+def finger_judge(weights: Path, version: ScoreVersion) -> FingerJudge:
+    from ipa_core.scoring.finger_pairs import FingerPairInspector
+    from ipa_core.scoring.fingers import FingerInspector
+
+    return FingerInspector(weights) if version == 1 else FingerPairInspector(weights)
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:

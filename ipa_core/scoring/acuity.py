@@ -40,7 +40,8 @@ def acuity(video: np.ndarray, driving_video: np.ndarray, places: Sequence[Floats
         softer = max(0.0, ours[-1] ** 2 - theirs[-1] ** 2) if np.isfinite(ours[-1] + theirs[-1]) else 0.0
         for number, mine, yours in zip(known, ours, theirs, strict=False):
             # Blurs add up in squares. A hand that lost all its edges has no width.
-            result[number, frame] = min(1.0, np.sqrt(yours**2 + softer) / mine) if mine < np.inf else 0 * yours
+            explained = float(np.sqrt(yours**2 + softer))
+            result[number, frame] = explained / max(mine, explained) if mine < np.inf else 0 * yours
     return result
 
 

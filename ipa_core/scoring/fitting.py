@@ -41,6 +41,8 @@ def fit(
     rows = [model.counted(one.features(), one.windows) for one in clean]
     others = [model.counted(one.features(), one.windows) for one in spoilt]
     typical = {name: float(np.mean([row[name] for row in rows if name in row])) for name in enough}
+    # Without spread a feature tells nothing.
+    typical = {name: value for name, value in typical.items() if len({row.get(name) for row in (*rows, *others)}) > 1}
     bias, weights = _regression(rows, others, typical, decay)
     model = model.model_copy(
         update={

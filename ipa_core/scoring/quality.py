@@ -31,9 +31,10 @@ PACKAGED: Final[dict[ScoreVersion, Path]] = {
 }
 FINGER_WEIGHTS: Final[dict[ScoreVersion, Path]] = {
     1: Path(__file__).with_name("fingers.safetensors"),
-    2: Path(__file__).with_name("fingers.safetensors"),
+    2: Path(__file__).with_name("fingers-2.safetensors"),
 }
-"""Weights of the network in scoring.fingers. They are named here because that module loads torch."""
+"""Weights of the networks in scoring.fingers and scoring.finger_pairs. They are named here because those modules load
+torch."""
 WINDOW: Final = 5
 """Number of frames in a row over which the worst is taken."""
 TYPICAL_WINDOWS: Final = 26

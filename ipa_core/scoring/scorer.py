@@ -34,9 +34,6 @@ _LEAST_INSIDE = 0.75
 _LEAST_CONFIDENCE = 0.1
 """A hand of the candidate with less is not found: a hand network also places points where there is no hand."""
 
-_AS_WHOLE = 2.0
-"""Logits in the measure `fingers` of a hand just like the driving video's; they make 0.88."""
-
 NOT_FOUND = "not found in the driving video"
 OUT_OF_PICTURE = "out of the picture"
 
@@ -82,11 +79,11 @@ class ConfidenceReward:
 
 
 class FingerJudge(Protocol):
-    """See ``scoring.fingers.FingerInspector``."""
+    """See ``scoring.fingers.FingerInspector`` and ``scoring.finger_pairs.FingerPairInspector``."""
 
     def crop(self, picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray: ...
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray: ...
+    def compare(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +144,9 @@ class KeypointHandScorer:
         if self._opinions.model.version > 1:
             places, scale = where_to_look(driving, Similarity.between(driving, seen.points), seen.size)
         judge = self._opinions.fingers
-        ours = judge([judge.crop(video[frame], places[frame], size * scale[frame]) for frame in frames])
-        theirs = judge([judge.crop(driving_video[frame], driving[frame], size) for frame in frames])
-        # The driving hand is the yardstick: it is whole, even if the network misjudges footage unlike its own.
-        values = 1 / (1 + np.exp(np.clip(theirs - ours - _AS_WHOLE, -30, 30)))
+        ours = [judge.crop(video[frame], places[frame], size * scale[frame]) for frame in frames]
+        theirs = [judge.crop(driving_video[frame], driving[frame], size) for frame in frames]
+        values = 1 / (1 + np.exp(-np.clip(judge.compare(ours, theirs), -30, 30)))
         return dict(zip(frames, values.tolist(), strict=True))
 
 
