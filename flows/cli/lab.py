@@ -71,7 +71,7 @@ def pretrain(
 def fit(
     folder: Folder = WORK,
     output: Output = None,
-    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 40,
+    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 20,
     processes: Processes = CORES,
     json_: AsJson = False,
 ) -> None:

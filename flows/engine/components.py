@@ -25,7 +25,7 @@ from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
-    from ipa_core.scoring import HandScorer
+    from ipa_core.scoring import HandScorer, KeypointHandScorer
     from ipa_core.scoring.scorer import FingerJudge, Reward
 
 
@@ -53,7 +53,7 @@ def _needs_extra(extra: str, package: str) -> None:
         raise ConfigError(f"the {extra} backend needs the extra [{extra}]: pip install 'ipa-pipeline[{extra}]'")
 
 
-def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
+def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> KeypointHandScorer:
     """Raises ``ConfigError`` when ``scores.model`` or ``scores.reward`` can't be used."""
     from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 

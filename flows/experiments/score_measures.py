@@ -24,7 +24,7 @@ from ipa_core.records import HandMeasures, PoseSequence, Rejected
 from storage.digest import digest_bytes, digest_file
 
 if TYPE_CHECKING:
-    from ipa_core.scoring import HandScorer
+    from ipa_core.scoring import KeypointHandScorer
 
 log = logging.getLogger(__name__)
 MATERIAL = 3
@@ -145,5 +145,5 @@ def _kept(path: Path) -> tuple[np.ndarray, PoseSequence]:
 
 
 @cache
-def _scorer() -> HandScorer:
+def _scorer() -> KeypointHandScorer:
     return hand_scorer(SCORES, extractor())

@@ -110,7 +110,7 @@ def _disturbed(trial: Trial) -> Trial:
 
 def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray:
     """Return the trial's video: spoil one hand, or both if the seed is odd, then add the nuisances."""
-    from ipa_core.scoring.corruptions import corrupt
+    from ipa_core.scoring.finger_faults import spoil
     from ipa_core.scoring.nuisances import disturb
 
     seed, other = int(trial.key()[:8], 16), int(trial.key()[8:16], 16)
@@ -118,7 +118,7 @@ def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray
     video = in_other_colours(trial.subject, 50_000 + other % 1000) if PERFORMER in trial.nuisances else frames
     if trial.kind is not None:
         for points in hands if seed % 2 else [hands[seed // 2 % len(hands)]]:
-            video = corrupt(trial.kind, video, points, trial.severity, seed)
+            video = spoil(trial.kind, video, points, trial.severity, seed)
     for name in trial.nuisances:
         if name != PERFORMER:
             video = disturb(name, video, hands, other)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_core.video import decode_video, encode_video
+from ipa_core.video import decode_png, decode_video, encode_video
 
 Points = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def _jpeg(scene: Scene) -> np.ndarray:
     changed = []
     for picture in scene.frames:
         _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        changed.append(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        changed.append(decode_png(data.tobytes()))
     return np.stack(changed)
 
 
@@ -115,8 +115,8 @@ def _pulled(picture: np.ndarray, points: Points, shift: np.ndarray, size: float)
     mask = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points + shift).astype(np.int32)), 255)
     wide = max(3, round(0.8 * size) | 1)
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
-    share = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 0.2 * size)
+    wider = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
+    share = cv2.GaussianBlur(wider.astype(np.float32) / 255, (0, 0), 0.2 * size)
     rows, columns = np.indices(picture.shape[:2], dtype=np.float32)
     x, y = columns - share * np.float32(shift[0]), rows - share * np.float32(shift[1])
     return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -191,8 +191,12 @@ def _bytes(pictures: np.ndarray) -> np.ndarray:
 
 def _warped(frames: np.ndarray, change: np.ndarray) -> np.ndarray:
     size = frames.shape[2], frames.shape[1]
-    how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
-    return np.stack([cv2.warpAffine(picture, change, size, **how) for picture in frames])
+    return np.stack(
+        [
+            cv2.warpAffine(picture, change, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            for picture in frames
+        ]
+    )
 
 
 def _through(frames: np.ndarray, factor: float, there: int, back: int) -> np.ndarray:
