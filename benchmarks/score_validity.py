@@ -168,7 +168,7 @@ def report(
     tables: dict[str, dict[str, dict[str, dict[str, Figure]]]],
     sets: dict[str, list[Measured]],
     model: QualityModel,
-    lengths: Sequence[Sequence[Seen]],
+    lengths: Sequence[Sequence[Sequence[Seen]]],
     seconds: float,
 ) -> str:
     people = model.recipe["people"][1] - model.recipe["people"][0] + 1
@@ -286,22 +286,23 @@ def _sizes(found: Sequence[Measured], model: QualityModel) -> list[str]:
     return [*lines, ""]
 
 
-def _medians(lengths: Sequence[Sequence[Seen]], model: QualityModel) -> list[tuple[float, float]]:
+def _medians(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -> list[tuple[float, float]]:
     """Return, for each of LENGTHS, the median score and the one without its rule for length."""
     flat = model.model_copy(update={"slopes": {}})
 
     def middle(place: int, one: QualityModel) -> float:
-        logits = [one.logit(clip[place].features(), clip[place].windows) for clip in lengths if len(clip) > place]
+        logits = [one.logit(seen.features(), seen.windows) for clip in lengths for seen in clip[place]]
         return quality.score_of(float(np.median(logits)))
 
     return [(middle(place, model), middle(place, flat)) for place in range(len(LENGTHS))]
 
 
-def _lengths(lengths: Sequence[Sequence[Seen]], model: QualityModel) -> list[str]:
+def _lengths(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -> list[str]:
     lines = [
         "## Length of the clip",
         "",
-        f"{len(lengths)} faultless videos of held-out people, each cut to its first frames (aim: medians within .02).",
+        f"{len(lengths)} faultless videos of held-out people, each cut into clips of that length (aim: medians within "
+        ".02).",
         "",
         "| frames | score, median | without the rule for length |",
         "|---|---|---|",

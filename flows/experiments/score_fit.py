@@ -35,7 +35,7 @@ def fit_score(folder: Path, output: Path, *, count: int, processes: int) -> Qual
 
 
 def fit_to(
-    measured: Sequence[Measured], lengths: Sequence[Sequence[Seen]], *, count: int, without: str | None = None
+    measured: Sequence[Measured], lengths: Sequence[Sequence[Sequence[Seen]]], *, count: int, without: str | None = None
 ) -> QualityModel:
     """Fit the regression; ``without`` is a kind of corruption to leave out."""
     clean = [one for one in measured if one.trial.kind is None]
@@ -54,13 +54,16 @@ def fit_to(
     return fit(_seen(clean), _seen(spoilt), lengths, recipe=recipe)
 
 
-def lengths_of(first: int, folder: Path, processes: int, count: int = LONG) -> list[list[Seen]]:
-    """Return the hands of faultless long clips, of each at LENGTHS from its start."""
+def lengths_of(first: int, folder: Path, processes: int, count: int = LONG) -> list[list[list[Seen]]]:
+    """Return the hands of faultless long clips: of each clip and each of LENGTHS, those of the clips it is cut into."""
     trials = [
         Trial(subject, nuisances=names) for subject in long_clips(first, count) for names in ((), ("remake", "h264"))
     ]
-    found = [cut(trial, LENGTHS, folder) for trial in trials if measure([trial], folder, processes)]
-    return [[one for hands in clip if (one := seen_of(hands)) is not None] for clip in found]
+    found = [one.hands for one in measure(trials, folder, processes)]
+    return [
+        [[seen for part in cut(hands, length) if (seen := seen_of(part)) is not None] for length in LENGTHS]
+        for hands in found
+    ]
 
 
 def seen_of(hands: Collection[HandMeasures]) -> Seen | None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,23 +68,22 @@ def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[M
     return found
 
 
-def cut(trial: Trial, lengths: Sequence[int], folder: Path) -> list[tuple[HandMeasures, ...]]:
-    """Measure the first frames of a trial's video, for each of the lengths. The whole one was measured before, so its
-    video lies in the folder."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    made = Made(folder / f"videos-{MATERIAL}")
-    frames, driving = made.subject(trial.subject)
-    video, found = made.trial(trial, frames, driving)
-    return [
-        tuple(_scorer().measure(video[:count], frames[:count], _first(found, count), _first(driving, count)))
-        for count in lengths
-    ]
-
-
-def _first(pose: PoseSequence, count: int) -> PoseSequence:
-    return replace(pose, keypoints=pose.keypoints[:count], confidence=pose.confidence[:count])
+def cut(hands: Sequence[HandMeasures], length: int) -> list[tuple[HandMeasures, ...]]:
+    """Cut a clip's hands into clips of ``length`` frames, side by side. Their first and last frames know no tremble, as
+    in a clip that is really so short."""
+    frames = 1 + max(hand.frame for hand in hands)
+    found = []
+    for start in range(0, frames - length + 1, length):
+        ends = start, start + length - 1
+        edge = {"jitter": None, "sway": None}
+        found.append(
+            tuple(
+                hand.model_copy(update=edge) if hand.frame in ends else hand
+                for hand in hands
+                if ends[0] <= hand.frame <= ends[1]
+            )
+        )
+    return found
 
 
 def _digests() -> list[str]:

@@ -21,14 +21,14 @@ CEILING: Final = 0.4
 def fit(
     clean: Sequence[Seen],
     spoilt: Sequence[Seen],
-    lengths: Sequence[Sequence[Seen]],
+    lengths: Sequence[Sequence[Sequence[Seen]]],
     *,
     recipe: dict[str, Any],
     decay: float = 1e-2,
 ) -> QualityModel:
     """Fit a logistic regression of clean against spoilt, with weights >= 0 and equal total weight of both classes.
 
-    ``lengths``: of some faultless clips, each cut to several lengths. The loss contains ``decay`` / 2 times the mean of
+    ``lengths``: of some faultless clips, cut into clips of several lengths. The loss contains ``decay`` / 2 times the mean of
     the squared weights. The same data give the same model. Raises ``ValueError`` when one class is empty.
     """
     if not clean or not spoilt:
@@ -57,15 +57,18 @@ def fit(
     return model.model_copy(update={"ceiling": _rounded(np.quantile(reached, CEILING))})
 
 
-def slopes(lengths: Sequence[Sequence[Seen]]) -> dict[str, float]:
+def slopes(lengths: Sequence[Sequence[Sequence[Seen]]]) -> dict[str, float]:
     """Return by how much the worst window of a utility falls, in the mean, when the windows grow by a factor of e."""
     found = {}
     for name in feature_names(NEWEST_SCORE):
-        if not name.startswith("worst"):
-            continue
         above = below = 0.0
-        for clip in lengths:
-            pairs = [(np.log(one.windows), one.features()[name]) for one in clip if name in one.features()]
+        for clip in lengths if name.startswith("worst") else ():
+            parts = [[one for one in part if name in one.features()] for part in clip]
+            pairs = [
+                (np.mean([np.log(one.windows) for one in part]), np.mean([one.features()[name] for one in part]))
+                for part in parts
+                if part
+            ]
             if len(pairs) > 1:
                 many, values = np.array(pairs).T
                 above += float((many - many.mean()) @ (values - values.mean()))

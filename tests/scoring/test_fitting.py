@@ -39,6 +39,7 @@ def test_a_fit_needs_both_classes() -> None:
 
 def test_slopes_are_taken_within_clips() -> None:
     clips = [
-        [Seen({}, {"error": best - 0.1 * np.log(windows)}, windows) for windows in (2, 26, 100)] for best in (0.7, 0.9)
+        [[Seen({}, {"error": best - 0.1 * np.log(windows)}, windows)] for windows in (2, 26, 100)]
+        for best in (0.7, 0.9)
     ]
     assert slopes(clips) == {"worst error": pytest.approx(0.1)}
