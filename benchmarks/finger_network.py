@@ -34,6 +34,7 @@ FIRST_PERSON = 900_000
 SIZES = (24, 32, 48, 64, 96, 200)
 FRAMES, FPS = 9, 4.0
 WINDOW = 540
+RECORDED_FPS = 12.0
 CLEAN = 2
 MOVED = (0.05, 0.1)
 """Errors of the candidate's points, in hand sizes."""
@@ -150,7 +151,7 @@ def recorded(inspector: FingerPairInspector, folder: Path, recordings: Path) -> 
     for clip in sorted(recordings.rglob("*.mp4")):
         path = folder / f"recorded-{clip.parent.parent.name}-{clip.stem}.npz"
         if not path.exists():
-            stacks = stacks_of_clip(clip, frames=FRAMES)
+            stacks = stacks_of_clip(clip, frames=FRAMES, fps=RECORDED_FPS)
             if not stacks:
                 continue
             kept(path, [(round(stack.size), stack, None, number) for number, stack in enumerate(stacks)])

@@ -122,7 +122,7 @@ def stacks_of_person(
     return found
 
 
-def stacks_of_clip(clip: Path, *, frames: int = FRAMES) -> list[Stack]:
+def stacks_of_clip(clip: Path, *, frames: int = FRAMES, fps: float = RECORDING_FPS) -> list[Stack]:
     """Return the hands in a recording in windows like the rendered ones, ``frames`` frames each. Without a body that
     has wrists in the picture, hands are looked for in the whole picture."""
     from ipa_core.people.hand_windows import MARGIN
@@ -130,7 +130,7 @@ def stacks_of_clip(clip: Path, *, frames: int = FRAMES) -> list[Stack]:
     from ipa_core.video import frames as decode
     from ipa_core.video import probe
 
-    step = max(1, round(probe(clip).fps / RECORDING_FPS))
+    step = max(1, round(probe(clip).fps / fps))
     pictures = [frame.picture for number, frame in enumerate(decode(clip)) if number % step == 0]
     found = []
     for seen in _hands(np.stack(pictures)):

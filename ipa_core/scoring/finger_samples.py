@@ -32,7 +32,7 @@ _LEAST_CHANGED: Final = 0.010
 """Least share of the crop's pixels that a visible fault changes. An erased finger that was folded shows nothing."""
 _VISIBLE: Final = 20
 """A larger change, in grey levels, is visible."""
-_SAME_PERFORMER: Final = 0.6
+_SAME_PERFORMER: Final = 0.35
 _OTHER_SIZE: Final = 0.7
 _ASTRAY: Final = 0.15
 """Share of the candidates whose points lie far off."""
@@ -76,7 +76,7 @@ def samples(shown: list[Stack], rng: np.random.Generator) -> Iterator[Pair]:
     kinds = [None] * WHOLE + rng.choice(names, SPOILT, p=weights / weights.sum()).tolist()
     for kind in kinds:
         ours = int(rng.integers(len(shown)))
-        theirs = ours if rng.random() < _SAME_PERFORMER else int(rng.integers(len(shown)))
+        theirs = ours if rng.random() < _SAME_PERFORMER else (ours + 1) % len(shown)
         frames = np.sort(rng.choice(len(shown[ours].frames), FRAMES, replace=False))
         yield from variant(shown[ours], shown[theirs], frames, kind, rng)
 
@@ -105,7 +105,7 @@ def variant(
         video, clean, driving = harmless.covered([video, clean, driving], hands, size, covering)
     elif rng.random() < _COVERED_ALONE:
         video, clean = harmless.covered([video, clean], [points, points], size, covering)
-    strength = (1.0 if rng.random() < 0.75 else 0.2) * min(1.0, size / 40)
+    strength = (1.0 if rng.random() < 0.75 else 0.2) * min(1.0, size / 30)
     changed = harmless.changed(video, points, size, rng, strength=strength)
     driving = harmless.changed(driving, guide, size, rng, strength=0.25)
     error, about = _error(rng, 0.08 if rng.random() < _ASTRAY else 0.025, 0.15), _error(rng, 0.015, 0.04)

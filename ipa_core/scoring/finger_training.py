@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from ipa_core.scoring.finger_pairs import SIZE, SKELETON_STEP, FingerPairNetwork, as_input
 
 log = logging.getLogger(__name__)
-BATCH: Final = 64
-LEARNING_RATE: Final = 3e-3
+BATCH: Final = 32
+LEARNING_RATE: Final = 2.5e-3
 REAL_SHARE: Final = 0.06
 """Share of each batch from recordings, when there are any."""
 _LABELS: Final = 0.02, 0.98
@@ -39,7 +39,7 @@ class Lesson:
     side: int
 
 
-COURSE: Final = (Lesson(1500, 64), Lesson(400, 96), Lesson(300, SIZE))
+COURSE: Final = (Lesson(2000, 64), Lesson(500, 96), Lesson(250, SIZE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,16 +27,16 @@ def changed(frames: Frames, points: np.ndarray, size: float, rng: np.random.Gene
     if rng.random() < 0.5 * strength:
         sigma = max(0.3, rng.uniform(0.2, 1.2) * max(1.0, size / 45))
         frames = np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames])
-    if rng.random() < 0.12 * strength:
+    if rng.random() < 0.25 * strength:
         frames = smeared(frames, size, rng)
-    if rng.random() < 0.2 * strength:
+    if rng.random() < 0.3 * strength:
         frames = coarser(frames, rng.uniform(0.5, 0.9))
     if rng.random() < 0.5 * strength:
         noise = rng.normal(0, rng.uniform(1, 7), frames.shape)
         frames = np.clip(frames + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.4 * strength:
         frames = as_jpeg(frames, int(rng.integers(35, 95)))
-    if rng.random() < 0.15 * strength:
+    if rng.random() < 0.25 * strength:
         frames = as_h264(frames, int(rng.integers(20, 33)))
     return frames
 
