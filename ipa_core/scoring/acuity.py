@@ -70,7 +70,6 @@ def _mean_width(width: np.ndarray, contrast: np.ndarray, region: np.ndarray) -> 
 
 
 def _around(points: Floats, shape: tuple[int, ...], margin: float) -> np.ndarray:
-    mask = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points).astype(np.int32)), 1)
-    side = 2 * round(margin) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
+    outside = np.ones(shape, np.uint8)
+    cv2.fillConvexPoly(outside, cv2.convexHull(np.round(points).astype(np.int32)), 0)
+    return cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= margin
