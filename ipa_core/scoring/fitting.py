@@ -28,8 +28,8 @@ def fit(
 ) -> QualityModel:
     """Fit a logistic regression of clean against spoilt, with weights >= 0 and equal total weight of both classes.
 
-    ``lengths``: of some faultless clips, cut into clips of several lengths. The loss contains ``decay`` / 2 times the mean of
-    the squared weights. The same data give the same model. Raises ``ValueError`` when one class is empty.
+    ``lengths``: of some faultless clips, cut into clips of several lengths. The loss contains ``decay`` / 2 times the
+    mean of the squared weights. The same data give the same model. Raises ``ValueError`` when one class is empty.
     """
     if not clean or not spoilt:
         raise ValueError("a hand score is fitted on clean and on spoilt videos; one of the two is missing")
