@@ -19,13 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flows.experiments.score_fit import LENGTHS, auroc, fit_to, lengths_of, logit_of, seen_of
+from flows.experiments.score_fit import LENGTHS, auroc, fit_to, lengths_of, logit_of
 from flows.experiments.score_material import Subject, recordings
 from flows.experiments.score_measures import Measured, measure
 from flows.experiments.score_trials import (
@@ -76,7 +77,7 @@ def main() -> None:
     kinds = sorted(CORRUPTIONS)
 
     def judged(subjects: Sequence[Subject], kinds: Sequence[str] = kinds) -> list[Measured]:
-        return [one for one in measure(trials_to_judge(subjects, kinds), folder, processes) if seen_of(one.hands)]
+        return [one for one in measure(trials_to_judge(subjects, kinds), folder, processes) if one.seen]
 
     fitted = measure(trials_to_fit(fitted_people(options.fitted), kinds), folder, processes)
     slopes = lengths_of(FIRST_LONG, folder, processes)
@@ -104,13 +105,12 @@ def _recordings() -> list[Path]:
 
 
 def score_of(model: QualityModel) -> Score:
-    return lambda one: logit_of(model, one)
+    return cache(lambda one: logit_of(model, one))
 
 
 def _mean(name: str) -> Score:
     def value(one: Measured) -> float:
-        seen = seen_of(one.hands)
-        return seen.mean.get(name, 0.0) if seen else float("nan")
+        return one.seen.mean.get(name, 0.0) if one.seen else float("nan")
 
     return value
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from flows.engine.machine import provenance
-from flows.experiments.score_measures import SCORES, Measured, cut, measure
+from flows.experiments.score_measures import Measured, cut, measure, seen_of
 from flows.experiments.score_trials import FIRST_FITTED, FIRST_LONG, Trial, fitted_people, long_clips, trials_to_fit
 from ipa_core.config import NEWEST_SCORE
-from ipa_core.records import HandMeasures
 from ipa_core.scoring import QualityModel, quality
 from ipa_core.scoring.corruptions import CORRUPTIONS
 from ipa_core.scoring.fitting import fit
@@ -66,21 +65,13 @@ def lengths_of(first: int, folder: Path, processes: int, count: int = LONG) -> l
     ]
 
 
-def seen_of(hands: Collection[HandMeasures]) -> Seen | None:
-    """Sum up the scorable hands of a video; None if there is none."""
-    scored = [hand for hand in hands if hand.unscorable is None]
-    weights = [min(1.0, (hand.size or 0.0) / SCORES.trusted_hand_size) for hand in scored]
-    return quality.seen(scored, weights, NEWEST_SCORE) if scored else None
-
-
 def logit_of(model: QualityModel, one: Measured) -> float:
     """Return the logit of a measured video; NaN if no hand can be scored."""
-    seen = seen_of(one.hands)
-    return model.logit(seen.features(), seen.windows) if seen else float("nan")
+    return model.logit(one.seen.features(), one.seen.windows) if one.seen else float("nan")
 
 
 def _seen(measured: Iterable[Measured]) -> list[Seen]:
-    return [seen for one in measured if (seen := seen_of(one.hands)) is not None]
+    return [one.seen for one in measured if one.seen is not None]
 
 
 def auroc(clean: np.ndarray, spoilt: np.ndarray) -> float:

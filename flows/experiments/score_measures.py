@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,10 @@ import numpy as np
 from flows.engine.components import hand_scorer, score_files
 from flows.experiments.score_material import Subject, extractor, material
 from flows.experiments.score_trials import Trial, video_of
-from ipa_core.config import ScoresConfig
+from ipa_core.config import NEWEST_SCORE, ScoresConfig
 from ipa_core.records import HandMeasures, PoseSequence, Rejected
+from ipa_core.scoring import quality
+from ipa_core.scoring.quality import Seen
 from storage.digest import digest_bytes, digest_file
 
 if TYPE_CHECKING:
@@ -36,10 +38,21 @@ SCORES = ScoresConfig()
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A trial's hands."""
+    """A trial's hands; ``seen`` sums them up, None if none can be scored."""
 
     trial: Trial
     hands: tuple[HandMeasures, ...]
+
+    @cached_property
+    def seen(self) -> Seen | None:
+        return seen_of(self.hands)
+
+
+def seen_of(hands: Collection[HandMeasures]) -> Seen | None:
+    """Sum up the scorable hands of a video; None if there is none."""
+    scored = [hand for hand in hands if hand.unscorable is None]
+    weights = [min(1.0, (hand.size or 0.0) / SCORES.trusted_hand_size) for hand in scored]
+    return quality.seen(scored, weights, NEWEST_SCORE) if scored else None
 
 
 def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
