@@ -97,6 +97,7 @@ def train(
     recordings: Annotated[
         Path | None, typer.Option(help="Folder of mp4 files of real people; their hands are learnt from too.")
     ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with; default: random ones.")] = None,
     processes: Processes = CORES,
 ) -> None:
     """Train the finger network on pairs of hands. `ipa lab score fit` must follow."""
@@ -104,7 +105,9 @@ def train(
     from flows.experiments.score_fingers import train_fingers
     from ipa_core.scoring.finger_pairs import WEIGHTS
 
-    train_fingers(folder / "pairs", output or WEIGHTS, subjects=people, processes=processes, recordings=recordings)
+    train_fingers(
+        folder / "pairs", output or WEIGHTS, subjects=people, processes=processes, recordings=recordings, start=start
+    )
     print(output or WEIGHTS)
 
 
