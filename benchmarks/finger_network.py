@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flows.experiments.score_fingers import stacks_of_clip, stacks_of_person
+from flows.experiments.score_fingers import pairs_of_person, stacks_of_clip, stacks_of_person
 from flows.experiments.score_fit import auroc
 from ipa_core.records import Side
 from ipa_core.scoring import harmless
@@ -36,6 +36,8 @@ FRAMES, FPS = 9, 4.0
 WINDOW = 540
 RECORDED_FPS = 12.0
 CLEAN = 2
+CLASSES = (22, 32, 48, 64)
+"""Least sizes of the classes of single frames."""
 MOVED = (0.05, 0.1)
 """Errors of the candidate's points, in hand sizes."""
 
@@ -145,6 +147,24 @@ def table(rows: list[tuple[float, str, float, float]], column: int) -> dict[str,
     return found
 
 
+def hardest(inspector: FingerPairInspector, folder: Path, people: int) -> list[tuple[float, str, float, float]]:
+    """Return (size class, name, logit, logit) of single frames: pairs as in training, by people never trained on. Whole
+    and spoilt hands alike have all the harmless changes at once, and most are another person's."""
+    rows = []
+    for person in range(FIRST_PERSON + 50_000, FIRST_PERSON + 50_000 + people):
+        path = folder / f"person-{person}.npz"
+        if not path.exists():
+            pairs_of_person(path)
+        with np.load(path, allow_pickle=False) as file:
+            pictures, drawn, kinds, sizes = (file[name] for name in ("pictures", "drawn", "kind", "size"))
+        logits = inspector.of_pairs(pictures, drawn)
+        classes = np.array(CLASSES)[np.searchsorted(CLASSES[1:], sizes)]
+        rows += [
+            (float(c), str(k) or "whole", float(x), float(x)) for c, k, x in zip(classes, kinds, logits, strict=True)
+        ]
+    return rows
+
+
 def recorded(inspector: FingerPairInspector, folder: Path, recordings: Path) -> list[tuple[float, str, float, float]]:
     rows = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +185,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=FINGER_WEIGHTS[2])
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--recordings", type=Path)
+    parser.add_argument("--hardest", action="store_true", help="Judge single frames with all harmless changes at once.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     inspector = FingerPairInspector(options.weights)
     if options.recordings:
         rows = recorded(inspector, options.folder, options.recordings)
+    elif options.hardest:
+        rows = hardest(inspector, options.folder, options.people)
     else:
         rows = judged(inspector, options.folder, options.people)
     both = {"mean": table(rows, 2), "worst five": table(rows, 3)}

@@ -98,6 +98,7 @@ def train(
     recordings: Annotated[
         Path | None, typer.Option(help="Folder of mp4 files of real people; their hands are learnt from too.")
     ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with; default: random ones.")] = None,
     processes: Processes = CORES,
 ) -> None:
     """Train the finger network on pairs of hands. `ipa lab score fit` must follow."""
@@ -107,7 +108,7 @@ def train(
     from ipa_core.scoring.quality import FINGER_WEIGHTS
 
     output = output or FINGER_WEIGHTS[NEWEST_SCORE]
-    train_fingers(folder / "pairs", output, subjects=people, processes=processes, recordings=recordings)
+    train_fingers(folder / "pairs", output, subjects=people, processes=processes, recordings=recordings, start=start)
     print(output)
 
 

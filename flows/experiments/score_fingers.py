@@ -40,16 +40,23 @@ SURE = 0.5
 
 
 def train_fingers(
-    folder: Path, weights: Path, *, subjects: int, processes: int, recordings: Path | None = None
+    folder: Path,
+    weights: Path,
+    *,
+    subjects: int,
+    processes: int,
+    recordings: Path | None = None,
+    start: Path | None = None,
 ) -> None:
-    """Train the network on ``subjects`` rendered people and on the hands in the mp4 files of ``recordings``."""
+    """Train the network on ``subjects`` rendered people and on the hands in the mp4 files of ``recordings``; ``start``:
+    weights to begin with."""
     from ipa_core.scoring.finger_training import COURSE, Material, train
 
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"person-{seed}.npz" for seed in range(FIRST_PERSON, FIRST_PERSON + subjects)]
     clips = sorted(recordings.rglob("*.mp4")) if recordings else []
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_pairs_of_person, path) for path in files if not path.exists()]
+        jobs = [pool.submit(pairs_of_person, path) for path in files if not path.exists()]
         made = [folder / f"clip-{digest_file(clip)[:16]}.npz" for clip in clips]
         jobs += [
             pool.submit(_pairs_of_clip, clip, path) for clip, path in zip(clips, made, strict=True) if not path.exists()
@@ -65,10 +72,12 @@ def train_fingers(
         "people": f"{FIRST_PERSON} to {FIRST_PERSON + subjects - 1}",
         "recordings": ", ".join(digest_file(clip)[:16] for clip in clips),
     }
-    train(material, weights, course=COURSE, recipe=recipe)
+    if start is not None:
+        recipe["start"] = digest_file(start)[:16]
+    train(material, weights, course=COURSE, recipe=recipe, start=start)
 
 
-def _pairs_of_person(path: Path) -> None:
+def pairs_of_person(path: Path) -> None:
     seed = int(path.stem.removeprefix("person-"))
     _write(path, stacks_of_person(seed), np.random.default_rng([seed, 3]))
 

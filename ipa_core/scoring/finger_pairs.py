@@ -34,6 +34,7 @@ SKELETON_STEP: Final = 4
 CELLS: Final = 16
 """Cells along a side of the map that says where a fault is."""
 WIDTHS: Final = (16, 16, 40, 64, 96)
+_AT_ONCE: Final = 64
 SURE: Final = 3.0
 """Largest logit. A hand that is surely whole is not better when its picture is cleaner."""
 
@@ -137,7 +138,6 @@ class FingerPairInspector:
 
     crop = staticmethod(crop)
 
-    @torch.inference_mode()
     def compare(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray:
         """Return how surely each candidate's hand is as whole as the driving hand, ``[N]`` in logits of at most SURE.
         Both are crops of :func:`crop`, the candidate's and the driving video's of the same moments."""
@@ -145,9 +145,17 @@ class FingerPairInspector:
             return np.zeros(0)
         pictures = np.concatenate([np.stack(ours)[..., :3], np.stack(theirs)[..., :3]], axis=3)
         drawn = pooled(np.stack(theirs)[..., 3:])
+        return self.of_pairs(pictures, drawn)
+
+    @torch.inference_mode()
+    def of_pairs(self, pictures: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Return what :meth:`compare` returns, for pictures uint8 ``[N, SIZE, SIZE, 6]`` and pooled skeletons."""
         with one_thread():
-            answer: Any = self._network(as_input(pictures), as_input(drawn))
-        return np.minimum(np.asarray(answer.numpy(), np.float64), SURE)
+            answers: list[Any] = [
+                self._network(as_input(pictures[start : start + _AT_ONCE]), as_input(drawn[start : start + _AT_ONCE]))
+                for start in range(0, len(pictures), _AT_ONCE)
+            ]
+        return np.minimum(np.concatenate([answer.numpy() for answer in answers]).astype(np.float64), SURE)
 
 
 def pooled(drawn: np.ndarray) -> np.ndarray:
