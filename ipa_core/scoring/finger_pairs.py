@@ -35,7 +35,7 @@ CELLS: Final = 16
 """Cells along a side of the map that says where a fault is."""
 WIDTHS: Final = (16, 16, 40, 64, 96)
 _AT_ONCE: Final = 64
-SURE: Final = 3.0
+SURE: Final = 1.0
 """Largest logit. A hand that is surely whole is not better when its picture is cleaner."""
 
 
