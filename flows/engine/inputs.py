@@ -4,7 +4,7 @@ that changes later has no effect on the run."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -18,6 +18,7 @@ from ipa_core.records import Verdict
 from ipa_core.video import LOOK_VERSION, Look
 from storage import Store, StoreError
 from storage.digest import digest_bytes, digest_config, digest_file, is_digest
+from storage.preferences import Preference, Preferences
 from storage.registry import Registry, State
 from storage.reviews import Reviews, verdicts
 
@@ -47,7 +48,7 @@ class RunInputs:
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
-        _ = self.metadata, self.registry, self.verdicts, self.videos
+        _ = self.metadata, self.registry, self.verdicts, self.preferences, self.videos
 
     @cached_property
     def sources(self) -> Found:
@@ -115,6 +116,11 @@ class RunInputs:
     def verdicts(self) -> Mapping[str, Verdict]:
         """People's verdicts by the digest of the candidate's video."""
         return verdicts(Reviews(self.store.address).histories(), self._config.selection.reviewers)
+
+    @cached_property
+    def preferences(self) -> Mapping[str, Sequence[Preference]]:
+        """What people said of pairs of videos, by the pair. They enter reports and model cards, and no key."""
+        return Preferences(self.store.address).histories()
 
     @cached_property
     def generator(self) -> str | None:

@@ -23,6 +23,7 @@ from flows.stages.candidates import generator
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
 from flows.stages.finetune import Finetune
+from flows.stages.pairs import preferred_of
 from flows.stages.poses import pose_of, posed_clips
 from flows.stages.scores import scored_candidates
 from flows.stages.selection import Selected, Selection, decisions
@@ -159,6 +160,8 @@ def _rendered(run: Run, kind: Literal["page", "run"]) -> str:
     }
     if previews := _preview_videos(run):
         about["previews"] = {clip: sorted(by_step) for clip, by_step in previews.items()}
+    if people := preferred_of(view):
+        about["preferences"] = [one.model_dump() for one in people]
     return f"reports/{digest_config(about)}.{kind}"
 
 
@@ -185,6 +188,7 @@ class _Gatherer:
             no_comparison=None if against_base else "the run ended before its evaluation",
             ruling=ruling_of(view),
             champion=champion,
+            preferred=preferred_of(view),
             sheets=self._sheets(),
             yield_report=record.report,
             best_score=record.best_score,
