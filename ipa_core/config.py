@@ -215,7 +215,10 @@ class SelectionConfig(Config):
     """The measure whose highest value is best: the hand score, or one of its components. After ranking by one
     component, the other components are independent judges. Threshold and margin always refer to the score."""
     threshold: Fraction = 0.5
-    """Least score of a kept candidate."""
+    """Least score of a kept candidate; with `calibration`, least share of people who would keep it."""
+    calibration: Annotated[str | None, LATER] = None
+    """File that `ipa score calibrate` wrote: the score that the share `threshold` of people keeps is the least score.
+    Its bytes are in the key. None: `threshold` is a score."""
     margin: Annotated[float, Field(ge=0)] = 0.0
     """Least lead of a kept candidate over the median score of its clip's candidates. 0: no rule."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0

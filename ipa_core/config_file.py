@@ -136,6 +136,7 @@ _PATHS = (
     ("candidates", "model", "path"),
     ("scores", "model"),
     ("scores", "reward_model"),
+    ("selection", "calibration"),
     ("evaluation", "fvd", "path"),
     ("evaluation", "fid_vid", "path"),
     ("execution", "store"),

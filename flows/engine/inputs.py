@@ -15,6 +15,7 @@ from ipa_core.clips.metadata import VideoMetadata, read_metadata
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
+from ipa_core.scoring.calibration import Calibration
 from ipa_core.video import LOOK_VERSION, Look
 from storage import Store, StoreError
 from storage.digest import digest_bytes, digest_config, digest_file, is_digest
@@ -48,7 +49,7 @@ class RunInputs:
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
-        _ = self.metadata, self.registry, self.verdicts, self.preferences, self.videos
+        _ = self.metadata, self.registry, self.verdicts, self.calibration, self.preferences, self.videos
 
     @cached_property
     def sources(self) -> Found:
@@ -116,6 +117,12 @@ class RunInputs:
     def verdicts(self) -> Mapping[str, Verdict]:
         """People's verdicts by the digest of the candidate's video."""
         return verdicts(Reviews(self.store.address).histories(), self._config.selection.reviewers)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What people keep, by score. Raises ``ConfigError``."""
+        file = self._config.selection.calibration
+        return Calibration.read(file) if file else None
 
     @cached_property
     def preferences(self) -> Mapping[str, Sequence[Preference]]:

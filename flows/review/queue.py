@@ -124,7 +124,7 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
                 found=scored.pose,
             )
         )
-    threshold = float(selected.action.config["threshold"])
+    threshold = selection.threshold_of(selected.action, store)
     rule = cast(ReviewRule, selected.action.config.get("reviewers", "latest"))
     found.sort(key=lambda one: _urgency(one, threshold))
     positions: dict[str, int] = {}

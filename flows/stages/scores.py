@@ -17,6 +17,7 @@ from ipa_core.config import RunConfig
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video
 from storage import Action
+from storage.digest import digest_config
 
 
 class Scores(Stage[HandScore]):
@@ -77,6 +78,20 @@ class Scores(Stage[HandScore]):
 def score_settings(config: RunConfig) -> dict[str, object]:
     """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
     return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
+
+
+def judge_of(action: Action) -> str:
+    """Return the name of what computed a score: two scores of one name can be compared."""
+    return _judge(action.version, action.config, action.inputs["weights"], action.inputs["judge"])
+
+
+def judge_now(run: View) -> str:
+    """Return the name of what computes the scores of a run."""
+    return _judge(Scores.version, score_settings(run.config), run.inputs.pose_weights, run.inputs.score_weights)
+
+
+def _judge(version: int, settings: Mapping[str, object], weights: str, judge: str) -> str:
+    return digest_config({"version": version, "settings": dict(settings), "weights": weights, "judge": judge})
 
 
 @dataclass(frozen=True)
