@@ -94,8 +94,8 @@ class Selection(Stage[Selected]):
         if calibration.judge != judge_now(run):
             raise ConfigError(
                 f"selection.calibration: {run.config.selection.calibration} was fitted on the scores of "
-                f"run {calibration.run}, and this config scores otherwise; review and calibrate a run of this config, or "
-                "leave it out"
+                f"run {calibration.run}, and this config scores otherwise; review and calibrate a run of this "
+                "config, or leave it out"
             )
         calibration.apply(run.config.selection)
 
