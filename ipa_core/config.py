@@ -194,15 +194,33 @@ class ScoresConfig(Config):
     model: str | None = None
     """Coefficients that `ipa lab score fit` wrote. None takes the packaged ones."""
     reward: str | None = None
-    """A second opinion. `dwpose`: that pose backend's confidence of the hand points. Otherwise an entry point of
-    `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The name is in the key, so a reward must change
-    its name when it changes its answers."""
+    """A second opinion. `dwpose`: that pose backend's confidence of the hand points. `vlm`: a vision language model at
+    `vlm_address`. Otherwise an entry point of `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The
+    name is in the key, so a reward must change its name when it changes its answers."""
     reward_model: str | None = None
     """The model folder of `dwpose`, as in `poses.model`."""
+    vlm_address: Annotated[str | None, LATER] = None
+    """Address of an OpenAI-compatible server, such as `http://127.0.0.1:8000/v1`. Crops of hands are sent there. It is
+    in no key: the same model elsewhere is the same judge. A key comes from the environment variable `IPA_VLM_KEY`."""
+    vlm_model: Annotated[str | None, LATER] = None
+    """The model's name at that server. It is in the key, so it must change when the model does."""
     reward_weight: Annotated[float, Field(ge=0)] = 2.0
     """Weight of the mean reward, in logits per unit."""
     good_hand: Fraction = 0.5
     """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ScoresConfig:
+        if self.reward != "vlm":
+            return self
+        if not self.vlm_address or not self.vlm_model:
+            raise ValueError("reward: vlm needs vlm_address and vlm_model: the server, and the name of its model")
+        if not re.fullmatch(r"https?://[^@?#\s]+", self.vlm_address):
+            raise ValueError(
+                "vlm_address must be http:// or https:// and an address without name, password or query; the key "
+                "belongs into the environment variable IPA_VLM_KEY"
+            )
+        return self
 
 
 class SelectionConfig(Config):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
     from ipa_core.scoring import HandScorer
     from ipa_core.scoring.scorer import Reward
+    from ipa_core.scoring.vlm import VlmReward
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
@@ -92,6 +93,8 @@ def reward(config: ScoresConfig) -> Reward | None:
         from ipa_core.scoring import ConfidenceReward
 
         return ConfidenceReward(_second_backend(config))
+    if config.reward == "vlm":
+        return _vlm(config)
     try:
         if ":" in config.reward:
             found = resolve_name(config.reward)
@@ -107,6 +110,19 @@ def reward(config: ScoresConfig) -> Reward | None:
     if not callable(found):
         raise ConfigError(f"scores.reward: {config.reward} is no function (video, driving video, pose) -> by side [T]")
     return cast("Reward", found)
+
+
+def _vlm(config: ScoresConfig) -> VlmReward:
+    from ipa_core.scoring.vlm import VlmReward
+
+    assert config.vlm_address and config.vlm_model, "the config was checked"
+    return VlmReward(config.vlm_address, config.vlm_model)
+
+
+def check_reward(config: ScoresConfig) -> None:
+    """Raises ``ConfigError`` when a reward behind an address does not answer."""
+    if config.reward == "vlm":
+        _vlm(config).check()
 
 
 def animation_model(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from flows.engine.components import check_reward
 from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
@@ -51,6 +52,7 @@ class Scores(Stage[HandScore]):
 
     def check(self, run: View) -> None:
         _ = run.inputs.score_weights
+        check_reward(run.config.scores)
 
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects
@@ -77,7 +79,12 @@ class Scores(Stage[HandScore]):
 
 def score_settings(config: RunConfig) -> dict[str, object]:
     """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
+    settings = key_fields(config.scores, "model", "reward_model", "vlm_address") | {"backend": config.poses.backend}
+    if config.scores.reward == "vlm":
+        from ipa_core.scoring.vlm import PROMPT_VERSION
+
+        settings["vlm_prompt"] = PROMPT_VERSION
+    return settings
 
 
 def judge_of(action: Action) -> str:
