@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from flows.engine.run_folder import RunFolder
 from flows.stages.scores import Scores, judge_of
 from flows.stages.selection import Material, selected
@@ -49,7 +51,12 @@ def run_calibration(folder: RunFolder, store: Store) -> Calibrated:
             f"run {folder.run_id} has not come to its selection; `ipa run CONFIG --to selection` does that"
         )
     material = Material.of(found.action, store)
-    config = SelectionConfig.model_validate(found.action.config)
+    try:
+        config = SelectionConfig.model_validate(found.action.config)
+    except ValidationError:
+        raise ConfigError(
+            f"another version made the selection of run {folder.run_id}; run its config once more"
+        ) from None
     verdict = verdicts(Reviews(store.address).histories(), config.reviewers)
     judged = [
         Judged(video=video, clip_id=one.candidate.clip_id, score=one.score.score, kept=verdict[video] == "accept")

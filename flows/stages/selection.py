@@ -15,7 +15,7 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.poses import pose_of
 from flows.stages.scores import judge_now, scored_candidates
-from ipa_core.config import AlignmentConfig, ConfigError, SelectionConfig
+from ipa_core.config import AlignmentConfig, ConfigError
 from ipa_core.records import (
     Decision,
     Digest,
@@ -152,8 +152,10 @@ def _calibration(action: Action, store: Store) -> Calibration | None:
 
 def threshold_of(action: Action, store: Store) -> float:
     """Return the least score that a selection kept."""
-    config, calibration = SelectionConfig.model_validate(action.config), _calibration(action, store)
-    return (config if calibration is None else calibration.apply(config)).threshold
+    threshold, calibration = float(action.config["threshold"]), _calibration(action, store)
+    found = threshold if calibration is None else calibration.threshold_at(threshold)
+    assert found is not None, "the selection would have failed"
+    return found
 
 
 def scored_table(action: Action, store: Store) -> tuple[ScoredCandidate, ...]:

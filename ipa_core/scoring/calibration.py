@@ -21,7 +21,7 @@ from ipa_core.records import Digest, Record
 
 LEAST: Final = 40
 """Decisions that a calibration needs."""
-_RESAMPLES: Final = 2000
+_RESAMPLES: Final = 1000
 Floats = NDArray[np.float64]
 
 

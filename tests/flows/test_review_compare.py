@@ -139,6 +139,7 @@ def test_a_run_without_an_evaluation_is_one_sentence(tmp_path: Path) -> None:
         open_pairs(Store(tmp_path), "nowhere")
 
 
+@pytest.mark.slow
 def test_the_next_report_and_card_say_the_win_rate(
     comparing: Comparing, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -34,9 +34,9 @@ def run(config: RunConfig) -> Done:
 
 @pytest.fixture(scope="module")
 def reviewed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose reviewer accepts the better half of its 48 candidates."""
+    """A run whose reviewer accepts the better half of its 40 candidates."""
     folder = tmp_path_factory.mktemp("reviewed")
-    write_videos(folder / "videos", 6)
+    write_videos(folder / "videos", 5)
     done = run(settings(folder))
     candidates = open_queue(done.store, None).candidates
     for place, one in enumerate(sorted(candidates, key=lambda one: one.score.score or 0.0)):
@@ -106,5 +106,5 @@ def test_the_text_says_what_it_would_have_kept(
 ) -> None:
     code, out, _ = call(monkeypatch, capsys, "score", "calibrate", "last")
     assert code == 0
-    assert "24 accepted and 24 rejected candidates of 6 clips" in out
-    assert "keeps 24 of 48 candidates, of" in out
+    assert "20 accepted and 20 rejected candidates of 5 clips" in out
+    assert "keeps 20 of 40 candidates, of" in out
