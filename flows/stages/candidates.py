@@ -1,7 +1,8 @@
 """Training clips and their poses -> K generated videos each. An item is a seed group of one clip, sampled as one batch.
 
 The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. A performer who was
-held out in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
+held out in any earlier round gets no candidates, whatever the split says today, and so is in no training set. A clip
+whose driving hands can't be scored gets none either: nothing could be chosen from them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
+from flows.stages.poses import Poses, no_hands, pose_of, posed_clips, unscorable
 from ipa_core.config import RunConfig
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
@@ -54,6 +55,9 @@ class Candidates(Stage[SeedGroup]):
                 reason = f"this performer was held out in run {barred[clip.group]}: never trained on"
                 yield Drop(self.name, named.name, reason)
                 continue
+            if reason := unscorable(run, pose):
+                yield Drop(self.name, named.name, reason)
+                continue
             bytes_of = generation_inputs(run, named, pose) | lora
             for first in range(0, config.per_clip, config.group_size):
                 settings = generation_settings(run.config, clip.prompt, config.group_size)
@@ -89,13 +93,18 @@ class Candidates(Stage[SeedGroup]):
             return None
         if run.results[self.name]:
             return f"none of {len(run.results[self.name])} clips got candidates; the errors are listed above"
-        return (
+        nothing = (
             "no clip with a pose is in the training split, or all were held out in an earlier round; lower "
             f"clips.held_out (now {run.config.clips.held_out}) or add videos of other performers"
         )
+        return "; ".join([nothing, *no_hands(run, "train")])
+
+    def notes(self, run: View) -> list[str]:
+        return no_hands(run, "train")
 
     def forecast(self, run: Forecast) -> float:
-        return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.seed_groups
+        config = run.view.config
+        return run.unknown(Poses) * (1 - config.clips.held_out) * config.candidates.seed_groups
 
     def flops(self, network: Network, config: RunConfig) -> float:
         return config.candidates.group_size * network.candidate_flops(config)
