@@ -140,6 +140,18 @@ class Candidate(Record):
     """safetensors with the conditioning of the model. The clip's candidates share it (see models.animation)."""
 
 
+class EarlyPreview(Record):
+    """The hand score of a candidate on its way from noise (see generation.early)."""
+
+    seed: int
+    t: float
+    """Noise level of the step, in [0, 1]; 1 is noise."""
+    score: float | None
+    """``None``: the preview can't be scored."""
+    stopped: str | None
+    """The reason why the candidate was not finished. ``None``: it went on."""
+
+
 class HandMeasures(Record):
     """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number."""
 

@@ -18,10 +18,10 @@ from flows.engine.worker import Worker
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
+from flows.stages.judge import no_hands, score_settings, unscorable
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, no_hands, pose_of, posed_clips, unscorable
-from flows.stages.scores import score_settings
+from flows.stages.poses import Poses, pose_of, posed_clips
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found

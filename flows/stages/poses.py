@@ -11,8 +11,8 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.clips import Clips, NamedClip, named_clips, reasons
 from ipa_core import keypoints
-from ipa_core.records import PoseSequence, Record, Split
-from ipa_core.scoring.yardstick import largest_hand, why_unscorable
+from ipa_core.records import PoseSequence, Record
+from ipa_core.scoring.yardstick import largest_hand
 from ipa_core.video import decode_video
 from storage import Action, ActionResult
 
@@ -78,26 +78,3 @@ def posed_clips(run: View) -> list[tuple[NamedClip, ActionResult]]:
 def pose_of(result: ActionResult) -> str:
     """Return the digest of the pose sequence."""
     return blob(result, "pose")
-
-
-def unscorable(run: View, pose: ActionResult) -> str | None:
-    """Return why the scorer can score no hand of a clip, whatever the model generates, or None.
-
-    None also where this can't be told: another scorer than the project's judges, or an older version found the pose.
-    """
-    largest = pose.record.get("largest_hand")
-    if largest is None or not run.inputs.own_scorer:
-        return None
-    return why_unscorable(largest, run.config.scores)
-
-
-def no_hands(run: View, split: Split) -> list[str]:
-    """Return a sentence for people about the clips of a split that :func:`unscorable` leaves out; none if all go on."""
-    whys = [unscorable(run, pose) for named, pose in posed_clips(run) if named.clip.split == split]
-    if not any(whys):
-        return []
-    kind = "training" if split == "train" else "held-out"
-    return [
-        f"in {len(whys) - whys.count(None)} of {len(whys)} {kind} clips no driving hand can be scored, so nothing is "
-        f"generated for them: scores.min_hand_size is {run.config.scores.min_hand_size:g}"
-    ]

@@ -7,7 +7,8 @@ from pydantic import TypeAdapter
 from flows.engine.stage import Item
 from flows.engine.view import View
 from flows.engine.worker import Worker
-from flows.stages.poses import pose_of, posed_clips, unscorable
+from flows.stages.judge import unscorable
+from flows.stages.poses import pose_of, posed_clips
 from flows.training.previews import CLIPS, Preview
 from ipa_core.models.animation import Driving
 from ipa_core.records import Digest, PoseSequence, Record

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from flows.engine.plan import Forecast
-from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.stage import Item, Output, Stage, blob
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
+from flows.stages.judge import score_settings
 from flows.stages.poses import pose_of
-from ipa_core.config import RunConfig
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video
 from storage import Action
@@ -71,12 +71,7 @@ class Scores(Stage[HandScore]):
 
     def forecast(self, run: Forecast) -> float:
         config = run.view.config.candidates
-        return run.unknown(Candidates) * config.per_clip / config.seed_groups
-
-
-def score_settings(config: RunConfig) -> dict[str, object]:
-    """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    return key_fields(config.scores, "model", "reward_model") | {"backend": config.poses.backend}
+        return run.unknown(Candidates) * config.finished_per_clip / config.seed_groups
 
 
 @dataclass(frozen=True)

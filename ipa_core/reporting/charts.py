@@ -45,6 +45,12 @@ class RunYield(Record):
     config: str
     """Name of the run's config."""
     report: YieldReport
+    no_hands: int = 0
+    """Training clips without candidates, because no driving hand can be scored."""
+    given_up: int = 0
+    """Clips that early rejection gave up."""
+    stopped: int = 0
+    """Candidates that it stopped in other clips."""
 
 
 class PastRun(Record):

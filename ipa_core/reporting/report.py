@@ -63,6 +63,17 @@ class ClipLine(Record):
         return None if pair is None else pair[1] - pair[0]
 
 
+class LeftOut(Record):
+    """Counts of what was generated not at all, or not to the end."""
+
+    no_hands: int = 0
+    """Training clips in which no driving hand can be scored."""
+    given_up: int = 0
+    """Clips that early rejection gave up."""
+    stopped: int = 0
+    """Candidates that it stopped in other clips."""
+
+
 class CandidateLine(Record):
     clip: str
     """The name that people know."""
@@ -104,6 +115,7 @@ class ReportData(Record):
     """The champion (as ``base``) against the aligned model; ``None``: there is no champion."""
     sheets: tuple[Sheet, ...]
     yield_report: YieldReport
+    left_out: LeftOut = LeftOut()
     best_score: float | None
     candidates: tuple[CandidateLine, ...]
     clips: tuple[ClipLine, ...]

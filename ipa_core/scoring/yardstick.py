@@ -1,4 +1,4 @@
-"""The driving hands that can be the yardstick of a score. The driving pose alone decides, before anything is generated."""
+"""The driving hands that can be the yardstick of a score: the driving pose alone tells, before anything is made."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def hidden(pose: PoseSequence, points: int) -> PoseSequence:
     [
         pose_of(moving_hands(size=40)),
         pose_of(moving_hands(size=9)),
-        pose_of({side: points + [WIDTH, 0] for side, points in moving_hands().items()}),
+        pose_of({side: points + np.array([WIDTH, 0]) for side, points in moving_hands().items()}),
         hidden(pose_of(moving_hands()), points=10),
         hidden(pose_of(moving_hands()), points=11),
         pose_of({"left": np.concatenate([moving_hands(size)["left"][:1] for size in (9, 12, 17, 9, 9)])}),
