@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, floor
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -215,9 +215,19 @@ class CandidatesConfig(Config):
 
     def steps_to(self, level: float) -> int:
         """Return after how many steps the noise level falls to ``level``: the preview there needs so many."""
-        clean = [number / self.steps for number in range(self.steps)]
-        noise = [self.shift * (1 - part) / (1 + (self.shift - 1) * (1 - part)) for part in clean]
-        return min(self.steps, sum(t > level for t in noise) + 1)
+        return min(self.steps, sum(t > level for t in self.noise_levels) + 1)
+
+    @property
+    def noise_levels(self) -> list[float]:
+        """t of each step, as diffusers' schedulers (0.42) place them."""
+        parts = [number / self.steps for number in range(self.steps)]
+        if self.scheduler == "unipc":
+            return [floor(1000 * self._shifted(0.999 * (1 - part))) / 1000 for part in parts]
+        last = 1 - self._shifted(0.001)  # Its ends are shifted twice.
+        return [self._shifted(1 - last * part * self.steps / max(1, self.steps - 1)) for part in parts]
+
+    def _shifted(self, t: float) -> float:
+        return self.shift * t / (1 + (self.shift - 1) * t)
 
     @property
     def seed_groups(self) -> int:

@@ -147,7 +147,7 @@ class Candidates(Stage[SeedGroup]):
         if "early" not in action.config:
             return 1.0
         rules = {name: value for name, value in action.config["early"].items() if name != "scores"}
-        settings = {name: action.config[name] for name in ("per_clip", "steps", "shift")}
+        settings = {name: action.config[name] for name in ("per_clip", "steps", "shift", "scheduler")}
         return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
 
     def forecast_work(self, config: RunConfig) -> float:

@@ -164,6 +164,15 @@ def test_the_share_of_steps_that_is_paid(levels: tuple[float, ...], keep: float,
     assert (settings.finished_per_clip, settings.early_share) == (finished, steps / 64)
 
 
+@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+@pytest.mark.parametrize(("steps", "shift"), [(12, 3.0), (50, 16.0)])
+def test_the_noise_levels_are_the_schedulers(scheduler: str, steps: int, shift: float) -> None:
+    settings = config(scheduler, steps=steps, shift=shift)
+    known = SmallMemory(1).scheduler(settings)
+    known.set_timesteps(steps, device=torch.device("cpu"))
+    assert settings.noise_levels == pytest.approx((known.timesteps / 1000).tolist(), abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
