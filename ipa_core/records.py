@@ -259,6 +259,17 @@ class YieldReport(Record):
     clips_with_strict_pair: int
 
 
+class LeftOut(Record):
+    """Counts of what was generated not at all, or not to the end."""
+
+    no_hands: int = 0
+    """Training clips in which no driving hand can be scored."""
+    given_up: int = 0
+    """Clips that early rejection gave up."""
+    stopped: int = 0
+    """Candidates that it stopped in other clips."""
+
+
 class Selection(Record):
     decisions: tuple[Decision, ...]
     report: YieldReport

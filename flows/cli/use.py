@@ -211,9 +211,9 @@ def yield_table(found: Sequence[RunYield]) -> str:
 
 
 def _yield_row(entry: RunYield) -> tuple[str, ...]:
-    report = entry.report
+    report, left = entry.report, entry.left_out
     counts = (
-        *(entry.no_hands, entry.given_up, report.clips, entry.stopped),
+        *(left.no_hands, left.given_up, report.clips, left.stopped),
         *(report.candidates, report.good, report.bad, report.unscorable, report.kept),
     )
     pairs = (report.both_good_pairs, report.both_bad_pairs, report.mixed_pairs, report.strict_pairs)

@@ -261,7 +261,7 @@ Table = tuple[str, str, tuple[str, ...], list[tuple[str, ...]]]
 
 def tables(found: Calibration) -> list[Table]:
     """Return the tables that people read."""
-    levels = [
+    levels: list[tuple[str, ...]] = [
         (
             row.setting,
             f"{row.t:.2f}",
@@ -270,7 +270,7 @@ def tables(found: Calibration) -> list[Table]:
         )
         for row in found.levels
     ]
-    ways = [
+    ways: list[tuple[str, ...]] = [
         (
             *(row.setting, row.name, f"{row.cost:.2f}"),
             *(_estimate(one, ".0%") for one in (row.best, row.kept, row.strict)),

@@ -34,9 +34,8 @@ def run_yields(store: Store) -> list[RunYield]:
             log.warning("%s", error)
             continue
         if result is not None:
-            left = left_out(folder.dropped())
-            report = selection.yield_of(result)
-            found.append(RunYield(run=folder.run_id, config=folder.known_name, report=report, **left))
+            left, report = left_out(folder.dropped()), selection.yield_of(result)
+            found.append(RunYield(run=folder.run_id, config=folder.known_name, report=report, left_out=left))
     return found
 
 

@@ -25,7 +25,7 @@ from ipa_core.config import CandidatesConfig, EarlyConfig, ModelConfig, RunConfi
 from ipa_core.generation.early import GIVEN_UP, STOPPED
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
-from ipa_core.records import Candidate, EarlyPreview, PoseSequence, Record
+from ipa_core.records import Candidate, EarlyPreview, LeftOut, PoseSequence, Record
 from ipa_core.scoring.yardstick import UNSCORABLE
 from ipa_core.video import decode_png, decode_video, encode_video
 from storage import Action, ActionResult
@@ -197,12 +197,11 @@ def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning
     return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
 
 
-def left_out(drops: Iterable[Drop]) -> dict[str, int]:
-    """Count what got no candidates or was not finished: training clips in which no hand can be scored, clips that were
-    given up, and candidates that were stopped in other clips."""
+def left_out(drops: Iterable[Drop]) -> LeftOut:
+    """Count what got no candidates or was not finished."""
     reasons = [drop.reason for drop in drops if drop.stage == Candidates.name]
     begins = {"no_hands": UNSCORABLE, "given_up": GIVEN_UP, "stopped": STOPPED}
-    return {name: sum(reason.startswith(begin) for reason in reasons) for name, begin in begins.items()}
+    return LeftOut(**{name: sum(reason.startswith(begin) for reason in reasons) for name, begin in begins.items()})
 
 
 def generator(run: View) -> str | None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ipa_core.evaluation.differences import Gain
-from ipa_core.records import Record, YieldReport
+from ipa_core.records import LeftOut, Record, YieldReport
 
 MOST_POINTS: Final = 240
 """Most points of a curve; longer ones are averaged over equal stretches."""
@@ -45,12 +45,7 @@ class RunYield(Record):
     config: str
     """Name of the run's config."""
     report: YieldReport
-    no_hands: int = 0
-    """Training clips without candidates, because no driving hand can be scored."""
-    given_up: int = 0
-    """Clips that early rejection gave up."""
-    stopped: int = 0
-    """Candidates that it stopped in other clips."""
+    left_out: LeftOut = LeftOut()
 
 
 class PastRun(Record):

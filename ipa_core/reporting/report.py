@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from jinja2 import Environment
 
 from ipa_core.evaluation.comparison import METRICS, ClipResult, Comparison
-from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
+from ipa_core.records import Decision, Digest, LeftOut, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
 from ipa_core.reporting.page import templates
 from ipa_core.reporting.reasons import count_by_reason
@@ -61,17 +61,6 @@ class ClipLine(Record):
     def difference(self, metric: str) -> float | None:
         pair = self.values[metric]
         return None if pair is None else pair[1] - pair[0]
-
-
-class LeftOut(Record):
-    """Counts of what was generated not at all, or not to the end."""
-
-    no_hands: int = 0
-    """Training clips in which no driving hand can be scored."""
-    given_up: int = 0
-    """Clips that early rejection gave up."""
-    stopped: int = 0
-    """Candidates that it stopped in other clips."""
 
 
 class CandidateLine(Record):

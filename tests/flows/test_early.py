@@ -21,6 +21,7 @@ from flows.stages.candidates import Candidates, GeneratedCandidate, SeedGroup, c
 from flows.stages.scores import scored_candidates
 from ipa_core.config import RunConfig
 from ipa_core.models.latents import latents_from_bytes
+from ipa_core.records import LeftOut
 from storage import Store
 from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows.conftest import Done, run_fake, whole_run
@@ -76,13 +77,13 @@ def test_the_finished_candidates_are_those_of_a_full_generation(made: Path, tmp_
 
 def test_each_stopped_candidate_is_dropped_with_its_reason(done: Done) -> None:
     found = drops(done.view, [Candidates()])
-    assert left_out(found) == {"no_hands": 0, "given_up": 0, "stopped": 4}
+    assert left_out(found) == LeftOut(stopped=4)
     assert all(" candidate " in drop.name and "number" in drop.reason for drop in found)
 
 
 def test_the_yield_counts_them(made: Path) -> None:
     found = run_yields(Store(made / "store"))[-1]
-    assert (found.no_hands, found.given_up, found.stopped, found.report.candidates) == (0, 0, 4, 4)
+    assert (found.left_out, found.report.candidates) == (LeftOut(stopped=4), 4)
     _, line, *_ = yield_table([found]).splitlines()
     assert line.split()[2:7] == ["0", "0", "2", "4", "4"]
 
@@ -110,7 +111,7 @@ def test_a_clip_whose_best_preview_is_bad_is_given_up(made: Path, done: Done) ->
     again = run_fake(config(made, EARLY | {"least": sum(best) / 2}), Scope(last="scores"))
     assert len(candidates(again.view)) == 2
     found = drops(again.view, [Candidates()])
-    assert left_out(found) == {"no_hands": 0, "given_up": 1, "stopped": 2}
+    assert left_out(found) == LeftOut(given_up=1, stopped=2)
     [why] = [drop.reason for drop in found if drop.reason.startswith("given up")]
     assert f"the best of 4 previews scores {best[0]:.3f}" in why
 
