@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from math import ceil, floor
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -143,6 +144,30 @@ class DrawingConfig(Config):
     face: bool = True
 
 
+class EarlyConfig(Config):
+    """Settings of early rejection: candidates whose previews have bad hands are not finished. A preview is the picture
+    that the model predicts on the way from noise. `ipa score preview CONFIG` shows what these settings cost and save on
+    a model."""
+
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """Noise levels t, falling, from 1 (noise) to 0; at each the previews of a clip are scored. Two levels with
+    `keep: 0.5` bring eight candidates to four and then two. The number of steps before a level depends on `shift`."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of a clip's candidates that go on at each level, rounded up: those with the best previews."""
+    least: Fraction = 0.0
+    """A clip is given up at a level where its best preview has a lower score. 0: no rule."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EarlyConfig:
+        if not self.at or list(self.at) != sorted(set(self.at), reverse=True):
+            raise ValueError(f"at must be falling noise levels, such as 0.9, 0.8, got {list(self.at)}")
+        return self
+
+    def kept(self, candidates: int) -> int:
+        """Return how many of so many candidates go on at a level."""
+        return max(1, ceil(round(candidates * self.keep, 6)))
+
+
 class CandidatesConfig(Config):
     """Settings of the stage `candidates`, which generates K videos of each clip."""
 
@@ -161,10 +186,48 @@ class CandidatesConfig(Config):
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
+    early: Annotated[EarlyConfig | None, LATER] = None
+    """Stop candidates whose previews are worse than those of their clip's others. All candidates of a clip are then one
+    seed group, and more of them are all generated anew. None: all are finished."""
 
     @property
     def group_size(self) -> int:
         return self.group or self.per_clip
+
+    @property
+    def finished_per_clip(self) -> int:
+        """Number of candidates of a clip that early rejection lets finish. It may give a clip up besides."""
+        count = self.per_clip
+        for _ in self.early.at if self.early is not None else ():
+            count = self.early.kept(count) if self.early is not None else count
+        return count
+
+    @property
+    def early_share(self) -> float:
+        """Share of the steps of all candidates that is computed with early rejection when no clip is given up."""
+        if self.early is None:
+            return 1.0
+        paid, begun, count = 0.0, 0, self.per_clip
+        for level in self.early.at:
+            paid, begun = paid + count * (self.steps_to(level) - begun), self.steps_to(level)
+            count = self.early.kept(count)
+        return (paid + count * (self.steps - begun)) / (self.per_clip * self.steps)
+
+    def steps_to(self, level: float) -> int:
+        """Return after how many steps the noise level falls to ``level``: the preview there needs so many."""
+        return min(self.steps, sum(t > level for t in self.noise_levels) + 1)
+
+    @property
+    def noise_levels(self) -> list[float]:
+        """t of each step, as diffusers' schedulers (0.42) place them."""
+        parts = [number / self.steps for number in range(self.steps)]
+        if self.scheduler == "unipc":
+            return [floor(1000 * self._shifted(0.999 * (1 - part))) / 1000 for part in parts]
+        last = 1 - self._shifted(0.001)  # Its ends are shifted twice.
+        return [self._shifted(1 - last * part * self.steps / max(1, self.steps - 1)) for part in parts]
+
+    def _shifted(self, t: float) -> float:
+        return self.shift * t / (1 + (self.shift - 1) * t)
 
     @property
     def seed_groups(self) -> int:
@@ -176,6 +239,10 @@ class CandidatesConfig(Config):
         if self.group is not None and self.per_clip > self.group and self.per_clip % self.group:
             raise ValueError(
                 f"per_clip must be a multiple of group, or less than it, got {self.per_clip} and {self.group}"
+            )
+        if self.early is not None and self.group not in (None, self.per_clip):
+            raise ValueError(
+                f"early compares all candidates of a clip, so they are one group; leave out group, got {self.group}"
             )
         return self
 

@@ -140,6 +140,18 @@ class Candidate(Record):
     """safetensors with the conditioning of the model. The clip's candidates share it (see models.animation)."""
 
 
+class EarlyPreview(Record):
+    """The hand score of a candidate on its way from noise (see generation.early)."""
+
+    seed: int
+    t: float
+    """Noise level of the step, in [0, 1]; 1 is noise."""
+    score: float | None
+    """``None``: the preview can't be scored."""
+    stopped: str | None
+    """The reason why the candidate was not finished. ``None``: it went on."""
+
+
 class HandMeasures(Record):
     """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number."""
 
@@ -245,6 +257,17 @@ class YieldReport(Record):
     strict_pairs: int
     """Case 4: one is good in every frame, the other bad in every frame. DPO needs such pairs."""
     clips_with_strict_pair: int
+
+
+class LeftOut(Record):
+    """Counts of what was generated not at all, or not to the end."""
+
+    no_hands: int = 0
+    """Training clips in which no driving hand can be scored."""
+    given_up: int = 0
+    """Clips that early rejection gave up."""
+    stopped: int = 0
+    """Candidates that it stopped in other clips."""
 
 
 class Selection(Record):

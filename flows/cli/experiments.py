@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import CONFIGS, AsJson, Overrides, writing
+from flows.cli.options import CONFIGS, AsJson, Config, Overrides, writing
 from flows.cli.tables import text_table
 from flows.cli.talk import say
 from ipa_core.config import ConfigError
@@ -170,6 +170,47 @@ def calibration_text(found: Calibrated) -> str:
             )
     rows = [(f"{one.score:.3f}", f"{one.kept:.0%}", f"{one.low:.0%} to {one.high:.0%}") for one in about.curve]
     return "\n".join([text_table("rrr", ("score", "kept", "95 %"), rows), *lines])
+
+
+@score_app.command()
+def preview(
+    config: Config,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips, chosen by a hash of their content.")] = 8,
+    candidates: Annotated[int, typer.Option(min=2, help="Candidates of each clip.")] = 8,
+    shift: Annotated[
+        list[float] | None, typer.Option(help="Also with this candidates.shift.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Also a first pass of so few steps.", show_default=False)
+    ] = None,
+    unguided: Annotated[bool, typer.Option(help="Also without guidance.")] = False,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """Show what early rejection (candidates.early) would cost and save on the config's model, on a few clips.
+
+    It generates all candidates to the end, scores previews of them on the way, and replays every setting.
+    """
+    from dataclasses import asdict
+
+    from flows.engine.components import components
+    from flows.experiments.score_preview import calibrate, tables, verdict
+
+    found = calibrate(
+        load_config(config, set_ or []),
+        components(),
+        clips,
+        candidates,
+        shifts=shift or (),
+        few_steps=steps or (),
+        unguided=unguided,
+    )
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    for caption, align, head, rows in tables(found):
+        print(f"{caption}\n{text_table(align, head, rows)}\n")
+    print("\n".join(verdict(found)))
 
 
 def bench_table(report: BenchReport) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from flows.engine.components import Components
+from flows.engine.components import Components, hand_scorer
 from ipa_core.clips.metadata import VideoMetadata, read_metadata
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import RunConfig
@@ -174,6 +174,11 @@ class RunInputs:
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
+
+    @property
+    def own_scorer(self) -> bool:
+        """Whether the project's own scorer judges, so that its rule says which clips can't be scored."""
+        return self._components.hand_scorer is hand_scorer
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""

@@ -227,6 +227,8 @@ class _Prediction:
         entries = self._view.results[stage.name]
         pending = [entry for entry in entries if entry.status == "pending"]
         uncounted = self._forecast.uncounted(stage.name)
+        work = sum(stage.work(entry.item.action) for entry in pending)
+        work += uncounted * stage.forecast_work(self._config)
         return StagePlan(
             name=stage.name,
             items=len(entries) + uncounted,
@@ -234,7 +236,7 @@ class _Prediction:
             compute=len(pending),
             uncounted=uncounted,
             why=dict(self._reasons[stage.name]),
-            estimate=estimates.of(stage, sum(stage.work(entry.item.action) for entry in pending) + uncounted),
+            estimate=estimates.of(stage, work),
         )
 
 

@@ -143,6 +143,10 @@ class Stage(ABC, Generic[Kept]):
         """Return the work of an item as a share of the stage's usual item."""
         return 1.0
 
+    def forecast_work(self, config: RunConfig) -> float:
+        """Return the work of an item that can't be listed yet, as a share of the stage's usual item."""
+        return 1.0
+
     def flops(self, network: Network, config: RunConfig) -> float | None:
         """Return the FLOPs of the usual item by formula, or None if no animation model runs."""
         return None

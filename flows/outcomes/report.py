@@ -14,12 +14,12 @@ from flows.engine.run import Run
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
 from flows.engine.status import RunState, ended, run_state
-from flows.engine.summary import RunSummary
+from flows.engine.summary import RunSummary, drops
 from flows.outcomes.promotion import ruling_of
 from flows.outcomes.run_record import run_record
 from flows.outcomes.yields import past_runs
 from flows.stages import STAGE_NAMES
-from flows.stages.candidates import generator
+from flows.stages.candidates import Candidates, generator, left_out
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
 from flows.stages.finetune import Finetune
@@ -191,6 +191,7 @@ class _Gatherer:
             preferred=preferred_of(view),
             sheets=self._sheets(),
             yield_report=record.report,
+            left_out=left_out(drops(view, [Candidates()])),
             best_score=record.best_score,
             candidates=self._candidates(selected[1]),
             clips=self._clips(),

@@ -131,6 +131,7 @@ def _opinions(session: Session, one: Reviewable) -> dict[str, Any]:
     """Return what the pipeline and the reviewers think of a candidate."""
     return {
         "reason": one.decision.reason,
+        "stopped": session.queue.stopped_beside(one),
         "reviews": [{"by": said.by, "answer": said.verdict, "at": said.at} for said in session.opinions(one)],
         "seed": str(one.candidate.seed),  # Too large for a JavaScript number.
         "good_frames": one.score.good_frames,

@@ -22,6 +22,7 @@ async function show(index) {
   for (const name of HANDS) $(name).src = `picture/${one.video}/${name}.jpg`;
   drawNumbers(one);
   drawClip(one);
+  $("stopped").textContent = (one.stopped || []).join("\n");
   mark(index);
   skeleton($("candidate"), one.found);
   skeleton($("driving"), one.pose);

@@ -18,10 +18,10 @@ from flows.engine.worker import Worker
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
+from flows.stages.judge import no_hands, score_settings, unscorable
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
-from flows.stages.scores import score_settings
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
@@ -61,6 +61,9 @@ class Evaluation(Stage[Evaluated]):
     record = Evaluated
 
     def items(self, run: View) -> Iterator[Item | Drop]:
+        for named, pose in posed_clips(run):
+            if named.clip.split == "held_out" and (why := unscorable(run, pose)):
+                yield Drop(self.name, named.name, why)
         own, champion = lora_digest(run), _opponent(run)
         chosen = _chosen(_held_out(run), run.config.evaluation.max_clips)
         trained = tuple(entry.item.action.key for entry in run.results.get(Finetune.name, ()))
@@ -112,10 +115,14 @@ class Evaluation(Stage[Evaluated]):
             return None
         if run.results[self.name]:
             return "the aligned model could not be evaluated; the errors are listed above"
-        return (
+        nothing = (
             f"there is nothing to evaluate on: no clip with a pose is held out (clips.held_out is "
             f"{run.config.clips.held_out}, by group); raise it or add videos of other performers"
         )
+        return "; ".join([nothing, *no_hands(run, "held_out")])
+
+    def notes(self, run: View) -> list[str]:
+        return no_hands(run, "held_out")
 
     def forecast(self, run: Forecast) -> float:
         """Count the clips under two models that can't be listed yet. The aligned one has none before it is trained."""
@@ -138,7 +145,12 @@ def _is_comparison(action: Action) -> bool:
 
 
 def _held_out(run: View) -> list[tuple[NamedClip, ActionResult]]:
-    return [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
+    """Return the held-out clips on which a model can be judged: at least one hand can be scored."""
+    return [
+        (named, pose)
+        for named, pose in posed_clips(run)
+        if named.clip.split == "held_out" and unscorable(run, pose) is None
+    ]
 
 
 def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:

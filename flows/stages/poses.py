@@ -12,6 +12,7 @@ from flows.engine.worker import Worker
 from flows.stages.clips import Clips, NamedClip, named_clips, reasons
 from ipa_core import keypoints
 from ipa_core.records import PoseSequence, Record
+from ipa_core.scoring.yardstick import largest_hand
 from ipa_core.video import decode_video
 from storage import Action, ActionResult
 
@@ -22,6 +23,8 @@ class FoundPose(Record):
     frames: int
     hands_found: float
     """Share of the (frame, hand) pairs in which the hand was found, in [0, 1]."""
+    largest_hand: float | None = None
+    """See `scoring.yardstick.largest_hand`, pixels. None: a version before this field found the pose."""
 
 
 class Poses(Stage[FoundPose]):
@@ -43,7 +46,8 @@ class Poses(Stage[FoundPose]):
 
     def compute(self, item: Item, worker: Worker) -> Output:
         pose = worker.extractor.extract(decode_video(worker.store.objects.get(item.action.inputs["video"])))
-        return Output(FoundPose(frames=len(pose), hands_found=_hands_found(pose)), {"pose": pose.to_bytes()})
+        found = FoundPose(frames=len(pose), hands_found=_hands_found(pose), largest_hand=largest_hand(pose))
+        return Output(found, {"pose": pose.to_bytes()})
 
     def nothing_left(self, run: View) -> str | None:
         if run.done(Poses):

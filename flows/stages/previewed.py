@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from flows.engine.stage import Item
 from flows.engine.view import View
 from flows.engine.worker import Worker
+from flows.stages.judge import unscorable
 from flows.stages.poses import pose_of, posed_clips
 from flows.training.previews import CLIPS, Preview
 from ipa_core.models.animation import Driving
@@ -39,7 +40,7 @@ def preview_needs(run: View) -> tuple[Digest, ...]:
             prompt=named.clip.prompt,
         )
         for named, pose in posed_clips(run)
-        if named.clip.split == "held_out"
+        if named.clip.split == "held_out" and unscorable(run, pose) is None
     ]
     chosen = tuple(sorted(held_out, key=lambda clip: clip.video)[:CLIPS])
     return (

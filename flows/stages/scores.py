@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from flows.engine.components import check_reward
 from flows.engine.plan import Forecast
-from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.stage import Item, Output, Stage, blob
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
+from flows.stages.judge import score_settings
 from flows.stages.poses import pose_of
-from ipa_core.config import RunConfig
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video
 from storage import Action
@@ -74,17 +74,7 @@ class Scores(Stage[HandScore]):
 
     def forecast(self, run: Forecast) -> float:
         config = run.view.config.candidates
-        return run.unknown(Candidates) * config.per_clip / config.seed_groups
-
-
-def score_settings(config: RunConfig) -> dict[str, object]:
-    """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    settings = key_fields(config.scores, "model", "reward_model", "vlm_address") | {"backend": config.poses.backend}
-    if config.scores.reward == "vlm":
-        from ipa_core.scoring.vlm import PROMPT_VERSION
-
-        settings["vlm_prompt"] = PROMPT_VERSION
-    return settings
+        return run.unknown(Candidates) * config.finished_per_clip / config.seed_groups
 
 
 def judge_of(action: Action) -> str:

@@ -23,19 +23,13 @@ from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence, ScoreComponents, Side
 from ipa_core.scoring import measures, quality
 from ipa_core.scoring.quality import QualityModel
+from ipa_core.scoring.yardstick import UNSCORABLE, unscorable
 
-_FEWEST_POINTS = 11
-"""A driving hand with fewer of its 21 points is too incomplete for a comparison."""
-_LEAST_INSIDE = 0.75
-"""Least share of the driving hand's points in the picture."""
 _LEAST_CONFIDENCE = 0.1
 """A hand of the candidate with less is not found: a hand network also places points where there is no hand."""
 
 _AS_WHOLE = 2.0
 """Logits in the measure `fingers` of a hand just like the driving video's; they make 0.88."""
-
-NOT_FOUND = "not found in the driving video"
-OUT_OF_PICTURE = "out of the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +155,7 @@ def measure_hand(
     """Measure one hand: one record per frame, with numbers rounded to five digits."""
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
-    reasons = _unscorable(guide, size, driving, config)
+    reasons = unscorable(guide, driving, config.min_hand_size)
     guide[[reason is not None for reason in reasons]] = np.nan
     confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
     points = measures.hand_points(pose, side)
@@ -234,30 +228,11 @@ def _second_opinion(reward: float | None, config: ScoresConfig) -> float:
     return 0.0 if reward is None else config.reward_weight * (reward - 0.5)
 
 
-def _unscorable(
-    guide: measures.Floats, size: measures.Floats, driving: PoseSequence, config: ScoresConfig
-) -> list[str | None]:
-    """Return for each frame the reason why the driving hand can't be a yardstick, or None when it can."""
-    points_found = np.isfinite(guide).all(axis=2).sum(axis=1)
-    inside = measures.share_inside(guide, driving.width, driving.height)
-    reasons: list[str | None] = []
-    for frame in range(len(guide)):
-        if points_found[frame] < _FEWEST_POINTS:
-            reasons.append(NOT_FOUND)
-        elif inside[frame] < _LEAST_INSIDE:
-            reasons.append(OUT_OF_PICTURE)
-        elif size[frame] < config.min_hand_size:
-            reasons.append(f"smaller than {config.min_hand_size:g} pixels")
-        else:
-            reasons.append(None)
-    return reasons
-
-
 def _why_none(hands: list[HandMeasures]) -> str:
     """Return, say, ``no hand can be scored: of 18, 12 not found in the driving video, 6 smaller than 16 pixels``."""
     counts = Counter(hand.unscorable for hand in hands)
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-    return f"no hand can be scored: of {len(hands)}, {listed}"
+    return f"{UNSCORABLE}: of {len(hands)}, {listed}"
 
 
 def _number(value: float | np.floating | np.ndarray) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.engine.walk import Scope
-from flows.stages.scores import score_settings
+from flows.stages.judge import score_settings
 from ipa_core.config import ConfigError, RunConfig
 from tests.fakes import fake_config, write_videos
 from tests.flows.conftest import Done, run_fake
