@@ -247,6 +247,10 @@ class CandidatesConfig(Config):
         return self
 
 
+ScoreVersion = Literal[1, 2]
+NEWEST_SCORE: Final[ScoreVersion] = 2
+
+
 class ScoresConfig(Config):
     """Settings of the stage `scores`. `scoring.quality` describes how the components become one score."""
 
@@ -258,8 +262,11 @@ class ScoresConfig(Config):
     """Largest distance from the driving hand's point at which a point counts as correct, in hand sizes."""
     fingers: bool = True
     """Also judge the fingers by a small network of our own (`scoring.fingers`), besides the keypoints."""
+    version: Annotated[ScoreVersion | None, LATER] = None
+    """The version of the score. Scores of two versions don't compare. None: the version of the scores that the store
+    has, 2 in a store without scores. Another version scores the store's candidates anew, on the CPU."""
     model: str | None = None
-    """Coefficients that `ipa lab score fit` wrote. None takes the packaged ones."""
+    """Coefficients that `ipa lab score fit` wrote, for this version. None takes the packaged ones."""
     reward: str | None = None
     """A second opinion. `dwpose`: that pose backend's confidence of the hand points. `vlm`: a vision language model at
     `vlm_address`. Otherwise an entry point of `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import safetensors.numpy
@@ -152,8 +152,23 @@ class EarlyPreview(Record):
     """The reason why the candidate was not finished. ``None``: it went on."""
 
 
-class HandMeasures(Record):
-    """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number."""
+_SECOND: Final = ("presence", "place", "scale", "rotation", "sway")
+"""Measures of version 2 of the score. Records of version 1 are written without them, as they always were: their bytes
+are in keys."""
+
+
+class _Measures(Record):
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value is not None or name not in _SECOND}
+
+
+class HandMeasures(_Measures):
+    """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number.
+    Version 2 of the score takes `pck`, `error`, `bone_consistency`, `jitter` and `palm_agreement` after a similarity
+    (shift, rotation and scale) that maps the hands onto each other, and counts `plausibility` from the driving hand's.
+    """
 
     frame: int
     side: Side
@@ -170,13 +185,24 @@ class HandMeasures(Record):
     jitter: float | None
     """Mean second difference of the points beyond the driving hand's, divided by the hand size, >= 0."""
     sharpness: float | None
-    """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp."""
+    """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp. In version
+    2 the width of edges that the softness of the rest of the picture explains, over their width, in [0, 1]."""
     wrist_distance: float | None = None
     """Distance to the driving hand's wrist, divided by the hand size, >= 0."""
     palm_agreement: float | None = None
     """Whether the palm shows the same side as the driving hand's, in [0, 1]. 0 is a left hand for a right one."""
     plausibility: float | None = None
     """Share of the four long fingers whose joints bend as joints can, in [0, 1]."""
+    presence: float | None = None
+    """Confidence over the driving hand's, in [0, 1]. This and the next four: version 2 of the score only."""
+    place: float | None = None
+    """Distance of the centres of the two hands, divided by the hand size, >= 0."""
+    scale: float | None = None
+    """Logarithm of the ratio of their sizes without its sign, >= 0."""
+    rotation: float | None = None
+    """Angle between them, in radians from 0 to pi."""
+    sway: float | None = None
+    """Second difference over time of place, scale and rotation, in hand sizes, logarithms and radians, >= 0."""
     fingers: float | None = None
     """How surely the fingers are as whole as the driving hand's, in [0, 1]. A network compares both crops."""
     reward: float | None = None
@@ -185,7 +211,7 @@ class HandMeasures(Record):
     """The reason why this hand is not scored in this frame (smaller than 16 pixels, out of the picture, ...)."""
 
 
-class ScoreComponents(Record):
+class ScoreComponents(_Measures):
     """Means over the scored hands and frames, weighted by hand size like the score. ``None``: nothing was measured."""
 
     confidence: float | None
@@ -198,6 +224,11 @@ class ScoreComponents(Record):
     wrist_distance: float | None = None
     palm_agreement: float | None = None
     plausibility: float | None = None
+    presence: float | None = None
+    place: float | None = None
+    scale: float | None = None
+    rotation: float | None = None
+    sway: float | None = None
     fingers: float | None = None
     reward: float | None = None
 

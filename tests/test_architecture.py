@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("clips", "pose", "generation", "scoring", "alignment", "evaluation")
 TORCH_ROOMS = ("models", "generation", "alignment", "evaluation", "people", "pretraining")
-TORCH_FILES = ("pose/ultralytics.py", "pose/dwpose.py", "scoring/fingers.py", "scoring/finger_training.py")
+TORCH_FILES = (
+    *("pose/ultralytics.py", "pose/dwpose.py"),
+    *("scoring/fingers.py", "scoring/finger_pairs.py", "scoring/finger_training.py"),
+)
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -71,39 +71,45 @@ def pretrain(
 def fit(
     folder: Folder = WORK,
     output: Output = None,
-    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 40,
+    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 20,
     processes: Processes = CORES,
     json_: AsJson = False,
 ) -> None:
     """Fit the coefficients of the hand score on rendered people, faultless and spoilt."""
     _prepare()
     from flows.experiments.score_fit import fit_score
+    from ipa_core.config import NEWEST_SCORE
     from ipa_core.scoring.quality import PACKAGED
 
-    model = fit_score(folder / "measured", output or PACKAGED, count=people, processes=processes)
+    model = fit_score(folder / "measured", output or PACKAGED[NEWEST_SCORE], count=people, processes=processes)
     if json_:
         print(json.dumps(model.model_dump()))
         return
     for name, weight in sorted(model.weights.items(), key=lambda item: -item[1]):
         print(f"{weight:8.3f}  {name}")
-    print(f"{model.bias:8.3f}  bias\n{output or PACKAGED}")
+    print(f"{model.bias:8.3f}  bias\n{output or PACKAGED[NEWEST_SCORE]}")
 
 
 @score_app.command()
 def train(
     folder: Folder = WORK,
     output: Output = None,
-    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 140,
-    steps: Annotated[int, typer.Option(min=1)] = 1200,
+    people: Annotated[int, typer.Option(min=2, help="Rendered people.")] = 300,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of mp4 files of real people; their hands are learnt from too.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with; default: random ones.")] = None,
     processes: Processes = CORES,
 ) -> None:
-    """Train the finger network on crops of rendered people. `ipa lab score fit` must follow."""
+    """Train the finger network on pairs of hands. `ipa lab score fit` must follow."""
     _prepare()
     from flows.experiments.score_fingers import train_fingers
+    from ipa_core.config import NEWEST_SCORE
     from ipa_core.scoring.quality import FINGER_WEIGHTS
 
-    train_fingers(folder / "crops", output or FINGER_WEIGHTS, subjects=people, steps=steps, processes=processes)
-    print(output or FINGER_WEIGHTS)
+    output = output or FINGER_WEIGHTS[NEWEST_SCORE]
+    train_fingers(folder / "pairs", output, subjects=people, processes=processes, recordings=recordings, start=start)
+    print(output)
 
 
 def _prepare() -> None:

@@ -11,13 +11,22 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
-from ipa_core.config import AlignmentConfig, ConfigError, Execution, ModelConfig, PosesConfig, ScoresConfig
+from ipa_core.config import (
+    NEWEST_SCORE,
+    AlignmentConfig,
+    ConfigError,
+    Execution,
+    ModelConfig,
+    PosesConfig,
+    ScoresConfig,
+    ScoreVersion,
+)
 from ipa_core.pose import PoseExtractor
 
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
-    from ipa_core.scoring import HandScorer
-    from ipa_core.scoring.scorer import Reward
+    from ipa_core.scoring import HandScorer, KeypointHandScorer
+    from ipa_core.scoring.scorer import FingerJudge, Reward
     from ipa_core.scoring.vlm import VlmReward
 
 
@@ -45,20 +54,29 @@ def _needs_extra(extra: str, package: str) -> None:
         raise ConfigError(f"the {extra} backend needs the extra [{extra}]: pip install 'ipa-pipeline[{extra}]'")
 
 
-def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> HandScorer:
+def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> KeypointHandScorer:
     """Raises ``ConfigError`` when ``scores.model`` or ``scores.reward`` can't be used."""
     from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 
+    files = score_files(config)
     try:
-        model = QualityModel.load(Path(score_files(config)["coefficients"]))
+        model = QualityModel.load(Path(files["coefficients"]))
     except (OSError, ValueError) as error:
         raise ConfigError(f"scores.model: {error}; `ipa lab score fit` writes such files") from None
-    fingers = None
-    if config.fingers:
-        from ipa_core.scoring.fingers import FingerInspector
-
-        fingers = FingerInspector()
+    if model.version != (config.version or NEWEST_SCORE):
+        raise ConfigError(
+            f"scores.model: {config.model} has coefficients of version {model.version} of the score, and version "
+            f"{config.version or NEWEST_SCORE} is wanted; fit them again, or set scores.version"
+        )
+    fingers = finger_judge(Path(files["fingers"]), model.version) if config.fingers else None
     return KeypointHandScorer(extractor, config, Opinions(model, fingers, reward(config)))
+
+
+def finger_judge(weights: Path, version: ScoreVersion) -> FingerJudge:
+    from ipa_core.scoring.finger_pairs import FingerPairInspector
+    from ipa_core.scoring.fingers import FingerInspector
+
+    return FingerInspector(weights) if version == 1 else FingerPairInspector(weights)
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:
@@ -66,11 +84,12 @@ def score_files(config: ScoresConfig) -> dict[str, str]:
     ``scores.reward`` can't be loaded."""
     from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED
 
-    files = {"coefficients": config.model or str(PACKAGED)}
+    version = config.version or NEWEST_SCORE
+    files = {"coefficients": config.model or str(PACKAGED[version])}
     if not Path(files["coefficients"]).is_file():
         raise ConfigError(f"scores.model: there is no file {config.model}; `ipa lab score fit --output FILE` makes one")
     if config.fingers:
-        files["fingers"] = str(FINGER_WEIGHTS)
+        files["fingers"] = str(FINGER_WEIGHTS[version])
     if config.reward == "dwpose":
         files |= _second_backend(config).weights()
     else:

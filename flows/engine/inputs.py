@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components, hand_scorer
 from ipa_core.clips.metadata import VideoMetadata, read_metadata
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
-from ipa_core.config import RunConfig
+from ipa_core.config import NEWEST_SCORE, RunConfig, ScoreVersion
 from ipa_core.records import Verdict
 from ipa_core.scoring.calibration import Calibration
 from ipa_core.video import LOOK_VERSION, Look
@@ -25,6 +26,8 @@ from storage.reviews import Reviews, verdicts
 
 _DOCUMENTS = frozenset({".gif", ".jpeg", ".jpg", ".md", ".mp4", ".pdf", ".png", ".rst", ".svg", ".webm", ".webp"})
 """Suffixes of files beside a model's weights that no pipeline reads."""
+_AT_ONCE = 500
+"""Results of scores that are read at the same time."""
 _DOWNLOADS = 8
 """Videos that are read at the same time."""
 
@@ -170,7 +173,13 @@ class RunInputs:
     @cached_property
     def score_weights(self) -> str:
         """Digest of the hand score's coefficients and finger network; the pose backend has its own."""
-        return self._digest_of(self._components.score_files(self._config.scores))
+        scores = self._config.scores.model_copy(update={"version": self.score_version})
+        return self._digest_of(self._components.score_files(scores))
+
+    @cached_property
+    def score_version(self) -> ScoreVersion:
+        """The version of the hand score: the config's, else that of the store's scores."""
+        return self._config.scores.version or _scored_by(self.store)
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
@@ -183,6 +192,15 @@ class RunInputs:
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""
         return self.store.objects.put(data) if self._keep else digest_bytes(data)
+
+
+def _scored_by(store: Store) -> ScoreVersion:
+    """Return 1 if the store has a score of version 1, whose key names no version; else the newest."""
+    keys = store.actions.keys("scores")
+    while some := list(islice(keys, _AT_ONCE)):
+        if any("version" not in result.action.config for result in store.actions.lookup("scores", some).values()):
+            return 1
+    return NEWEST_SCORE
 
 
 def _computes(name: str) -> bool:

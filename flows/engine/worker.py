@@ -16,7 +16,7 @@ from flows.engine.machine import device_of, provenance
 from flows.engine.room import check_room
 from flows.engine.stage import Item, Output, Place
 from flows.engine.work import Batch, Listener, Outcome
-from ipa_core.config import ExtractorConfig, RunConfig
+from ipa_core.config import ExtractorConfig, RunConfig, ScoreVersion
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store, StoreError
@@ -43,14 +43,18 @@ class Worker:
         """A folder for outputs too big for memory; each item has its own, which goes with the item."""
         self._model: tuple[str | None, AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
+        self._scorers: dict[ScoreVersion, HandScorer] = {}
 
     @cached_property
     def extractor(self) -> PoseExtractor:
         return self.components.pose_extractor(self.config.poses)
 
-    @cached_property
-    def scorer(self) -> HandScorer:
-        return self.components.hand_scorer(self.config.scores, self.extractor)
+    def scorer(self, version: ScoreVersion) -> HandScorer:
+        """Return the hand score of a version; an action says which."""
+        if version not in self._scorers:
+            scores = self.config.scores.model_copy(update={"version": version})
+            self._scorers[version] = self.components.hand_scorer(scores, self.extractor)
+        return self._scorers[version]
 
     def model(self, lora: str | None = None) -> AnimationModel:
         """Return the animation model with the LoRA of this digest. Keep one model only: two may not fit on a GPU."""

@@ -1,44 +1,41 @@
-"""Videos with faultless hands, and the trials made of them to fit and to judge the hand score.
+"""Videos with faultless hands, to fit, to train and to judge the hand score.
 
 A rendered person is identified by seed, a real one by file. Nobody is both fitted on and tested on.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.engine.components import hand_scorer, score_files
 from ipa_core import keypoints as kp
-from ipa_core.config import PosesConfig, ScoresConfig
-from ipa_core.records import HandMeasures, PoseSequence, Rejected, Side
-from storage.digest import digest_bytes, digest_file
+from ipa_core.config import PosesConfig
+from ipa_core.records import PoseSequence, Side
+from storage.digest import digest_file
 
 if TYPE_CHECKING:
+    from ipa_core.people.performers import Performer
     from ipa_core.pose.mediapipe import MediaPipeExtractor
-    from ipa_core.scoring import HandScorer
 
-log = logging.getLogger(__name__)
-VERSION = 2
-"""Raise it when material or measures change; older measures are then not used."""
-SCORES = ScoresConfig()
 FRAMES = 17
 FPS = 8.0
-CLEAN_DRAWS = 3
-"""Faultless videos per subject, each with its own nuisance."""
 SIZES = (128, 160, 224)
 """Sizes of rendered pictures, pixels; their hands have about 30 to 90."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The camera before a rendered person: pixels of the square picture, metres to the body and of what is seen."""
+
+    size: int
+    distance: float = 1.45
+    height: float = 0.60
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,9 @@ class Subject:
     digest: str | None = None
     """Digest of the file. Random draws follow from it, not from the file's path."""
     start: int = 0
+    frames: int = FRAMES
+    view: View | None = None
+    """None: the usual camera, and one of SIZES by the person's seed."""
 
     @property
     def name(self) -> str:
@@ -63,50 +63,23 @@ class Subject:
         return self.digest or ""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One video of a subject: faultless (``kind`` None) or with a fault, then with a nuisance."""
-
-    subject: Subject
-    kind: str | None
-    severity: int
-    draw: int
-
-    def key(self) -> str:
-        about = asdict(self)
-        about["subject"] = {"person": self.subject.person, "path": self.subject.digest, "start": self.subject.start}
-        return digest_bytes(json.dumps([about], sort_keys=True).encode())[:32]
-
-
 def people(first: int, count: int) -> list[Subject]:
     return [Subject(person=seed) for seed in range(first, first + count)]
 
 
-def recordings(folder: Path, windows: int) -> list[Subject]:
-    """Return windows of the mp4 files below ``folder``, spread over each. Files with the same bytes count once."""
+def recordings(files: Iterable[Path], windows: int, frames: int = FRAMES) -> list[Subject]:
+    """Return windows of recordings, spread over each. Files with the same bytes count once."""
     from ipa_core.video import probe
 
-    files = {digest_file(path): path for path in sorted(folder.rglob("*.mp4"), reverse=True)}
+    by_digest = {digest_file(path): path for path in sorted(files, reverse=True)}
     found = []
-    for digest, path in sorted(files.items()):
+    for digest, path in sorted(by_digest.items()):
         info = probe(path)
         count = int((info.duration or 0.0) * info.fps)
         # A recording shorter than one window gives one, at the start.
-        last = max(0, count - round(info.fps / FPS) * FRAMES)
+        last = max(0, count - round(info.fps / FPS) * frames)
         starts = sorted(set(np.linspace(0, last, windows).astype(int).tolist()))
-        found += [Subject(path=str(path), digest=digest, start=start) for start in starts]
-    return found
-
-
-def trials(subjects: Iterable[Subject], kinds: Sequence[str], *, all_severities: bool = False) -> list[Trial]:
-    """Return, for each subject, some faultless videos and one with each fault. The severity goes round with the
-    subjects; with ``all_severities``, for few subjects, there is one of each."""
-    found = []
-    for number, subject in enumerate(subjects):
-        found += [Trial(subject, None, 0, draw) for draw in range(CLEAN_DRAWS)]
-        for order, kind in enumerate(kinds):
-            severities = (1, 2, 3) if all_severities else (1 + (number + order) % 3,)
-            found += [Trial(subject, kind, severity, 10 + order) for severity in severities]
+        found += [Subject(path=str(path), digest=digest, start=start, frames=frames) for start in starts]
     return found
 
 
@@ -115,17 +88,33 @@ def material(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
     is found in half of the frames."""
     if subject.person is not None:
         from ipa_core.people.performers import random_performer
-        from ipa_core.people.render import render_clip
 
-        size = SIZES[subject.person % len(SIZES)]
-        clip = render_clip(random_performer(subject.person), seed=subject.person, size=size, frames=FRAMES, fps=FPS)
-        frames = clip.frames
-        pose = _extractor().extract(frames)
+        frames = rendered(subject, random_performer(subject.person))
+        pose = extractor().extract(frames)
     else:
         frames, pose = _recorded(subject)
     if not sides(pose):
         raise ValueError(f"{subject.name}: no hand is found in half of the frames")
     return frames, pose
+
+
+def rendered(subject: Subject, performer: Performer) -> np.ndarray:
+    from ipa_core.people.render import render_clip
+
+    seed = subject.person or 0
+    view = subject.view or View(SIZES[seed % len(SIZES)])
+    return render_clip(
+        performer, seed=seed, size=view.size, frames=subject.frames, fps=FPS, distance=view.distance, height=view.height
+    ).frames
+
+
+def in_other_colours(subject: Subject, seed: int) -> np.ndarray:
+    """Render a person's motion again with another skin, other hair and clothes, before another backdrop."""
+    from ipa_core.people.performers import random_performer
+
+    mine, other = random_performer(subject.person or 0), random_performer(seed)
+    look = replace(mine, skin=other.skin, hair=other.hair, shirt=other.shirt, backdrop=other.backdrop)
+    return rendered(subject, look)
 
 
 def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
@@ -135,9 +124,9 @@ def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
 
     path = Path(subject.path or "")
     step = max(1, round(probe(path).fps / FPS))
-    pictures = islice(decode(path), subject.start, subject.start + step * FRAMES, step)
+    pictures = islice(decode(path), subject.start, subject.start + step * subject.frames, step)
     frames = np.stack([frame.picture for frame in pictures])
-    pose = _extractor().extract(frames)
+    pose = extractor().extract(frames)
     arms = [*kp.WRISTS.values(), *kp.ELBOWS.values()]
     parts = np.r_[arms, kp.LEFT_HAND, kp.RIGHT_HAND]
     known = pose.keypoints[:, parts][pose.confidence[:, parts] > 0]
@@ -162,92 +151,8 @@ def points_of(pose: PoseSequence, side: Side) -> np.ndarray:
     return hand_points(pose, side)
 
 
-def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray:
-    """Return the trial's video: spoil one hand, or both if the seed is odd, then add the nuisance."""
-    from ipa_core.scoring.corruptions import corrupt, nuisance
-
-    video = frames
-    if trial.kind is not None:
-        hands = sides(pose)
-        seed = int(trial.key()[:8], 16)
-        for side in hands if seed % 2 else [hands[seed // 2 % len(hands)]]:
-            video = corrupt(trial.kind, video, points_of(pose, side), trial.severity, seed)
-    return nuisance(video, int(trial.key()[8:16], 16))
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """A trial's hands, and the mean handedness score over the scorable ones, for comparison."""
-
-    trial: Trial
-    hands: tuple[HandMeasures, ...]
-    handedness: float
-
-
-def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
-    """Return measures in the order of ``all_trials``. Those in the folder are not measured again. Subjects without
-    hands are left out, with a line in the log."""
-    folder = folder / digest_bytes(f"{VERSION} {_digests()}".encode())[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    by_subject: dict[Subject, list[Trial]] = {}
-    for trial in all_trials:
-        if not (folder / f"{trial.key()}.json").exists():
-            by_subject.setdefault(trial.subject, []).append(trial)
-    if by_subject:
-        started = time.monotonic()
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_measure_subject, group, folder) for group in by_subject.values()]
-            for number, job in enumerate(as_completed(jobs), 1):
-                trouble = job.result()
-                left = (time.monotonic() - started) / number * (len(jobs) - number)
-                about = f"; left out: {trouble}" if trouble else ""
-                log.info("measured %d of %d subjects, about %.0f s left%s", number, len(jobs), left, about)
-    found = []
-    for trial in all_trials:
-        about = json.loads((folder / f"{trial.key()}.json").read_text())
-        if about is not None:
-            hands = tuple(HandMeasures.model_validate(hand) for hand in about["hands"])
-            found.append(Measured(trial, hands, about["handedness"]))
-    return found
-
-
-def _digests() -> list[str]:
-    """Return digests of the files that measures depend on. Coefficients are fitted later."""
-    return [digest_file(Path(path)) for name, path in sorted(score_files(SCORES).items()) if name != "coefficients"]
-
-
-def _measure_subject(group: Sequence[Trial], folder: Path) -> str | None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    try:
-        frames, pose = material(group[0].subject)
-    except (Rejected, ValueError, RuntimeError) as error:
-        for trial in group:
-            (folder / f"{trial.key()}.json").write_text("null")
-        return str(error)
-    for trial in group:
-        video = video_of(trial, frames, pose)
-        hands = _scorer().score(video, frames, pose).score.hands
-        sure = [
-            _extractor().handedness(video[hand.frame], points_of(pose, hand.side)[hand.frame])
-            for hand in hands
-            if hand.unscorable is None
-        ]
-        about = {"hands": [hand.model_dump() for hand in hands], "handedness": float(np.mean(sure)) if sure else 0.0}
-        path = folder / f"{trial.key()}.json"
-        path.with_suffix(".part").write_text(json.dumps(about))
-        path.with_suffix(".part").rename(path)
-    return None
-
-
 @cache
-def _extractor() -> MediaPipeExtractor:
+def extractor() -> MediaPipeExtractor:
     from ipa_core.pose.mediapipe import MediaPipeExtractor
 
     return MediaPipeExtractor(PosesConfig())
-
-
-@cache
-def _scorer() -> HandScorer:
-    return hand_scorer(SCORES, _extractor())

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from flows.engine.components import score_files
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
+from flows.stages.judge import version_of
 from ipa_core.config import ConfigError, ScoresConfig
 from ipa_core.evaluation.metrics import video_metrics
 from ipa_core.masks import hand_mask
@@ -23,7 +24,7 @@ from storage import ActionResult, Store
 
 _HANDS = TypeAdapter(list[HandMeasures])
 _SCORE: Final = "hand score"
-_OVER_FRAMES: Final = ("bone_consistency", "jitter")
+_OVER_FRAMES: Final = ("bone_consistency", "jitter", "sway")
 Values = tuple[float | None, float | None, float | None]
 """Values over all frames, the even frames, the odd frames."""
 
@@ -34,7 +35,8 @@ def run_reliability(folder: RunFolder, store: Store) -> dict[str, Reliability]:
     results = sorted(store.actions.lookup("scores", folder.names("scores")).values(), key=lambda result: result.key)
     if not results:
         raise ConfigError(f"run {folder.run_id} has scored no candidates; `ipa run CONFIG --to scores` does that")
-    scores = folder.config().scores
+    version = version_of(results[0].action.config)
+    scores = folder.config().scores.model_copy(update={"version": version})
     model = QualityModel.load(Path(score_files(scores)["coefficients"]))
     found: dict[str, list[Measured]] = {}
     for result in results:
@@ -54,19 +56,19 @@ def _of_hands(store: Store, result: ActionResult, scores: ScoresConfig, model: Q
     alone = [hand.model_copy(update=dict.fromkeys(_OVER_FRAMES)) for hand in hands]
     parts = [hands, *([hand for hand in alone if hand.frame % 2 == rest] for rest in (0, 1))]
     judged = [summarise(list(part), scores, model) for part in parts]
-    means = [_means(part, scores) for part in parts]
+    means = [_means(part, scores, model) for part in parts]
     values: dict[str, Values] = {_SCORE: _three([one.score for one in judged])}
-    for name in quality.UTILITIES:
+    for name in quality.UTILITIES[model.version]:
         values[name] = _three([one.get(name) for one in means])
-    for name in _OVER_FRAMES:
+    for name in set(_OVER_FRAMES) & set(values):
         values[name] = (values[name][0], None, None)
     return values
 
 
-def _means(hands: Sequence[HandMeasures], scores: ScoresConfig) -> dict[str, float]:
+def _means(hands: Sequence[HandMeasures], scores: ScoresConfig, model: QualityModel) -> dict[str, float]:
     scored = [hand for hand in hands if hand.unscorable is None]
     weights = [min(1.0, (hand.size or 0.0) / scores.trusted_hand_size) for hand in scored]
-    return quality.means(scored, weights) if scored else {}
+    return quality.seen(scored, weights, model.version).mean if scored else {}
 
 
 def _three(values: Sequence[float | None]) -> Values:

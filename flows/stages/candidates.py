@@ -84,7 +84,7 @@ class Candidates(Stage[SeedGroup]):
                 if first:
                     settings["first"] = first
                 if config.early is not None:
-                    settings["early"] = {**key_fields(config.early), "scores": score_settings(run.config)}
+                    settings["early"] = {**key_fields(config.early), "scores": score_settings(run)}
                 yield Item(
                     name=f"{named.name} from candidate {first}" if first else named.name,
                     action=Action(self.name, self.version, settings, bytes_of),

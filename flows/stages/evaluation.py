@@ -18,7 +18,7 @@ from flows.engine.worker import Worker
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
-from flows.stages.judge import no_hands, score_settings, unscorable
+from flows.stages.judge import no_hands, score_settings, unscorable, version_of
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
@@ -184,7 +184,7 @@ def clip_item(
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
-    settings["scores"] = score_settings(config)
+    settings["scores"] = score_settings(run)
     inputs = generation_inputs(run, named, pose)
     inputs |= {"weights": run.inputs.pose_weights, "judge": run.inputs.score_weights}
     needs: tuple[str, ...] = (clip.video, clip.reference, pose_of(pose))
@@ -209,6 +209,7 @@ def _generate(item: Item, worker: Worker) -> Output:
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
+    scorer = worker.scorer(version_of(item.action.config["scores"]))
     seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, worker)
     sampled = steps_of(len(seeds), config.candidates)
@@ -223,7 +224,7 @@ def _generate(item: Item, worker: Worker) -> Output:
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
         # The encoded video is stored, so the encoded video is compared.
         video = decode_video(outputs[f"{k}.mp4"])
-        scored = worker.scorer.score(video, truth, pose)
+        scored = scorer.score(video, truth, pose)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(

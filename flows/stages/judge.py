@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from flows.engine.stage import Item, key_fields
 from flows.engine.view import View
 from flows.engine.worker import Worker
 from flows.stages.poses import posed_clips
-from ipa_core.config import RunConfig
+from ipa_core.config import ScoreVersion
 from ipa_core.records import PoseSequence, Split
 from ipa_core.scoring.yardstick import why_unscorable
 from ipa_core.video import decode_video
@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def score_settings(config: RunConfig) -> dict[str, object]:
+def score_settings(run: View) -> dict[str, object]:
     """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    settings = key_fields(config.scores, "model", "reward_model", "vlm_address") | {"backend": config.poses.backend}
+    config, version = run.config, run.inputs.score_version
+    settings = key_fields(config.scores, "model", "reward_model", "vlm_address", "version")
+    settings |= {"backend": config.poses.backend}
     if config.scores.reward == "vlm":
         from ipa_core.scoring.vlm import PROMPT_VERSION
 
         settings["vlm_prompt"] = PROMPT_VERSION
-    return settings
+    return settings if version == 1 else settings | {"version": version}
+
+
+def version_of(settings: Mapping[str, Any]) -> ScoreVersion:
+    """Return the version of the score that :func:`score_settings` name. Version 1 is older than its number."""
+    version: ScoreVersion = settings.get("version", 1)
+    return version
 
 
 def unscorable(run: View, pose: ActionResult) -> str | None:
@@ -57,4 +65,5 @@ def preview_judge(item: Item, worker: Worker) -> Callable[[np.ndarray], float | 
     inputs, objects = item.action.inputs, worker.store.objects
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
-    return lambda video: worker.scorer.score(video, truth, pose).score.score
+    scorer = worker.scorer(version_of(item.action.config["early"]["scores"]))
+    return lambda video: scorer.score(video, truth, pose).score.score

@@ -13,9 +13,11 @@ from flows.engine.stage import Item, Output, Stage, blob
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
-from flows.stages.judge import score_settings
+from flows.stages.judge import score_settings, version_of
 from flows.stages.poses import pose_of
+from ipa_core.config import NEWEST_SCORE
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
+from ipa_core.scoring.degenerate import check_texture
 from ipa_core.video import decode_video
 from storage import Action
 from storage.digest import digest_config
@@ -33,7 +35,7 @@ class Scores(Stage[HandScore]):
     record = HandScore
 
     def items(self, run: View) -> Iterator[Item]:
-        settings = score_settings(run.config)
+        settings = score_settings(run)
         for one in candidates(run):
             clip, pose = one.named.clip, pose_of(one.pose)
             inputs = {
@@ -54,12 +56,21 @@ class Scores(Stage[HandScore]):
         _ = run.inputs.score_weights
         check_reward(run.config.scores)
 
+    def notes(self, run: View) -> Iterator[str]:
+        if run.config.scores.version is None and run.inputs.score_version < NEWEST_SCORE:
+            yield (
+                f"this store's hand scores are of version {run.inputs.score_version}; `scores.version: {NEWEST_SCORE}` "
+                "scores its candidates anew on the CPU, and keeps the candidates"
+            )
+
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects
-        scored = worker.scorer.score(
-            decode_video(objects.get(inputs["candidate"])),
-            decode_video(objects.get(inputs["driving"])),
-            PoseSequence.from_bytes(objects.get(inputs["pose"])),
+        version = version_of(item.action.config)
+        video = decode_video(objects.get(inputs["candidate"]))
+        if version > 1:
+            check_texture(video)
+        scored = worker.scorer(version).score(
+            video, decode_video(objects.get(inputs["driving"])), PoseSequence.from_bytes(objects.get(inputs["pose"]))
         )
         hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
         record = scored.score.model_copy(update={"hands": ()})
@@ -69,7 +80,8 @@ class Scores(Stage[HandScore]):
         scores = run.records(Scores)
         if any(score.score is not None for score in scores):
             return None
-        why = sorted({str(score.unscorable) for score in scores}) or ["every item failed"]
+        rejected = {str(one.result.reason) for one in run.results[self.name] if one.result and one.result.reason}
+        why = sorted({str(score.unscorable) for score in scores} | rejected) or ["every item failed"]
         return f"none of {len(run.results[self.name])} candidates could be scored ({'; '.join(why[:3])})"
 
     def forecast(self, run: Forecast) -> float:
@@ -84,7 +96,7 @@ def judge_of(action: Action) -> str:
 
 def judge_now(run: View) -> str:
     """Return the name of what computes the scores of a run."""
-    return _judge(Scores.version, score_settings(run.config), run.inputs.pose_weights, run.inputs.score_weights)
+    return _judge(Scores.version, score_settings(run), run.inputs.pose_weights, run.inputs.score_weights)
 
 
 def _judge(version: int, settings: Mapping[str, object], weights: str, judge: str) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anny
 import numpy as np
@@ -96,6 +96,22 @@ class BodyModel:
         hair = self._paint_head(performer, vertices, colours)
         thickness = CLOTH_THICKNESS * (shirt | trousers) + HAIR_THICKNESS * hair
         return DressedBody(phenotype, bones, colours, self._smoothed(thickness))
+
+    def rewear(
+        self, body: DressedBody, *, gloves: Colour | None, sleeves: Colour | None, bare_arms: bool
+    ) -> DressedBody:
+        """Return the body with gloves, sleeves of another colour or bare forearms."""
+        colours = body.colours.copy()
+        forearm = self._weight_of("lowerarm") > 0.5
+        if sleeves is not None:
+            colours[(self._weight_of("upperarm", "lowerarm") > 0.5)] = _linear(sleeves)
+        if bare_arms:
+            skin = body.colours[self.faces[self.hand_faces["left"]]].reshape(-1, 3)
+            colours[forearm] = np.median(skin, axis=0)
+        if gloves is not None:
+            for faces in self.hand_faces.values():
+                colours[np.unique(self.faces[faces])] = _linear(gloves)
+        return replace(body, colours=colours)
 
     def pose(self, body: DressedBody, rotations: np.ndarray) -> PosedBody:
         """Pose a body. rotations: float64 ``[T, J, 3, 3]``, one per bone (identity: as in the rest pose)."""

@@ -44,26 +44,40 @@ class RenderedClip:
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera that looks along +Y (at the person's front). size: pixels of the square picture."""
+    """A pinhole camera that looks along +Y (at the person's front). size: pixels of the square picture. A ``zoom``
+    above 1 shows less of the scene, around ``centre``: x and y in pictures of the unzoomed camera, 0 in the middle."""
 
     position: np.ndarray
     size: int
+    zoom: float = 1.0
+    centre: tuple[float, float] = (0.0, 0.0)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Project world points ``[..., 3]`` to pixels ``[..., 2]`` and depth ``[...]`` in metres."""
         relative = points - self.position
         depth = relative[..., 1]
-        scale = self.size * CAMERA_DISTANCE / FRAME_HEIGHT / depth
+        scale = self.size * -self.position[1] / FRAME_HEIGHT / depth * self.zoom
         across, down = relative[..., 0] * scale, -relative[..., 2] * scale
-        return np.stack([across, down], axis=-1) + self.size / 2, depth
+        away = np.asarray(self.centre) * (self.zoom * self.size)
+        return np.stack([across, down], axis=-1) - away + self.size / 2, depth
 
 
-def render_clip(performer: Performer, *, seed: int, size: int, frames: int, fps: float) -> RenderedClip:
-    """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture. Raises
-    ``RuntimeError`` when none of 200 gestures does."""
+def render_clip(
+    performer: Performer,
+    *,
+    seed: int,
+    size: int,
+    frames: int,
+    fps: float,
+    distance: float = CAMERA_DISTANCE,
+    height: float = FRAME_HEIGHT,
+) -> RenderedClip:
+    """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture.
+    ``distance`` (of the camera) and ``height`` (of what the picture shows) are metres. Raises ``RuntimeError`` when
+    none of 200 gestures does."""
     model = body_model()
-    body = _dressed(model, performer)
-    camera = Camera(_camera_position(model, body), size)
+    body = dressed(model, performer)
+    camera = Camera(camera_position(model, body, distance), size, FRAME_HEIGHT / height)
     times = np.arange(frames) / fps
     rng = np.random.default_rng(seed)
     for _ in range(_ATTEMPTS):
@@ -84,13 +98,13 @@ def backdrop(performer: Performer, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _dressed(model: BodyModel, performer: Performer) -> DressedBody:
+def dressed(model: BodyModel, performer: Performer) -> DressedBody:
     return model.dress(performer)
 
 
-def _camera_position(model: BodyModel, body: DressedBody) -> np.ndarray:
+def camera_position(model: BodyModel, body: DressedBody, distance: float = CAMERA_DISTANCE) -> np.ndarray:
     neck = body.bones[model.bone_index["neck01"], 2]
-    return np.array([0.0, -CAMERA_DISTANCE, neck - 0.03])
+    return np.array([0.0, -distance, neck - 0.03])
 
 
 def _hands_inside(posed: PosedBody, camera: Camera) -> bool:
@@ -107,7 +121,7 @@ def _render(
     pictures, masks, confidences = [], [], []
     pixels, depth = camera.project(posed.keypoints)
     for frame, vertices in enumerate(posed.vertices):
-        picture, hand_mask, surface_depth = _render_frame(model, body, vertices, camera, background)
+        picture, hand_mask, surface_depth = render_frame(model, body, vertices, camera, background)
         pictures.append(picture)
         masks.append(hand_mask)
         confidences.append(_confidence(pixels[frame], depth[frame], surface_depth))
@@ -116,7 +130,7 @@ def _render(
     return RenderedClip(np.stack(pictures), points, confidence, np.stack(masks))
 
 
-def _render_frame(
+def render_frame(
     model: BodyModel, body: DressedBody, skin: np.ndarray, camera: Camera, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return picture uint8 ``[H, W, 3]``, hand mask bool ``[H, W]`` and depth ``[H, W]`` in metres (inf: backdrop)."""
@@ -148,7 +162,7 @@ def _render_frame(
     )
     inside = face_at >= 0
     depth_map = np.where(inside, 1 / np.maximum(nearest, 1e-6), np.inf).astype(np.float32)
-    picture *= _crevices(depth_map, inside)[..., None]
+    picture *= _crevices(depth_map, inside, camera.zoom)[..., None]
     small = cv2.resize(picture, (camera.size, camera.size), interpolation=cv2.INTER_AREA)
     shown = (np.clip(small, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
 
@@ -178,10 +192,12 @@ def _shadow(model: BodyModel, vertices: np.ndarray, camera: Camera) -> tuple[np.
     return axes, scale, shadow
 
 
-def _crevices(depth: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _crevices(depth: np.ndarray, inside: np.ndarray, zoom: float) -> np.ndarray:
     """Return ``[H, W]`` in [0.45, 1]: points behind their surroundings get darker, so overlapping fingers differ."""
+    if not inside.any():
+        return np.ones(depth.shape, np.float32)
     filled = np.where(inside, depth, depth[inside].max() + 0.25)
-    width = int(len(depth) / 30) | 1
+    width = int(len(depth) / 30 * zoom) | 1
     behind = np.minimum(cv2.blur(filled, (width, width)) - filled, 0)
     return np.where(inside, np.clip(1 + 9 * behind, 0.45, 1), 1).astype(np.float32)
 

@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
 COLLAPSE: Final = 5
 """Number of frames of a transient fault."""
-_FINGER_WIDTH = 0.17
+FINGER_WIDTH = 0.17
 """Width of a finger in hand sizes (longer side of the box of an open hand)."""
 
 
@@ -86,10 +86,10 @@ def _warp(hand: Hand) -> Callable[[int], Picture]:
         field = knots[0] * np.cos(phase) + knots[1] * np.sin(phase)
         side = 2.4 * hand.size
         centre = hand.points[frame].mean(axis=0)
-        grid = _grid(hand.frames[frame])
-        place = (((grid - centre) / side + 0.5) * 4).astype(np.float32)
+        pixels = grid(hand.frames[frame])
+        place = (((pixels - centre) / side + 0.5) * 4).astype(np.float32)
         moves = [cv2.remap(part, place[..., 0], place[..., 1], cv2.INTER_CUBIC) for part in field]
-        return _blend(hand, frame, _resample(hand.frames[frame], grid + strength * np.stack(moves, -1)))
+        return _blend(hand, frame, resample(hand.frames[frame], pixels + strength * np.stack(moves, -1)))
 
     return change
 
@@ -103,8 +103,8 @@ def _finger_erased(hand: Hand) -> Callable[[int], Picture]:
         others = np.zeros_like(mask)
         for number in range(5):
             line = hand.points[frame][list(FINGERS[number])][first if number in fingers else 0 :]
-            _stroke(mask if number in fingers else others, line, _FINGER_WIDTH * 1.5 * hand.size)
-        return _painted_over(hand.frames[frame], np.where(others > 0, 0, mask).astype(np.uint8))
+            stroke(mask if number in fingers else others, line, FINGER_WIDTH * 1.5 * hand.size)
+        return painted_over(hand.frames[frame], np.where(others > 0, 0, mask).astype(np.uint8))
 
     return change
 
@@ -118,10 +118,10 @@ def _finger_added(hand: Hand) -> Callable[[int], Picture]:
         line = hand.points[frame][list(FINGERS[finger])]
         turn = cv2.getRotationMatrix2D((float(line[0][0]), float(line[0][1])), angle, 1.0)
         mask = np.zeros(hand.frames.shape[1:3], np.uint8)
-        _stroke(mask, line[1:], _FINGER_WIDTH * 1.1 * hand.size)
+        stroke(mask, line[1:], FINGER_WIDTH * 1.1 * hand.size)
         size = mask.shape[::-1]
         copy = cv2.warpAffine(hand.frames[frame], turn, size, borderMode=cv2.BORDER_REPLICATE)
-        return _mixed(hand.frames[frame], copy, _soft(cv2.warpAffine(mask, turn, size), 0.02 * hand.size))
+        return mixed(hand.frames[frame], copy, soft(cv2.warpAffine(mask, turn, size), 0.02 * hand.size))
 
     return change
 
@@ -138,11 +138,11 @@ def _fingers_fused(hand: Hand) -> Callable[[int], Picture]:
             web = np.concatenate([points[list(FINGERS[number])], points[list(FINGERS[number + 1])][::-1]])
             cv2.fillPoly(mask, [np.round(web).astype(np.int32)], 255)
             for finger in (number, number + 1):
-                _stroke(mask, points[list(FINGERS[finger])], 0.6 * _FINGER_WIDTH * hand.size)
+                stroke(mask, points[list(FINGERS[finger])], 0.6 * FINGER_WIDTH * hand.size)
         skin = cv2.erode(mask, np.ones((3, 3), np.uint8)) if mask.sum() > 255 * 60 else mask
         colour = np.median(hand.frames[frame][skin > 0], axis=0) if skin.any() else 0
         smooth = cv2.GaussianBlur(hand.frames[frame], (0, 0), 0.08 * hand.size)
-        return _mixed(hand.frames[frame], (0.4 * smooth + 0.6 * colour).astype(np.uint8), _soft(mask, 0.02 * hand.size))
+        return mixed(hand.frames[frame], (0.4 * smooth + 0.6 * colour).astype(np.uint8), soft(mask, 0.02 * hand.size))
 
     return change
 
@@ -158,7 +158,7 @@ def _missing(hand: Hand) -> Callable[[int], Picture]:
         gone = points[along >= np.quantile(along, 1 - share)]
         mask = np.zeros(hand.frames.shape[1:3], np.uint8)
         cv2.fillConvexPoly(mask, cv2.convexHull(np.round(gone).astype(np.int32)), 255)
-        return _painted_over(hand.frames[frame], _wider(mask, 0.14 * hand.size))
+        return painted_over(hand.frames[frame], _wider(mask, 0.14 * hand.size))
 
     return change
 
@@ -171,8 +171,8 @@ def _duplicated(hand: Hand) -> Callable[[int], Picture]:
         move = np.column_stack([np.eye(2), shift])
         size = hand.frames.shape[2], hand.frames.shape[1]
         copy = cv2.warpAffine(hand.frames[frame], move, size, borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.warpAffine(_hull(hand, frame, 0.08), move, size)
-        return _mixed(hand.frames[frame], copy, _soft(mask, 0.03 * hand.size))
+        mask = cv2.warpAffine(hull(hand, frame, 0.08), move, size)
+        return mixed(hand.frames[frame], copy, soft(mask, 0.03 * hand.size))
 
     return change
 
@@ -185,11 +185,11 @@ def _swapped(hand: Hand) -> Callable[[int], Picture]:
         points = hand.points[frame]
         axis = points[9] - points[0]
         axis = axis / max(float(np.hypot(*axis)), 1e-6)
-        grid = _grid(hand.frames[frame]) - points[0]
-        mirrored = 2 * (grid @ axis)[..., None] * axis - grid + points[0]
-        hull = _hull(hand, frame, margin)
-        both = np.maximum(hull, _resample(hull, mirrored, cv2.BORDER_CONSTANT))
-        return _mixed(hand.frames[frame], _resample(hand.frames[frame], mirrored), _soft(both, 0.03 * hand.size))
+        pixels = grid(hand.frames[frame]) - points[0]
+        mirrored = 2 * (pixels @ axis)[..., None] * axis - pixels + points[0]
+        here = hull(hand, frame, margin)
+        both = np.maximum(here, resample(here, mirrored, cv2.BORDER_CONSTANT))
+        return mixed(hand.frames[frame], resample(hand.frames[frame], mirrored), soft(both, 0.03 * hand.size))
 
     return change
 
@@ -208,9 +208,9 @@ def _wrong_gesture(hand: Hand) -> Callable[[int], Picture]:
             return hand.frames[frame]
         size = hand.frames.shape[2], hand.frames.shape[1]
         copy = cv2.warpAffine(hand.frames[other], move, size, borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.warpAffine(_hull(hand, int(other), 0.1), move, size)
-        emptied = _painted_over(hand.frames[frame], _hull(hand, frame, 0.08))
-        return _mixed(emptied, copy, _soft(mask, 0.03 * hand.size))
+        mask = cv2.warpAffine(hull(hand, int(other), 0.1), move, size)
+        emptied = painted_over(hand.frames[frame], hull(hand, frame, 0.08))
+        return mixed(emptied, copy, soft(mask, 0.03 * hand.size))
 
     return change
 
@@ -224,8 +224,8 @@ def _flicker(hand: Hand) -> Callable[[int], Picture]:
 
     def change(frame: int) -> Picture:
         centre = hand.points[frame].mean(axis=0)
-        place = (_grid(hand.frames[frame]) - centre - shifts[frame]) / scales[frame] + centre
-        return _blend(hand, frame, _resample(hand.frames[frame], place))
+        place = (grid(hand.frames[frame]) - centre - shifts[frame]) / scales[frame] + centre
+        return _blend(hand, frame, resample(hand.frames[frame], place))
 
     return change
 
@@ -242,7 +242,7 @@ def _smear(hand: Hand) -> Callable[[int], Picture]:
 
     def change(frame: int) -> Picture:
         drawn = cv2.filter2D(hand.frames[frame], -1, kernel).astype(np.float64)
-        inside = _hull(hand, frame, 0) > 0
+        inside = hull(hand, frame, 0) > 0
         mean = drawn[inside].mean(axis=0) if inside.any() else drawn.mean((0, 1))
         return _blend(hand, frame, (mean + contrast * (drawn - mean)).astype(np.uint8))
 
@@ -283,23 +283,23 @@ def nuisance(frames: np.ndarray, seed: int) -> np.ndarray:
     return np.stack(changed)
 
 
-def _hull(hand: Hand, frame: int, margin: float) -> Picture:
+def hull(hand: Hand, frame: int, margin: float) -> Picture:
     mask = np.zeros(hand.frames.shape[1:3], np.uint8)
     points = hand.points[frame]
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points).astype(np.int32)), 255)
-    return _wider(mask, (_FINGER_WIDTH / 2 + margin) * hand.size)
+    return _wider(mask, (FINGER_WIDTH / 2 + margin) * hand.size)
 
 
 def _blend(hand: Hand, frame: int, changed: Picture) -> Picture:
     """Put ``changed`` over the hand and keep the picture elsewhere."""
-    return _mixed(hand.frames[frame], changed, _soft(_hull(hand, frame, 0.1), 0.05 * hand.size))
+    return mixed(hand.frames[frame], changed, soft(hull(hand, frame, 0.1), 0.05 * hand.size))
 
 
-def _mixed(picture: Picture, changed: np.ndarray, share: np.ndarray) -> Picture:
+def mixed(picture: Picture, changed: np.ndarray, share: np.ndarray) -> Picture:
     return (picture + share[..., None] * (changed.astype(np.float32) - picture)).round().clip(0, 255).astype(np.uint8)
 
 
-def _soft(mask: np.ndarray, sigma: float) -> np.ndarray:
+def soft(mask: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), max(sigma, 0.6))
 
 
@@ -308,11 +308,11 @@ def _wider(mask: Picture, by: float) -> Picture:
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))).astype(np.uint8)
 
 
-def _stroke(mask: Picture, line: Points, width: float) -> None:
+def stroke(mask: Picture, line: Points, width: float) -> None:
     cv2.polylines(mask, [np.round(line).astype(np.int32)], False, 255, max(1, round(width)), cv2.LINE_AA)
 
 
-def _painted_over(picture: Picture, mask: Picture) -> Picture:
+def painted_over(picture: Picture, mask: Picture) -> Picture:
     """Fill the masked region from its surroundings (Telea, "An image inpainting technique", 2004)."""
     found = np.argwhere(mask > 0)
     if not len(found):
@@ -326,12 +326,12 @@ def _painted_over(picture: Picture, mask: Picture) -> Picture:
     return result
 
 
-def _grid(picture: Picture) -> np.ndarray:
+def grid(picture: Picture) -> np.ndarray:
     rows, columns = np.indices(picture.shape[:2], dtype=np.float32)
     return np.stack([columns, rows], axis=-1)
 
 
-def _resample(picture: Picture, positions: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> Picture:
+def resample(picture: Picture, positions: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> Picture:
     x, y = np.moveaxis(positions.astype(np.float32), -1, 0)
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=border), np.uint8)
 

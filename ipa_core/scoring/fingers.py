@@ -10,7 +10,8 @@ there and on real footage.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ SIZE: Final = 64
 SCALE: Final = 1.6
 """Side of the crop in hand sizes."""
 CHANNELS: Final = 5
+AS_WHOLE: Final = 2.0
+"""Logits of a hand just like the driving video's; they make 0.88."""
 _ONE_THREAD: Final = threading.Lock()
 
 
@@ -86,7 +89,7 @@ class FingerNetwork(nn.Module):
 class FingerInspector:
     """The trained network on one CPU thread."""
 
-    def __init__(self, weights: Path = FINGER_WEIGHTS) -> None:
+    def __init__(self, weights: Path = FINGER_WEIGHTS[1]) -> None:
         self._network = FingerNetwork()
         self._network.load_state_dict(load_file(weights))
         self._network.eval()
@@ -98,15 +101,27 @@ class FingerInspector:
         """Return for crops of :func:`crop` how surely each hand is whole, ``[N]`` in logits."""
         if not len(crops):
             return np.zeros(0)
-        # The number belongs to the process: two threads that set it at once would leave 1 for the animation model.
-        with _ONE_THREAD:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            try:
-                answer: Any = self._network(as_input(np.stack(crops)))
-            finally:
-                torch.set_num_threads(threads)
+        with one_thread():
+            answer: Any = self._network(as_input(np.stack(crops)))
         return np.asarray(answer.numpy(), np.float64)
+
+    def compare(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return how surely each candidate's hand is as whole as the driving hand, ``[N]`` in logits."""
+        # The driving hand is the yardstick: it is whole, even if the network misjudges footage unlike its own.
+        return self(ours) - self(theirs) + AS_WHOLE
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread."""
+    # The number belongs to the process: two threads that set it at once would leave 1 for the animation model.
+    with _ONE_THREAD:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def as_input(crops: np.ndarray) -> torch.Tensor:

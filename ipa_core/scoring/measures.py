@@ -1,8 +1,8 @@
 """Measures on the hands of a generated video, given the hands of the driving video.
 
 Points are ``[T, 21, 2]`` in pixels, NaN where a point was not found. A result is NaN where nothing could be measured.
-All distances are divided by the driving hand's size, so they compare between videos. Candidate and driving hands come
-from the same extractor and share their position in the picture, so plain distances suffice and no fit comes first.
+All distances are divided by the driving hand's size, so they compare between videos. :func:`columns` are the measures
+of version 1, which compares places in the picture; scoring.aligned maps the hands onto each other first.
 """
 
 from __future__ import annotations
@@ -148,6 +148,19 @@ def plausibility(points: Floats) -> Floats:
     middle, outer = np.moveaxis(np.stack(bends, axis=1), 2, 0)
     against = (middle * outer < 0) & (np.minimum(np.abs(middle), np.abs(outer)) > np.radians(20))
     return mean_of_found(np.where(np.isfinite(middle * outer), ~against, np.nan), axis=1)
+
+
+def columns(points: Floats, driving: Floats, radius: float) -> dict[str, Floats]:
+    """Return the measures of records.HandMeasures, as version 1 takes them, that need points alone, each ``[T]``."""
+    return {
+        "pck": pck(points, driving, radius),
+        "error": normalised_error(points, driving),
+        "bone_consistency": bone_consistency(points, driving),
+        "jitter": jitter(points, driving),
+        "wrist_distance": wrist_distance(points, driving),
+        "palm_agreement": palm_agreement(points, driving),
+        "plausibility": plausibility(points),
+    }
 
 
 def relative_sharpness(video: np.ndarray, driving_video: np.ndarray, driving: Floats) -> Floats:

@@ -4,124 +4,198 @@ gets better makes the score worse.
 Every component of a hand becomes a utility in [0, 1] (:data:`UTILITIES`). A candidate enters with two numbers of each
 utility: the mean over its scorable hands and frames, and the mean of the worst five frames in a row of one hand,
 because a hand that collapses for five frames spoils the clip. ``ipa lab score fit`` fits the coefficients on faultless
-videos against corrupted ones. They lie in ``quality.json`` with the recipe of their data.
+videos against corrupted ones. They lie in a JSON file with the recipe of their data.
+
+Version 1 stays for the stores that have its scores. Version 2 takes other measures (see scoring.aligned), and knows how
+faultless videos measure: the worst of many frames is worse than that of few, and what no faultless video reaches is not
+asked for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ipa_core.config import NEWEST_SCORE, ScoreVersion
 from ipa_core.records import HandMeasures
 
-Floats = NDArray[np.float64]
-PACKAGED: Final = Path(__file__).with_name("quality.json")
-FINGER_WEIGHTS: Final = Path(__file__).with_name("fingers.safetensors")
-"""Weights of the network in scoring.fingers. They are named here because that module loads torch."""
+PACKAGED: Final[dict[ScoreVersion, Path]] = {
+    1: Path(__file__).with_name("quality.json"),
+    2: Path(__file__).with_name("quality-2.json"),
+}
+FINGER_WEIGHTS: Final[dict[ScoreVersion, Path]] = {
+    1: Path(__file__).with_name("fingers.safetensors"),
+    2: Path(__file__).with_name("fingers-2.safetensors"),
+}
+"""Weights of the networks in scoring.fingers and scoring.finger_pairs. They are named here because those modules load
+torch."""
 WINDOW: Final = 5
-"""Number of frames in a row over which :func:`worst` takes the mean."""
+"""Number of frames in a row over which the worst is taken."""
+TYPICAL_WINDOWS: Final = 26
+"""Number of windows in 17 frames of two hands."""
 
 SOFTNESS: Final = 3.0
 """Softness of the score's curve. With 1 the score would be the probability that a video is none of the spoilt videos of
 the fit, and all videos of a middling model would score in the lowest percent."""
 
-UTILITIES: Final[dict[str, Callable[[float], float]]] = {
-    "confidence": lambda value: value,
-    "pck": lambda value: value,
-    "error": lambda value: float(np.exp(-value / 0.15)),
-    "wrist_distance": lambda value: float(np.exp(-value / 0.3)),
-    "palm_agreement": lambda value: value,
-    "plausibility": lambda value: value,
-    "bone_consistency": lambda value: value,
-    "jitter": lambda value: float(np.exp(-value / 0.1)),
-    # Noise is no detail, so more sharpness than the driving video's lowers the utility.
-    "sharpness": lambda value: min(value, 1 / max(value, 1e-6)),
-    "fingers": lambda value: value,
-    "reward": lambda value: value,
+Utility = Callable[[float, float], float]
+
+
+def _same(value: float, size: float) -> float:
+    return value
+
+
+def _falling(within: float, *, beyond: float = 0.0, pixels: float = 0.0) -> Utility:
+    """Return a utility that falls by a factor of e every ``within`` from ``beyond`` on. A detector errs by some pixels
+    whatever the size of the hand, so ``pixels`` over that size are free too."""
+    return lambda value, size: float(np.exp(-max(0.0, value - beyond - pixels / size) / within))
+
+
+UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {
+    1: {
+        "confidence": _same,
+        "pck": _same,
+        "error": _falling(0.15),
+        "wrist_distance": _falling(0.3),
+        "palm_agreement": _same,
+        "plausibility": _same,
+        "bone_consistency": _same,
+        "jitter": _falling(0.1),
+        # Noise is no detail, so more sharpness than the driving video's lowers the utility.
+        "sharpness": lambda value, size: min(value, 1 / max(value, 1e-6)),
+        "fingers": _same,
+        "reward": _same,
+    },
+    2: {
+        "presence": _same,
+        "pck": _same,
+        "error": _falling(0.15, beyond=0.03, pixels=1.0),
+        "place": _falling(0.5, beyond=0.2),
+        "scale": _falling(0.3, beyond=0.1),
+        "rotation": _falling(0.5, beyond=0.15),
+        "palm_agreement": _same,
+        "plausibility": _same,
+        "bone_consistency": _same,
+        "jitter": _falling(0.15, beyond=0.03, pixels=2.0),
+        "sway": _falling(0.2, beyond=0.03, pixels=2.0),
+        "sharpness": _same,
+        "fingers": _same,
+        "reward": _same,
+    },
 }
 """From a measure in its own unit (see records.HandMeasures) to a utility in [0, 1]; higher is better."""
-_OF_POINTS: Final = frozenset(UTILITIES) - {"confidence", "fingers", "reward"}
-FEATURES: Final = tuple(f"{kind} {name}" for kind in ("mean", "worst") for name in UTILITIES if name != "reward")
-"""Features of a candidate. A reward is not fitted: it has a weight in the config."""
+_NOT_OF_POINTS: Final = frozenset({"confidence", "presence", "fingers", "reward"})
 
 
-def utilities(hand: HandMeasures) -> dict[str, float]:
+def feature_names(version: ScoreVersion) -> tuple[str, ...]:
+    """Return the features of a candidate. A reward is not fitted: it has a weight in the config."""
+    return tuple(f"{kind} {name}" for kind in ("mean", "worst") for name in UTILITIES[version] if name != "reward")
+
+
+def utilities(hand: HandMeasures, version: ScoreVersion) -> dict[str, float]:
     """Return the utilities measured on one scorable hand in one frame. A hand that was not found has no points: its
     utilities of points are 0 and not missing."""
     found = {}
-    for name, utility in UTILITIES.items():
+    for name, utility in UTILITIES[version].items():
         value = getattr(hand, name)
         if value is not None:
-            found[name] = min(1.0, max(0.0, utility(value)))
-        elif hand.error is None and name in _OF_POINTS:
+            found[name] = min(1.0, max(0.0, utility(value, hand.size or 1.0)))
+        elif hand.error is None and name not in _NOT_OF_POINTS:
             found[name] = 0.0
     return found
 
 
-def means(hands: Sequence[HandMeasures], weights: Sequence[float]) -> dict[str, float]:
-    """Return the weighted mean of each utility over scorable hands, without utilities that were measured nowhere."""
-    table = _table(hands)
+@dataclass(frozen=True)
+class Seen:
+    """The utilities of a candidate's scorable hands by name."""
+
+    mean: dict[str, float]
+    """Weighted mean over hands and frames; nothing for a utility that was measured nowhere."""
+    worst: dict[str, float]
+    """Least mean over WINDOW frames in a row of one hand. Unscorable frames do not break a row. When a hand has fewer
+    frames, the mean is over all of them."""
+    windows: int
+    """Number of such rows, over all hands."""
+
+    def features(self) -> dict[str, float]:
+        return {f"mean {name}": value for name, value in self.mean.items() if name != "reward"} | {
+            f"worst {name}": value for name, value in self.worst.items() if name != "reward"
+        }
+
+
+def seen(hands: Sequence[HandMeasures], weights: Sequence[float], version: ScoreVersion) -> Seen:
+    """Sum up the scorable hands of a candidate, at least one."""
+    names = tuple(UTILITIES[version])
+    rows = [utilities(hand, version) for hand in hands]
+    table = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
     weight = np.where(np.isfinite(table), np.asarray(weights)[:, None], 0.0)
-    total = weight.sum(axis=0)
-    summed = (np.nan_to_num(table) * weight).sum(axis=0)
-    return {name: float(summed[i] / total[i]) for i, name in enumerate(UTILITIES) if total[i] > 0}
-
-
-def worst(hands: Sequence[HandMeasures]) -> dict[str, float]:
-    """Return the least mean of each utility over WINDOW frames in a row of one hand. Unscorable frames do not break a
-    row. When a hand has fewer frames, the mean is over all of them."""
-    found: dict[str, float] = {}
+    total, summed = weight.sum(axis=0), (np.nan_to_num(table) * weight).sum(axis=0)
+    worst: dict[str, float] = {}
+    windows = 0
     for side in sorted({hand.side for hand in hands}):
-        table = _table(sorted((hand for hand in hands if hand.side == side), key=lambda hand: hand.frame))
-        for i, name in enumerate(UTILITIES):
-            values = table[:, i][np.isfinite(table[:, i])]
+        order = sorted((hand.frame, row) for row, hand in enumerate(hands) if hand.side == side)
+        mine = table[[row for _, row in order]]
+        windows += max(1, len(mine) - WINDOW + 1)
+        for name, column in zip(names, mine.T, strict=True):
+            values = column[np.isfinite(column)]
             if len(values):
                 span = min(WINDOW, len(values))
                 least = float(np.convolve(values, np.ones(span) / span, "valid").min())
-                found[name] = min(least, found.get(name, 1.0))
-    return found
-
-
-def features(mean: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float]:
-    """Name the numbers as in FEATURES; numbers that were not measured are missing."""
-    both = {f"mean {name}": value for name, value in mean.items()}
-    both |= {f"worst {name}": value for name, value in least.items()}
-    return {name: both[name] for name in FEATURES if name in both}
+                worst[name] = min(least, worst.get(name, 1.0))
+    mean = {name: float(summed[i] / total[i]) for i, name in enumerate(names) if total[i] > 0}
+    return Seen(mean, worst, windows)
 
 
 class QualityModel(BaseModel):
-    """``score = 1 / (1 + exp(-(bias + sum(weights * features)) / SOFTNESS))``."""
+    """``score = 1 / (1 + exp(-min(ceiling, bias + sum(weights * features)) / SOFTNESS))``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: ScoreVersion = 1
     bias: float
     weights: dict[str, float]
-    """Weights by the names of FEATURES, all >= 0; weights that are 0 may be left out."""
+    """Weights by the names of :func:`feature_names`, all >= 0; weights that are 0 may be left out."""
     typical: dict[str, float]
     """Mean of each feature over faultless videos, used for a feature that could not be measured."""
+    slopes: dict[str, float] = {}
+    """Fall of a feature of faultless videos when the number of windows grows by a factor of e, >= 0."""
+    enough: dict[str, float] = {}
+    """A feature counts up to this value, which most faultless videos reach."""
+    ceiling: float | None = None
+    """The logit counts up to this value, which nine of ten faultless videos reach: what lies above is nuisance."""
     recipe: dict[str, Any]
     """Recipe of the fit: data, seeds, digests, versions, date."""
 
     @classmethod
-    def load(cls, path: Path = PACKAGED) -> Self:
+    def load(cls, path: Path = PACKAGED[NEWEST_SCORE]) -> Self:
         """Read a model. Raises ``ValueError`` when the file holds no such model, an unknown or a negative weight."""
         model = cls.model_validate_json(path.read_text())
-        unknown = set(model.weights) - set(FEATURES)
+        unknown = set(model.weights) - set(feature_names(model.version))
         if unknown or min(model.weights.values(), default=0.0) < 0:
             raise ValueError(f"{path}: weights must be >= 0 and named as the features are; got {model.weights}")
         return model
 
-    def logit(self, measured: Mapping[str, float]) -> float:
-        """Return the logit of :func:`features`, any real number."""
-        return self.bias + sum(
-            weight * measured.get(name, self.typical.get(name, 0.0)) for name, weight in self.weights.items()
+    def counted(self, features: Mapping[str, float], windows: int) -> dict[str, float]:
+        """Return the features as if the candidate had TYPICAL_WINDOWS windows, and cut where they are good enough."""
+        many = float(np.log(max(1, windows) / TYPICAL_WINDOWS))
+        return {
+            name: min(value + self.slopes.get(name, 0.0) * many, self.enough.get(name, np.inf))
+            for name, value in features.items()
+        }
+
+    def logit(self, features: Mapping[str, float], windows: int = TYPICAL_WINDOWS) -> float:
+        """Return the logit of a candidate's features, any real number."""
+        counted = self.counted(features, windows)
+        logit = self.bias + sum(
+            weight * counted.get(name, self.typical.get(name, 0.0)) for name, weight in self.weights.items()
         )
+        return logit if self.ceiling is None else min(logit, self.ceiling)
 
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
@@ -130,55 +204,3 @@ class QualityModel(BaseModel):
 def score_of(logit: float) -> float:
     """Return the score in [0, 1]; 0.5 lies between faultless and spoilt."""
     return float(1 / (1 + np.exp(-np.clip(logit / SOFTNESS, -30, 30))))
-
-
-def fit(
-    clean: Sequence[Mapping[str, float]],
-    corrupted: Sequence[Mapping[str, float]],
-    *,
-    recipe: dict[str, Any],
-    names: Sequence[str] = FEATURES,
-    decay: float = 1e-2,
-) -> QualityModel:
-    """Fit a logistic regression of clean against corrupted, with weights >= 0 and equal total weight of both classes.
-
-    The loss contains ``decay`` / 2 times the mean of the squared weights. ``names``: the features to use. The same data
-    give the same model. Raises ``ValueError`` when one class is empty.
-    """
-    from scipy.optimize import minimize
-
-    if not clean or not corrupted:
-        raise ValueError("a hand score is fitted on clean and on corrupted videos; one of the two is missing")
-    typical = {
-        name: float(np.mean(values)) for name in names if (values := [one[name] for one in clean if name in one])
-    }
-    names = [name for name in names if name in typical]
-    table = np.array([[one.get(name, typical[name]) for name in names] for one in (*clean, *corrupted)])
-    sign = np.concatenate([np.ones(len(clean)), -np.ones(len(corrupted))])
-    share = np.concatenate([np.full(len(clean), 0.5 / len(clean)), np.full(len(corrupted), 0.5 / len(corrupted))])
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        margin = sign * (parameters[0] + table @ parameters[1:])
-        value = float(share @ np.logaddexp(0, -margin)) + decay / 2 * float(parameters[1:] @ parameters[1:]) / len(
-            names
-        )
-        pull = -share * sign / (1 + np.exp(np.clip(margin, -500, 500)))
-        slope = np.concatenate([[pull.sum()], table.T @ pull + decay * parameters[1:] / len(names)])
-        return value, slope
-
-    start = np.concatenate([[-len(names) / 2], np.ones(len(names))])
-    bounds = [(None, None), *[(0.0, None)] * len(names)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000})
-    weights = {name: round(float(value), 5) for name, value in zip(names, found.x[1:], strict=True) if value > 1e-6}
-    return QualityModel(
-        bias=round(float(found.x[0]), 5),
-        weights=weights,
-        typical={name: round(typical[name], 5) for name in weights},
-        recipe=recipe,
-    )
-
-
-def _table(hands: Sequence[HandMeasures]) -> Floats:
-    """Return ``[hands, UTILITIES]``; NaN where nothing was measured."""
-    rows = [utilities(hand) for hand in hands]
-    return np.array([[row.get(name, np.nan) for name in UTILITIES] for row in rows], np.float64)

@@ -1,9 +1,10 @@
 """Score the hands of a candidate, and keep every component of the score.
 
 The extractor that found the hands in the driving video finds them again in the candidate. Measures compare both
-(scoring.measures), a small network looks at the fingers (scoring.fingers), and a logistic regression makes one score
-(scoring.quality). A hand that is in the driving video and not in the candidate is a bad hand, not a missing number.
-Means weight each hand and frame by ``min(1, size / trusted_hand_size)``, because small hands have less sure landmarks.
+(scoring.measures, scoring.aligned, scoring.acuity), a small network looks at the fingers (scoring.fingers), and a
+logistic regression makes one score (scoring.quality). The version of the coefficients says which measures are taken. A
+hand that is in the driving video and not in the candidate is a bad hand, not a missing number. Means weight each hand
+and frame by ``min(1, size / trusted_hand_size)``, because small hands have less sure landmarks.
 
 A score ranks candidates of one clip. benchmarks/score_validity.py measures how well it tells faultless hands from
 spoilt ones.
@@ -21,15 +22,14 @@ import numpy as np
 from ipa_core.config import ScoresConfig
 from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence, ScoreComponents, Side
-from ipa_core.scoring import measures, quality
+from ipa_core.scoring import aligned, measures, quality
+from ipa_core.scoring.acuity import acuity
+from ipa_core.scoring.aligned import Similarity, where_to_look
 from ipa_core.scoring.quality import QualityModel
 from ipa_core.scoring.yardstick import UNSCORABLE, unscorable
 
 _LEAST_CONFIDENCE = 0.1
 """A hand of the candidate with less is not found: a hand network also places points where there is no hand."""
-
-_AS_WHOLE = 2.0
-"""Logits in the measure `fingers` of a hand just like the driving video's; they make 0.88."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,11 @@ class ConfidenceReward:
 
 
 class FingerJudge(Protocol):
-    """See ``scoring.fingers.FingerInspector``."""
+    """See ``scoring.fingers.FingerInspector`` and ``scoring.finger_pairs.FingerPairInspector``."""
 
     def crop(self, picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray: ...
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray: ...
+    def compare(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,88 +106,123 @@ class KeypointHandScorer:
             )
         pose = self._extractor.extract_hands(video, driving)
         reward = self._opinions.reward(video, driving_video, driving) if self._opinions.reward else {}
-        hands = []
-        for side in HANDS:
-            measured = measure_hand(side, video, driving_video, pose, driving, self._config)
-            measured = self._with_fingers(measured, video, driving_video, measures.hand_points(driving, side))
-            hands += _with(measured, "reward", dict(enumerate(reward.get(side, ()))))
-        hands.sort(key=lambda hand: (hand.frame, hand.side))
+        hands = self.measure(video, driving_video, pose, driving)
+        for side in reward:
+            hands = _with(hands, side, "reward", dict(enumerate(reward[side])))
         return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
 
-    def _with_fingers(
-        self, hands: list[HandMeasures], video: np.ndarray, driving_video: np.ndarray, driving: measures.Floats
+    def measure(
+        self, video: np.ndarray, driving_video: np.ndarray, pose: PoseSequence, driving: PoseSequence
     ) -> list[HandMeasures]:
-        if self._opinions.fingers is None:
-            return hands
+        """Measure the hands that were found in a candidate (``pose``), in the order of frames."""
+        seen = [_look(side, pose, driving, self._config) for side in HANDS]
+        measured = _measures(self._opinions.model.version, video, driving_video, seen, self._config)
+        hands = [hand for one, columns in zip(seen, measured, strict=True) for hand in _records(one, columns)]
+        if self._opinions.fingers is not None:
+            for one in seen:
+                values = self._fingers(one, video, driving_video, measures.hand_points(driving, one.side))
+                hands = _with(hands, one.side, "fingers", values)
+        return sorted(hands, key=lambda hand: (hand.frame, hand.side))
+
+    def _fingers(
+        self, seen: _Seen, video: np.ndarray, driving_video: np.ndarray, driving: measures.Floats
+    ) -> dict[int, float]:
+        frames = [
+            frame for frame, reason in enumerate(seen.reasons) if reason is None and np.isfinite(driving[frame]).all()
+        ]
+        if not frames or self._opinions.fingers is None:
+            return {}
         # The size of the clip, not of the frame: fingers that close don't make the hand smaller.
-        frames = [hand.frame for hand in hands if hand.unscorable is None and np.isfinite(driving[hand.frame]).all()]
-        if not frames:
-            return hands
         size = float(np.percentile(measures.hand_size(driving)[frames], 75))
+        places, scale = driving, np.ones(len(driving))
+        if self._opinions.model.version > 1:
+            places, scale = where_to_look(driving, Similarity.between(driving, seen.points), seen.size)
         judge = self._opinions.fingers
-        ours, theirs = (
-            judge([judge.crop(pictures[frame], driving[frame], size) for frame in frames])
-            for pictures in (video, driving_video)
-        )
-        # The driving hand is the yardstick: it is whole, even if the network misjudges footage unlike its own.
-        values = 1 / (1 + np.exp(np.clip(theirs - ours - _AS_WHOLE, -30, 30)))
-        return _with(hands, "fingers", dict(zip(frames, values, strict=True)))
+        ours = [judge.crop(video[frame], places[frame], size * scale[frame]) for frame in frames]
+        theirs = [judge.crop(driving_video[frame], driving[frame], size) for frame in frames]
+        values = 1 / (1 + np.exp(-np.clip(judge.compare(ours, theirs), -30, 30)))
+        return dict(zip(frames, values.tolist(), strict=True))
 
 
-def _with(hands: list[HandMeasures], name: str, values: Mapping[int, float]) -> list[HandMeasures]:
-    """Fill in the measure ``name`` of the scorable hands by frame."""
+def _with(hands: list[HandMeasures], side: Side, name: str, values: Mapping[int, float]) -> list[HandMeasures]:
+    """Fill in the measure ``name`` of a side's scorable hands by frame."""
     return [
         hand.model_copy(update={name: _number(values[hand.frame])})
-        if hand.unscorable is None and hand.frame in values
+        if hand.side == side and hand.unscorable is None and hand.frame in values
         else hand
         for hand in hands
     ]
 
 
-def measure_hand(
-    side: Side,
-    video: np.ndarray,
-    driving_video: np.ndarray,
-    pose: PoseSequence,
-    driving: PoseSequence,
-    config: ScoresConfig,
-) -> list[HandMeasures]:
-    """Measure one hand: one record per frame, with numbers rounded to five digits."""
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One hand in all frames. ``points`` (found in the candidate) and ``guide`` (the driving hand where it can be a
+    yardstick) are ``[T, 21, 2]``, the others ``[T]``."""
+
+    side: Side
+    points: measures.Floats
+    guide: measures.Floats
+    size: measures.Floats
+    confidence: measures.Floats
+    usual_confidence: measures.Floats
+    """The driving hand's."""
+    reasons: list[str | None]
+
+
+def _look(side: Side, pose: PoseSequence, driving: PoseSequence, config: ScoresConfig) -> _Seen:
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
     reasons = unscorable(guide, driving, config.min_hand_size)
     guide[[reason is not None for reason in reasons]] = np.nan
-    confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
+    confidence, usual = (one.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1) for one in (pose, driving))
     points = measures.hand_points(pose, side)
     points[confidence < _LEAST_CONFIDENCE] = np.nan
-    columns = {
-        "pck": measures.pck(points, guide, config.pck_radius),
-        "error": measures.normalised_error(points, guide),
-        "bone_consistency": measures.bone_consistency(points, guide),
-        "jitter": measures.jitter(points, guide),
-        # A hand that was not found has no sharpness.
-        "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
-        "wrist_distance": measures.wrist_distance(points, guide),
-        "palm_agreement": measures.palm_agreement(points, guide),
-        "plausibility": measures.plausibility(points),
-    }
+    return _Seen(side, points, guide, size, confidence, usual, reasons)
+
+
+def _measures(
+    version: int, video: np.ndarray, driving_video: np.ndarray, seen: Sequence[_Seen], config: ScoresConfig
+) -> list[dict[str, measures.Floats]]:
+    """Return the measures of each hand by name, ``[T]``. A hand that was not found has no sharpness."""
+    if version == 1:
+        plain = [measures.columns(hand.points, hand.guide, config.pck_radius) for hand in seen]
+        sharpness = [measures.relative_sharpness(video, driving_video, hand.guide) for hand in seen]
+        return [
+            columns | {"sharpness": np.where(measures.found(hand.points), sharp, np.nan)}
+            for hand, columns, sharp in zip(seen, plain, sharpness, strict=True)
+        ]
+    places = [where_to_look(one.guide, Similarity.between(one.guide, one.points), one.size)[0] for one in seen]
+    sharpness = list(acuity(video, driving_video, places, [hand.guide for hand in seen]))
+    return [
+        aligned.columns(hand.points, hand.guide, config.pck_radius)
+        | {
+            "sharpness": np.where(measures.found(hand.points), sharp, np.nan),
+            "presence": np.clip(hand.confidence / np.maximum(hand.usual_confidence, 1e-6), 0, 1),
+        }
+        for hand, sharp in zip(seen, sharpness, strict=True)
+    ]
+
+
+def _records(seen: _Seen, columns: Mapping[str, measures.Floats]) -> list[HandMeasures]:
+    """Return one record per frame, with numbers rounded to five digits."""
     return [
         HandMeasures(
             frame=frame,
-            side=side,
-            confidence=round(float(confidence[frame]), 5),
-            size=_number(size[frame]),
+            side=seen.side,
+            confidence=round(float(seen.confidence[frame]), 5),
+            size=_number(seen.size[frame]),
             unscorable=reason,
             **{name: _number(column[frame]) for name, column in columns.items()},
         )
-        for frame, reason in enumerate(reasons)
+        for frame, reason in enumerate(seen.reasons)
     ]
 
 
 def hand_score(hand: HandMeasures, config: ScoresConfig, model: QualityModel) -> float:
     """Return the score in [0, 1] of one scorable hand in one frame, as if the whole clip looked like this frame."""
-    seen = quality.utilities(hand)
-    return quality.score_of(model.logit(quality.features(seen, seen)) + _second_opinion(seen.get("reward"), config))
+    found = quality.seen([hand], [1.0], model.version)
+    logit = model.logit(found.features()) + _second_opinion(found.mean.get("reward"), config)
+    return quality.score_of(logit)
 
 
 def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityModel) -> HandScore:
@@ -209,14 +244,14 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
         )
         for name in ScoreComponents.model_fields
     }
-    mean, worst = quality.means(scored, weights), quality.worst(scored)
-    logit = model.logit(quality.features(mean, worst)) + _second_opinion(mean.get("reward"), config)
+    found = quality.seen(scored, weights, model.version)
+    logit = model.logit(found.features(), found.windows) + _second_opinion(found.mean.get("reward"), config)
     return HandScore(
         score=round(quality.score_of(logit), 5),
         unscorable=None,
         components=ScoreComponents(**components),
         # In the order in which the store returns a record, because tables of records are compared by their bytes.
-        worst={name: round(worst[name], 5) for name in sorted(worst)},
+        worst={name: round(found.worst[name], 5) for name in sorted(found.worst)},
         scorable=round(len(scored) / len(hands), 5),
         good_frames=sum(score >= config.good_hand for score in scores) / len(scores),
         hands=tuple(hands),

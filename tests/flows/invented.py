@@ -17,7 +17,7 @@ from flows.engine.view import View
 from flows.engine.walk import looked_up
 from flows.stages import STAGES
 from ipa_core.clips.sources import Video
-from ipa_core.config import RunConfig
+from ipa_core.config import RunConfig, ScoreVersion
 from ipa_core.evaluation import ClipResult, VideoMetrics
 from ipa_core.records import Decision, HandScore, ReferenceErrors, ScoreComponents, Verdict, YieldReport
 from storage import ActionResult, Blob, Store
@@ -56,6 +56,10 @@ class InventedInputs(RunInputs):
     @property
     def score_weights(self) -> str:  # type: ignore[override]
         return invented("score weights")
+
+    @property
+    def score_version(self) -> ScoreVersion:  # type: ignore[override]
+        return self._config.scores.version or 1  # The pinned keys are those of stores with scores of version 1.
 
     @property
     def registry(self) -> State:  # type: ignore[override]

@@ -87,6 +87,16 @@ def test_keys_of_a_training_without_a_reference(method: str, tmp_path: Path) -> 
     check({"references": found["references"], "finetune": found["finetune"]}, method)
 
 
+def test_keys_of_version_2_of_the_score(tmp_path: Path) -> None:
+    found = keys(tmp_path, run_config(tmp_path, scores={"version": 2}))
+    check({stage: found[stage] for stage in ("scores", "evaluation")}, "score version 2")
+    assert found["candidates"] == PINNED["default"]["candidates"]
+
+
+def test_a_store_s_version_of_the_score_costs_no_item_when_somebody_names_it(tmp_path: Path) -> None:
+    check(keys(tmp_path, run_config(tmp_path, scores={"version": 1})), "default")
+
+
 def test_a_decision_by_hand_is_in_the_key_of_the_selection_alone(tmp_path: Path) -> None:
     config = run_config(tmp_path)
     group = next(iter(PINNED["default"]["candidates"].values()))

@@ -25,7 +25,7 @@ def test_every_measure_of_a_run(folder: Path) -> None:
     assert found["PSNR-Hand"].candidates == clips * each
     assert found["reward"].candidates == 0
     # The fake extractor reads presence off each frame, a noise of its own.
-    assert found["confidence"].within_share is not None and found["confidence"].within_share > 0
+    assert found["presence"].within_share is not None and found["presence"].within_share > 0
     table = reliability_table(found)
     assert "PSNR-Hand" in table and "reward" not in table
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from flows.engine.inputs import RunInputs
+from flows.engine.view import View
 from flows.engine.walk import Scope
 from flows.stages.judge import score_settings
 from ipa_core.config import ConfigError, RunConfig
-from tests.fakes import fake_config, write_videos
+from storage import Store
+from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows.conftest import Done, run_fake
 from tests.scoring.test_vlm import Server, completion, server
 
@@ -51,11 +54,15 @@ def test_a_server_that_is_down_stops_the_run_before_work(tmp_path: Path) -> None
     assert not (tmp_path / "store" / "actions").exists()
 
 
+def named(config: RunConfig, tmp_path: Path) -> dict[str, object]:
+    return score_settings(View(config, RunInputs(Store(tmp_path / "store"), config, FAKES)))
+
+
 def test_the_model_is_in_the_key_and_the_address_is_not(tmp_path: Path) -> None:
     here, there, other = (
-        score_settings(settings(tmp_path, address, model))
+        named(settings(tmp_path, address, model), tmp_path)
         for address, model in (("http://a/v1", "m"), ("http://b/v1", "m"), ("http://a/v1", "n"))
     )
     assert here == there
     assert (here["vlm_model"], other["vlm_model"], here["vlm_prompt"]) == ("m", "n", 1)
-    assert "vlm_prompt" not in score_settings(fake_config(tmp_path))
+    assert "vlm_prompt" not in named(fake_config(tmp_path), tmp_path)

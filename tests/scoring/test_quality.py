@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipa_core.config import ScoreVersion
 from ipa_core.records import HandMeasures
-from ipa_core.scoring.quality import FEATURES, QualityModel, fit, means, score_of, utilities, worst
+from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED, QualityModel, feature_names, seen, utilities
+from storage.digest import digest_file
 
-NAMES = ("mean confidence", "worst error", "worst fingers")
-SHARES = st.dictionaries(st.sampled_from(FEATURES), st.floats(0, 1))
+SHARES = st.dictionaries(st.sampled_from(feature_names(2)), st.floats(0, 1))
 
 
 def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMeasures:
@@ -20,52 +21,46 @@ def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMea
     return HandMeasures(frame=frame, side=side, **{**known, "jitter": 0.0, "sharpness": 1.0, **measured})  # type: ignore[arg-type]
 
 
-def samples(shift: float, seed: int) -> list[dict[str, float]]:
-    draws = np.random.default_rng(seed).uniform(0, 0.6, (40, len(NAMES))) + shift
-    return [dict(zip(NAMES, row, strict=True)) for row in draws]
-
-
-@given(measured=SHARES, name=st.sampled_from(FEATURES), more=st.floats(0, 1))
+@given(measured=SHARES, name=st.sampled_from(feature_names(2)), more=st.floats(0, 1), windows=st.integers(1, 200))
 def test_no_component_that_gets_better_makes_the_packaged_score_worse(
-    measured: dict[str, float], name: str, more: float
+    measured: dict[str, float], name: str, more: float, windows: int
 ) -> None:
     model = QualityModel.load()
     before = measured | {name: min(more, 0.5)}
-    assert model.logit(before | {name: max(more, 0.5)}) >= model.logit(before)
+    assert model.logit(before | {name: max(more, 0.5)}, windows) >= model.logit(before, windows)
 
 
 def test_the_packaged_model_says_how_it_was_fitted() -> None:
-    assert {"command", "people", "kinds", "fingers", "versions", "date"} <= set(QualityModel.load().recipe)
+    assert {"command", "people", "kinds", "nuisances", "fingers", "versions", "date"} <= set(QualityModel.load().recipe)
 
 
-def test_the_packaged_model_was_fitted_with_the_packaged_finger_network() -> None:
-    from ipa_core.scoring.quality import FINGER_WEIGHTS
-    from storage.digest import digest_file
-
-    assert QualityModel.load().recipe["fingers"] == digest_file(FINGER_WEIGHTS)
-
-
-def test_a_fit_tells_its_data_apart() -> None:
-    model = fit(samples(0.4, 1), samples(0.0, 2), recipe={}, names=NAMES)
-    clean, spoilt = ([score_of(model.logit(one)) for one in samples(shift, 3)] for shift in (0.4, 0.0))
-    assert np.mean(clean) > 0.5 > np.mean(spoilt)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_packaged_model_was_fitted_with_its_finger_network(version: ScoreVersion) -> None:
+    model = QualityModel.load(PACKAGED[version])
+    assert (model.version, model.recipe["fingers"]) == (version, digest_file(FINGER_WEIGHTS[version]))
 
 
-def test_a_fit_is_reproducible() -> None:
-    fits = [fit(samples(0.4, 1), samples(0.0, 2), recipe={}, names=NAMES) for _ in range(2)]
-    assert fits[0] == fits[1]
+def test_the_files_of_version_1_are_those_of_the_stores_that_have_its_scores() -> None:
+    assert digest_file(PACKAGED[1]).startswith("3ffbe1028da18b84")
+    assert digest_file(FINGER_WEIGHTS[1]).startswith("c4be1d11909857c0")
 
 
-def test_what_is_higher_in_spoilt_videos_gets_no_weight() -> None:
-    clean, spoilt = samples(0.4, 1), samples(0.0, 2)
-    for one, other in zip(clean, spoilt, strict=True):
-        one["worst fingers"], other["worst fingers"] = 0.1, 0.9
-    assert "worst fingers" not in fit(clean, spoilt, recipe={}, names=NAMES).weights
+def test_the_worst_of_many_windows_counts_as_the_worst_of_few() -> None:
+    model = QualityModel(
+        version=2, bias=0, weights={"worst error": 1}, typical={}, slopes={"worst error": 0.1}, recipe={}
+    )
+    few, many = model.logit({"worst error": 0.8}, 26), model.logit({"worst error": 0.8 - 0.1 * np.log(4)}, 104)
+    assert many == pytest.approx(few)
 
 
-def test_a_fit_needs_both_classes() -> None:
-    with pytest.raises(ValueError, match="one of the two is missing"):
-        fit(samples(0.4, 1), [], recipe={})
+def test_more_than_enough_counts_as_enough() -> None:
+    model = QualityModel(version=2, bias=0, weights={"mean pck": 1}, typical={}, enough={"mean pck": 0.9}, recipe={})
+    assert [model.logit({"mean pck": value}) for value in (0.8, 0.9, 1.0)] == [0.8, 0.9, 0.9]
+
+
+def test_the_logit_ends_at_the_ceiling() -> None:
+    model = QualityModel(version=2, bias=0, weights={"mean pck": 4}, typical={}, ceiling=2.0, recipe={})
+    assert [model.logit({"mean pck": value}) for value in (0.25, 0.75)] == [1.0, 2.0]
 
 
 def test_negative_weights_are_refused(tmp_path: Path) -> None:
@@ -78,20 +73,30 @@ def test_negative_weights_are_refused(tmp_path: Path) -> None:
 def test_the_worst_is_the_worst_hand_s_worst_five_frames() -> None:
     hands = [hand(frame, side=side) for frame in range(20) for side in ("left", "right")]
     hands += [hand(20 + frame, side="right", confidence=0.1 * frame) for frame in range(5)]
-    assert worst(hands)["confidence"] == pytest.approx(0.2)
+    assert seen(hands, [1.0] * len(hands), 1).worst["confidence"] == pytest.approx(0.2)
 
 
 def test_one_bad_frame_counts_a_fifth_in_the_worst() -> None:
     hands = [hand(frame, confidence=0.0 if frame == 7 else 1.0) for frame in range(20)]
-    assert worst(hands)["confidence"] == pytest.approx(0.8)
+    assert seen(hands, [1.0] * 20, 1).worst["confidence"] == pytest.approx(0.8)
+
+
+def test_the_windows_of_both_hands_are_counted() -> None:
+    hands = [hand(frame, side=side) for side, frames in (("left", 9), ("right", 3)) for frame in range(frames)]
+    assert seen(hands, [1.0] * 12, 2).windows == 5 + 1
 
 
 def test_means_follow_the_weights() -> None:
-    assert means([hand(0, confidence=1.0), hand(1, confidence=0.0)], [3.0, 1.0])["confidence"] == 0.75
+    assert seen([hand(0, confidence=1.0), hand(1, confidence=0.0)], [3.0, 1.0], 1).mean["confidence"] == 0.75
 
 
 def test_points_of_a_hand_that_was_not_found_are_worth_nothing() -> None:
     lost = hand(0, error=None, bone_consistency=None, jitter=None, sharpness=None, confidence=0.02, pck=0.0)
-    seen = utilities(lost)
-    assert {name: value for name, value in seen.items() if value} == {"confidence": 0.02}
-    assert "fingers" not in seen
+    found = utilities(lost, 1)
+    assert {name: value for name, value in found.items() if value} == {"confidence": 0.02}
+    assert "fingers" not in found
+
+
+def test_a_pixel_of_a_small_hand_is_the_detector_s_error() -> None:
+    small, large = (utilities(hand(0, size=size, error=0.07), 2)["error"] for size in (20.0, 200.0))
+    assert small == 1.0 > large

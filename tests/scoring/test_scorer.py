@@ -8,13 +8,14 @@ from ipa_core.config import ScoresConfig
 from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence
 from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
-from ipa_core.scoring.quality import FEATURES
+from ipa_core.scoring.quality import feature_names
 from ipa_core.scoring.scorer import hand_score
 from ipa_core.scoring.yardstick import NOT_FOUND, OUT_OF_PICTURE
 from tests.scoring.hands import FRAMES, WIDTH, KnownHands, moving_hands, pose_of, video_of
 
 CONFIG = ScoresConfig()
 DRIVING = moving_hands()
+FEATURES = feature_names(1)
 MODEL = QualityModel(
     bias=-10.0,
     weights={name: 1.0 for name in FEATURES if "fingers" not in name},

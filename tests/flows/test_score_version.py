@@ -1,0 +1,108 @@
+"""A store keeps the version of its scores until somebody asks for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from flows.engine.components import hand_scorer
+from flows.engine.inputs import RunInputs
+from flows.engine.stage import Item
+from flows.engine.view import View
+from flows.engine.walk import Scope
+from flows.stages.scores import Scores
+from ipa_core.config import ConfigError, PosesConfig, ScoresConfig
+from ipa_core.records import Rejected
+from ipa_core.scoring.quality import PACKAGED
+from ipa_core.video import encode_video
+from storage import Action, ActionResult, Store
+from tests.fakes import FAKES, fake_config, fake_extractor
+from tests.flows.conftest import run_fake
+
+TO_SCORES = Scope(last="scores")
+
+
+def scored(store: Store, number: int, **settings: object) -> None:
+    """Commit a score with these settings."""
+    action = Action("scores", 2, settings, {"candidate": f"{number:064x}"})
+    store.actions.commit(ActionResult(action, "rejected", "invented", {}))
+
+
+def version(folder: Path, store: Store, **changes: object) -> int:
+    return RunInputs(store, fake_config(folder, **changes), FAKES).score_version
+
+
+def test_a_store_without_scores_takes_the_newest_version(tmp_path: Path) -> None:
+    assert version(tmp_path, Store(tmp_path / "store")) == 2
+
+
+def test_a_store_stays_with_the_version_that_it_has(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    scored(store, 1, version=2)
+    assert version(tmp_path, store) == 2
+    scored(store, 2)
+    assert version(tmp_path, store) == 1
+    assert version(tmp_path, store, scores__version=2) == 2
+
+
+def test_version_2_scores_the_candidates_of_a_store_anew_and_version_1_stays(folder: Path) -> None:
+    first = run_fake(fake_config(folder, scores__version=1), TO_SCORES)
+    assert set(first.computed()) == {"scores"}
+    assert run_fake(fake_config(folder), TO_SCORES).computed() == {}
+    again = run_fake(fake_config(folder, scores__version=2), TO_SCORES)
+    assert again.computed() == {}  # The folder's run had them.
+
+
+def test_a_run_says_that_scores_are_of_version_1_unless_somebody_asked_for_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    scored(store, 1)
+
+    def notes(**changes: object) -> list[str]:
+        config = fake_config(tmp_path, **changes)
+        return list(Scores().notes(View(config, RunInputs(store, config, FAKES))))
+
+    assert notes() == [
+        "this store's hand scores are of version 1; `scores.version: 2` scores its candidates anew on the CPU, and "
+        "keeps the candidates"
+    ]
+    assert notes(scores__version=1) == notes(scores__version=2) == []
+
+
+def test_the_version_is_in_the_key_and_version_1_is_as_it_was(folder: Path) -> None:
+    def action(number: int) -> Action:
+        config = fake_config(folder, scores__version=number)
+        done = run_fake(config, Scope(last="candidates"))
+        return next(Scores().items(done.view)).action
+
+    first, second = action(1), action(2)
+    assert "version" not in first.config
+    assert second.config == {**first.config, "version": 2}
+    assert first.inputs["judge"] != second.inputs["judge"]
+
+
+def test_coefficients_of_the_other_version_are_refused() -> None:
+    config = ScoresConfig(version=2, model=str(PACKAGED[1]), fingers=False)
+    with pytest.raises(ConfigError, match="coefficients of version 1 of the score, and version 2 is wanted"):
+        hand_scorer(config, fake_extractor(PosesConfig()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_black_candidate_is_rejected_by_version_2_and_scored_by_version_1(tmp_path: Path, number: int) -> None:
+    store = Store(tmp_path / "store")
+    black = store.objects.put(encode_video(np.zeros((4, 32, 32, 3), np.uint8), 8))
+    settings = {} if number == 1 else {"version": number}
+    item = Item("a", Action("scores", 2, settings, {"candidate": black, "driving": black, "pose": black}))
+    asked: list[int] = []
+
+    def scorer(version: int) -> object:
+        asked.append(version)
+        raise KeyError
+
+    worker = cast(Any, SimpleNamespace(store=store, scorer=scorer))
+    with pytest.raises(Rejected if number == 2 else KeyError, match="degenerate" if number == 2 else None):
+        Scores().compute(item, worker)
+    assert asked == ([] if number == 2 else [1])
