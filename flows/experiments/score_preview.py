@@ -274,7 +274,7 @@ def tables(found: Calibration) -> list[Table]:
         (
             *(row.setting, row.name, f"{row.cost:.2f}"),
             *(_estimate(one, ".0%") for one in (row.best, row.kept, row.strict)),
-            f"{row.even_best:.0%} / {row.even_kept:.0%} / {row.even_strict:.0%}",
+            " / ".join(_number(one, ".0%") for one in (row.even_best, row.even_kept, row.even_strict)),
             *("–" if one is None else f"{one:.2f}" for one in (row.per_kept, row.per_strict)),
         )
         for row in found.ways
@@ -320,6 +320,9 @@ def verdict(found: Calibration) -> list[str]:
 
 
 def _estimate(one: Estimate, form: str) -> str:
-    if one.low is None or one.high is None:
-        return f"{one.value:{form}}"
-    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
+    value = _number(one.value, form)
+    return value if one.low is None or one.high is None else f"{value} ({one.low:{form}} to {one.high:{form}})"
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else f"{value:{form}}"  # A share of nothing.
