@@ -41,6 +41,8 @@ from ipa_core.generation.calibration import (
 
 LEVELS: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
 SHARES: Final = {0.5: "half", 0.25: "a quarter"}
+_ENOUGH: Final = 12
+"""Clips below which drawing them again says little."""
 AIM: Final = 0.95
 """Share of the kept samples that early rejection should leave."""
 
@@ -304,6 +306,8 @@ def verdict(found: Calibration) -> list[str]:
         f"{found.clips} clips, {found.per_clip} candidates of each. Kept: a score of at least {found.threshold:g} "
         f"(selection.threshold). Strict: at least {found.strict:.3f}, which one finished candidate in ten reaches."
     ]
+    if found.clips < _ENOUGH:
+        lines.append(f"{found.clips} clips are an indication at most, and their intervals are too narrow.")
     for word in ("kept", "strict"):
         half = [row for row in mine if row.cost <= 0.5]
         enough = [row for row in mine if getattr(row, word).value >= AIM]
