@@ -41,6 +41,8 @@ from ipa_core.generation.calibration import (
 
 LEVELS: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
 SHARES: Final = {0.5: "half", 0.25: "a quarter"}
+_ENOUGH: Final = 12
+"""Clips below which drawing them again says little."""
 AIM: Final = 0.95
 """Share of the kept samples that early rejection should leave."""
 
@@ -274,7 +276,7 @@ def tables(found: Calibration) -> list[Table]:
         (
             *(row.setting, row.name, f"{row.cost:.2f}"),
             *(_estimate(one, ".0%") for one in (row.best, row.kept, row.strict)),
-            f"{row.even_best:.0%} / {row.even_kept:.0%} / {row.even_strict:.0%}",
+            " / ".join(_number(one, ".0%") for one in (row.even_best, row.even_kept, row.even_strict)),
             *("–" if one is None else f"{one:.2f}" for one in (row.per_kept, row.per_strict)),
         )
         for row in found.ways
@@ -304,6 +306,8 @@ def verdict(found: Calibration) -> list[str]:
         f"{found.clips} clips, {found.per_clip} candidates of each. Kept: a score of at least {found.threshold:g} "
         f"(selection.threshold). Strict: at least {found.strict:.3f}, which one finished candidate in ten reaches."
     ]
+    if found.clips < _ENOUGH:
+        lines.append(f"{found.clips} clips are an indication at most, and their intervals are too narrow.")
     for word in ("kept", "strict"):
         half = [row for row in mine if row.cost <= 0.5]
         enough = [row for row in mine if getattr(row, word).value >= AIM]
@@ -320,6 +324,9 @@ def verdict(found: Calibration) -> list[str]:
 
 
 def _estimate(one: Estimate, form: str) -> str:
-    if one.low is None or one.high is None:
-        return f"{one.value:{form}}"
-    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
+    value = _number(one.value, form)
+    return value if one.low is None or one.high is None else f"{value} ({one.low:{form}} to {one.high:{form}})"
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else f"{value:{form}}"  # A share of nothing.

@@ -83,13 +83,13 @@ def rank_correlation(clips: Sequence[Scores], t: float) -> Estimate | None:
 
 
 def ratio(numbers: Floats, whole: Floats) -> Estimate:
-    """Return the sum of ``numbers [clips]`` over that of ``whole``; with ones, the mean."""
+    """Return the sum of ``numbers [clips]`` over that of ``whole``; with ones, the mean. NaN without a whole."""
     value = float(numbers.sum() / whole.sum()) if whole.sum() else float("nan")
-    if len(numbers) < 2:
+    if len(numbers) < 2 or not whole.sum():
         return Estimate(value, None, None)
     drawn = np.random.default_rng(0).multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), _RESAMPLES)
     sums = drawn @ whole
-    low, high = np.quantile((drawn @ numbers)[sums > 0] / sums[sums > 0], [0.025, 0.975]) if any(sums) else (value,) * 2
+    low, high = np.quantile((drawn @ numbers)[sums > 0] / sums[sums > 0], [0.025, 0.975])
     return Estimate(value, float(low), float(high))
 
 
