@@ -131,9 +131,8 @@ def remove(
 
 def _remove(store: Store, name: str, spared: frozenset[str]) -> None:
     thing = _key(name) or _digest(name)
-    if thing is None and not name.startswith(f"{LEASES}/"):
-        store.folder.delete(name)
-    elif thing not in spared and _is_old(store, name, _before()):
+    may_be_young = thing is not None or name.startswith(f"{LEASES}/")
+    if thing not in spared and not (may_be_young and not _is_old(store, name, _before())):
         store.folder.delete(name)
 
 
