@@ -22,7 +22,7 @@ from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import group_of, split_of
 from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record, Split
-from ipa_core.video import encode_png, encode_video
+from ipa_core.video import encode_png, encode_video, probe
 from storage import Action, ActionResult
 from storage.digest import digest_file
 
@@ -220,6 +220,7 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
     as_sd = _UNTAGGED not in item.action.config.get("reading", ())
+    whole = probe(video).duration
     for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
@@ -228,8 +229,15 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
             clips.append(Window(index=part.index, start=start, crop=crop, reference_index=part.reference_index))
         else:
             dropped.append(part)
+        worker.progress(*_reached(part.start, whole))
     # cut_video raises Rejected when no clip comes out.
     return Output(CutVideo(clips=tuple(clips), dropped=tuple(dropped)), objects)
+
+
+def _reached(seconds: float, whole: float | None) -> tuple[int, int]:
+    """Return how far a video is cut, in milliseconds, and its length. Where the header has no length, the report is a
+    sign of life only."""
+    return (round(1000 * min(seconds, whole)), max(1, round(1000 * whole))) if whole else (0, 1)
 
 
 def _people(worker: Worker, picture: np.ndarray) -> list[Box]:
