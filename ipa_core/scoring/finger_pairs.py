@@ -134,7 +134,7 @@ class FingerPairInspector:
     def __init__(self, weights: Path = FINGER_WEIGHTS[2]) -> None:
         self._network = FingerPairNetwork()
         self._network.load_state_dict(load_file(weights))
-        self._network.eval().to(memory_format=torch.channels_last)
+        self._network.eval()
 
     crop = staticmethod(crop)
 

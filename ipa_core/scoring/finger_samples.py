@@ -6,7 +6,7 @@ candidate and driving hand, the hand gets a size in pixels, perhaps a fault, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,7 +143,7 @@ def aligned(points: np.ndarray, towards: np.ndarray) -> np.ndarray:
     return np.stack([placed.real, placed.imag], axis=1) + towards.mean(axis=0)
 
 
-def _error(rng: np.random.Generator, usual: float, most: float):
+def _error(rng: np.random.Generator, usual: float, most: float) -> Callable[[np.ndarray, float], np.ndarray]:
     """Return a function that misplaces points like a detector: the whole hand by up to ``most`` hand sizes, with a
     small turn and scale, and each point a little."""
     shift = np.clip(rng.normal(0, usual, 2), -most, most)
@@ -153,6 +153,6 @@ def _error(rng: np.random.Generator, usual: float, most: float):
 
     def misplaced(points: np.ndarray, size: float) -> np.ndarray:
         centre = points.mean(axis=0)
-        return (points - centre) @ turn.T + centre + (shift + jitter) * size
+        return np.asarray((points - centre) @ turn.T + centre + (shift + jitter) * size)
 
     return misplaced

@@ -100,7 +100,7 @@ def train(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = FingerPairNetwork().to(memory_format=torch.channels_last)
+    network = FingerPairNetwork()
     if start is not None:
         network.load_state_dict(load_file(start))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)

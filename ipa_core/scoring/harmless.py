@@ -118,7 +118,7 @@ def as_jpeg(frames: Frames, quality: int) -> Frames:
     result = []
     for frame in frames:
         _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        result.append(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        result.append(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
     return np.stack(result)
 
 

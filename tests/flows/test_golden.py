@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.engine.walk import Scope
 from flows.stages import STAGE_NAMES, STAGES
 from flows.stages.finetune import LORA
 from storage import ActionResult
@@ -29,18 +31,28 @@ VERSIONS = {stage.name: stage.version for stage in STAGES}
 
 
 @pytest.fixture(scope="module")
-def done(finished: Path) -> Done:
-    return run_fake(fake_config(finished))
+def done(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A run of version 1 of the score, whose results stores have."""
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("version 1") / "run"))
+    return run_fake(fake_config(folder, scores__version=1))
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_output_changes_only_with_the_version(done: Done, stage: str) -> None:
+    check(done, stage, stage)
+
+
+def test_scores_of_version_2_change_only_with_the_version(finished: Path) -> None:
+    check(run_fake(fake_config(finished), Scope(last="scores")), "scores", "scores of version 2")
+
+
+def check(done: Done, stage: str, name: str) -> None:
     found = {"version": VERSIONS[stage], "bytes": upstream(done, stage), "results": fingerprints(done, stage)}
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("IPA_WRITE_GOLDEN"):
-        GOLDEN.write_text(json.dumps(golden | {stage: found}, indent=1, sort_keys=True) + "\n")
+        GOLDEN.write_text(json.dumps(golden | {name: found}, indent=1, sort_keys=True) + "\n")
         return
-    expected = golden[stage]
+    expected = golden[name]
     if expected["bytes"] != found["bytes"]:
         expected, found = (form(each) | {"version": each["version"]} for each in (expected, found))
     assert found == expected

@@ -12,7 +12,7 @@ FIRST_ANSWERS = [0.10870027542114258, -0.8569799661636353]
 def turned(points: np.ndarray, degrees: float) -> np.ndarray:
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (points - (WIDTH / 2, HEIGHT / 2)) @ turn.T + (WIDTH / 2, HEIGHT / 2)
+    return np.asarray((points - (WIDTH / 2, HEIGHT / 2)) @ turn.T + (WIDTH / 2, HEIGHT / 2))
 
 
 def test_a_crop_looks_the_same_however_the_hand_is_turned() -> None:

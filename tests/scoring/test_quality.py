@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipa_core.config import ScoreVersion
@@ -21,6 +21,7 @@ def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMea
     return HandMeasures(frame=frame, side=side, **{**known, "jitter": 0.0, "sharpness": 1.0, **measured})  # type: ignore[arg-type]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(measured=SHARES, name=st.sampled_from(feature_names(2)), more=st.floats(0, 1), windows=st.integers(1, 200))
 def test_no_component_that_gets_better_makes_the_packaged_score_worse(
     measured: dict[str, float], name: str, more: float, windows: int
