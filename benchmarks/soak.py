@@ -4,8 +4,8 @@
 
 Each round is the flow up to the shards, with the fakes of the tests and another seed, against one Prefect server. (The
 training has a process of its own in each run.) A line per round tells the memory, descriptors and threads of the flow's
-process and of the server, and by how much that memory, the store and Prefect's database grew per item. The exit code is 1 if
-descriptors or memory of the flow's process grow from round 2 on.
+process and of the server, and by how much that memory, the store and Prefect's database grew per item. The exit code is
+1 if descriptors or memory of the flow's process grow from round 2 on.
 """
 
 from __future__ import annotations
