@@ -143,6 +143,14 @@ class DrawingConfig(Config):
     face: bool = True
 
 
+class LoraFile(Config):
+    """A LoRA of others that is added to the model, such as a step-distilled one. Its bytes and its weight enter keys."""
+
+    path: str
+    """A safetensors file, or a folder with `pytorch_lora_weights.safetensors`."""
+    weight: float = 1.0
+
+
 class CandidatesConfig(Config):
     """Settings of the stage `candidates`, which generates K videos of each clip."""
 
@@ -161,6 +169,9 @@ class CandidatesConfig(Config):
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
+    loras: Annotated[tuple[LoraFile, ...], LATER] = ()
+    """LoRAs that are added to the model that generates, such as a step-distilled one with 4 `steps` and
+    `guidance_scale: 1`. The training doesn't see them, so the candidates are then off-policy."""
 
     @property
     def group_size(self) -> int:
@@ -340,6 +351,17 @@ class ExtractorConfig(Config):
     sha256: str
 
 
+class SamplerConfig(Config):
+    """What the evaluation samples otherwise than `candidates`. None: as there."""
+
+    steps: PositiveInt | None = None
+    scheduler: Literal["euler", "unipc"] | None = None
+    shift: Positive | None = None
+    guidance_scale: Annotated[float | None, Field(ge=1)] = None
+    loras: tuple[LoraFile, ...] | None = None
+    """LoRAs that base and aligned model get, besides the aligned model's own. `[]`: none, whatever `candidates` has."""
+
+
 class EvaluationConfig(Config):
     """Settings of the stage `evaluation`, which compares base and aligned model on held-out clips."""
 
@@ -351,6 +373,8 @@ class EvaluationConfig(Config):
     """Number of resamplings of the clips for the intervals."""
     fvd: ExtractorConfig | None = None
     fid_vid: ExtractorConfig | None = None
+    sampler: Annotated[SamplerConfig, LATER] = SamplerConfig()
+    """Judges the adapter as it will be deployed, for example with few steps and a step-distilled LoRA."""
 
 
 class RoundsConfig(Config):
@@ -443,6 +467,12 @@ class RunConfig(Config):
     rounds: RoundsConfig = RoundsConfig()
     execution: Execution = Execution()
 
+    @property
+    def evaluated(self) -> CandidatesConfig:
+        """How the evaluation generates: `candidates`, with what `evaluation.sampler` changes."""
+        changed = {name: value for name, value in self.evaluation.sampler if value is not None}
+        return self.candidates.model_copy(update=changed)
+
     def _addresses(self) -> Iterator[tuple[str, str]]:
         """Names and values of the fields that may be URLs."""
         yield from (("clips.sources", source) for source in self.clips.sources)
@@ -473,6 +503,11 @@ class RunConfig(Config):
             raise ValueError(
                 "alignment.experts: both can't be trained by several processes, because their batches go to different "
                 "experts; set execution.train_processes to 1, or train low and high one after the other"
+            )
+        if self.alignment.preview_every and self.evaluated.loras:
+            raise ValueError(
+                "alignment.preview_every can't show the adapter with the LoRAs that the evaluation adds; set it to 0, "
+                "or evaluation.sampler.loras to []"
             )
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")

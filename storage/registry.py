@@ -33,6 +33,8 @@ class Lineage(Record):
     """Digest of the base model's folder. There is one champion per base model."""
     generator: Digest | None
     """The adapter that generated its candidates. ``None``: the base model alone generated them."""
+    loras: dict[Digest, float] = {}
+    """The weights of other LoRAs that were added to the generator (`candidates.loras`): its candidates are off-policy."""
     scores: Digest
     """Digest of the table of all scored candidates."""
     samples: Digest

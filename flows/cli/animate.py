@@ -12,11 +12,12 @@ import numpy as np
 
 from flows.cli.options import writing
 from flows.cli.talk import say
+from flows.engine import loras
 from flows.engine.components import Components, components
+from flows.engine.loras import lora_path
 from flows.engine.progress import Progress
-from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
-from ipa_core.config import ClipsConfig, ConfigError, RunConfig
+from ipa_core.config import CandidatesConfig, ClipsConfig, ConfigError, RunConfig
 from ipa_core.models.animation import Driving
 from ipa_core.records import Box, PoseSequence, Rejected
 from ipa_core.video import decode_picture, encode_video, probe
@@ -50,7 +51,7 @@ class Request:
 def animate_clip(config: RunConfig, asked: Request) -> None:
     """Animate the picture into an mp4. Raises ``ConfigError`` for files that can't be used, and ``MissingModel``."""
     # All that is told is looked at before any work.
-    loras = [lora_weight(text) for text in asked.loras]
+    own = [lora_weight(text) for text in asked.loras]
     picture = _fit(_picture(asked.reference), config.clips.width, config.clips.height)
     if asked.whole and (asked.overlap not in (1, 5) or asked.overlap >= config.clips.frames):
         raise ConfigError(
@@ -58,9 +59,11 @@ def animate_clip(config: RunConfig, asked: Request) -> None:
         )
     _make_room(asked.output)
     parts = components()
-    folder = parts.model_folder(config.candidates.model)
-    weights = _together(folder, loras) if loras else None
+    parts.model_folder(config.candidates.model)
+    weights = _together(config.candidates, own, parts)
     progress = Progress()
+    if config.candidates.loras:
+        progress.line(f"adding candidates.loras: {loras.in_words(config.candidates.loras)}")
     progress.line(f"looking for a clip and its pose in {asked.driving.name}")
     driving = _driving(config, asked, parts, picture, progress)
     progress.line(f"loading the model {config.candidates.model.path}")
@@ -106,29 +109,17 @@ def lora_weight(text: str) -> tuple[bytes, float]:
 
 def lora_bytes(lora: Path) -> bytes:
     """Read the LoRA's file or its folder. Raises ``ConfigError`` when there is no such file, or it holds no LoRA."""
-    from safetensors import SafetensorError, safe_open
+    return loras.lora_bytes(lora, f"--lora {lora}")
 
-    path = lora / LORA if lora.is_dir() else lora
+
+def _together(config: CandidatesConfig, asked: Sequence[tuple[bytes, float]], parts: Components) -> bytes | None:
+    """Put the LoRAs together, those of ``candidates.loras`` too. Raises ``ConfigError`` when one is of another model."""
+    loras.check_added(config.loras, "candidates.loras", config, parts)
+    own = [(lora_path(Path(one.path)).read_bytes(), one.weight) for one in config.loras]
+    if not asked and not own:
+        return None
     try:
-        data = path.read_bytes()
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-    except OSError as error:
-        about = f"there is no {path.name}" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ConfigError(f"--lora {lora}: {about}; name a LoRA folder, such as a run's `lora`") from None
-    except SafetensorError:
-        names = []
-    if not any(".lora_" in name for name in names):
-        raise ConfigError(f"--lora {lora}: {path.name} holds no LoRA; name a LoRA folder, such as a run's `lora`")
-    return data
-
-
-def _together(folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
-    """Put the LoRAs together. Raises ``ConfigError`` when one is of another model."""
-    from ipa_core.models import kind_of
-
-    try:
-        return kind_of(folder).combined_lora(folder, loras)
+        return parts.combined_lora(config.model, [*asked, *own])
     except ConfigError as error:
         raise ConfigError(f"--lora: {error}") from None
 

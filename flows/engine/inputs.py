@@ -41,9 +41,10 @@ class RunInputs:
     ) -> None:
         self.store = store
         self._config = config
-        self._components = components
+        self.components = components
         self._keep = keep
         self._generator = generator
+        self._files: dict[Path, str] = {}
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
@@ -126,7 +127,7 @@ class RunInputs:
     @property
     def model_folder(self) -> Path:
         """The folder of the model's weights. Raises ``MissingModel``."""
-        return self._components.model_folder(self._config.candidates.model)
+        return self.components.model_folder(self._config.candidates.model)
 
     @cached_property
     def model_weights(self) -> str:
@@ -147,7 +148,7 @@ class RunInputs:
 
     @cached_property
     def pose_weights(self) -> str:
-        extractor = self._components.pose_extractor(self._config.poses)
+        extractor = self.components.pose_extractor(self._config.poses)
         try:
             files = extractor.weights()
         finally:
@@ -157,10 +158,18 @@ class RunInputs:
     @cached_property
     def score_weights(self) -> str:
         """Digest of the hand score's coefficients and finger network; the pose backend has its own."""
-        return self._digest_of(self._components.score_files(self._config.scores))
+        return self._digest_of(self.components.score_files(self._config.scores))
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
+
+    def file(self, path: Path) -> str:
+        """Put a file that the config names into the store, as it is when the run first asks. Return its digest."""
+        if path not in self._files:
+            self._files[path] = self.store.digests.file(path)
+            if self._keep and self.store.objects.missing({self._files[path]}):
+                self._files[path] = self.store.objects.put_file(path)
+        return self._files[path]
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""

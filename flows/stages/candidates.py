@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
@@ -17,7 +18,7 @@ from flows.engine.worker import Worker
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, pose_of, posed_clips
-from ipa_core.config import RunConfig
+from ipa_core.config import CandidatesConfig, RunConfig
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
 from ipa_core.records import Candidate, PoseSequence, Record
@@ -54,28 +55,37 @@ class Candidates(Stage[SeedGroup]):
                 reason = f"this performer was held out in run {barred[clip.group]}: never trained on"
                 yield Drop(self.name, named.name, reason)
                 continue
-            bytes_of = generation_inputs(run, named, pose) | lora
+            bytes_of = generation_inputs(run, config, named, pose) | lora
             for first in range(0, config.per_clip, config.group_size):
-                settings = generation_settings(run.config, clip.prompt, config.group_size)
+                settings = generation_settings(run.config, config, clip.prompt, config.group_size)
                 if first:
                     settings["first"] = first
                 yield Item(
                     name=f"{named.name} from candidate {first}" if first else named.name,
                     action=Action(self.name, self.version, settings, bytes_of),
                     parents=(named.action, pose.key),
-                    needs=(clip.video, clip.reference, pose_of(pose), *lora.values()),
+                    needs=needs_of(bytes_of),
                 )
 
     def check(self, run: View) -> None:
         _ = run.inputs.model_folder
+        config = run.config.candidates
+        check_added(config.loras, "candidates.loras", config, run.inputs.components)
+
+    def notes(self, run: View) -> Iterator[str]:
+        if run.config.candidates.loras:
+            yield (
+                f"the candidates come from the model with {in_words(run.config.candidates.loras)} "
+                "(candidates.loras), not from the model that is trained: they are off-policy"
+            )
 
     def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.generation.candidates import generate
         from ipa_core.models.latents import latents_to_bytes
 
         config = worker.config.candidates
-        model = worker.model(item.action.inputs.get("lora"))
-        conditioning = condition(model, item, worker)
+        model = worker.model(item.action.inputs.get("lora"), added_to(item.action))
+        conditioning = condition(model, item, worker, config)
         seeds = seeds_of(item.action, config.seed)
         generated = generate(model, conditioning, seeds, config, worker.progress)
         objects = {"conditioning": conditioning.to_bytes()}
@@ -101,21 +111,29 @@ class Candidates(Stage[SeedGroup]):
         return config.candidates.group_size * network.candidate_flops(config)
 
 
-def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:
+def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: str, videos: int) -> dict[str, Any]:
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
-    settings = key_fields(config.candidates, "group")
+    settings = key_fields(sampling, "group", "loras") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
-    settings |= {"per_clip": videos, "model": {"dtype": config.candidates.model.dtype}}
+    settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
-def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[str, str]:
+def generation_inputs(
+    run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult
+) -> dict[str, str]:
     return {
         "model": run.inputs.model_weights,
         "clip": named.clip.video,
         "reference": named.clip.reference,
         "pose": pose_of(pose),
+        **added_inputs(sampling.loras, run.inputs),
     }
+
+
+def needs_of(bytes_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the objects that generating reads: all inputs but those that stand for weights on the machine."""
+    return tuple(digest for name, digest in bytes_of.items() if name not in ("model", "weights", "judge"))
 
 
 def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
@@ -129,16 +147,20 @@ def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
     )
 
 
-def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning:
+def condition(model: AnimationModel, item: Item, worker: Worker, config: CandidatesConfig) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
     from ipa_core.generation.candidates import encode_clip
 
-    config = worker.config.candidates
     objects = worker.store.objects
     pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
     reference = decode_png(objects.get(item.action.inputs["reference"]))
     driving = Driving(pose, lambda: decode_video(objects.get(item.action.inputs["clip"])))
     return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
+
+
+def added_loras(run: View) -> dict[str, float]:
+    """Return the weights of the LoRAs that were added to the generator, by digest."""
+    return next((dict(added_to(entry.item.action)) for entry in run.results.get(Candidates.name, ())), {})
 
 
 def generator(run: View) -> str | None:

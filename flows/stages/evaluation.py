@@ -11,11 +11,19 @@ from typing import ClassVar, Final
 from blake3 import blake3
 from pydantic import TypeAdapter
 
+from flows.engine.loras import added_to, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
+from flows.stages.candidates import (
+    condition,
+    generation_inputs,
+    generation_settings,
+    generator,
+    needs_of,
+    seeds_of,
+)
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.looks import objects_of, with_looks
@@ -106,6 +114,17 @@ class Evaluation(Stage[Evaluated]):
         for _, extractor in _extractors(run.config):
             if extractor is not None:
                 extractor_bytes(extractor)
+        files = run.config.evaluation.sampler.loras or ()
+        check_added(files, "evaluation.sampler.loras", run.config.evaluated, run.inputs.components)
+
+    def notes(self, run: View) -> Iterator[str]:
+        if sampled := sampled_otherwise(run.config):
+            drift = "; the drift from the base is then not measured" if run.config.evaluated.loras else ""
+            yield f"the evaluation samples both models {sampled}{drift}"
+
+    def fields_of(self, config: RunConfig) -> Mapping[str, str]:
+        changed = config.evaluation.sampler.model_fields_set
+        return {**self.fields, **{name: f"evaluation.sampler.{name}" for name in changed}}
 
     def nothing_left(self, run: View) -> str | None:
         if comparison(run) is not None:
@@ -130,7 +149,8 @@ class Evaluation(Stage[Evaluated]):
         return 0.0 if _is_comparison(action) else 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return config.evaluation.per_clip * network.candidate_flops(config)
+        as_evaluated = config.model_copy(update={"candidates": config.evaluated})
+        return config.evaluation.per_clip * network.candidate_flops(as_evaluated)
 
 
 def _is_comparison(action: Action) -> bool:
@@ -167,20 +187,30 @@ def clip_item(
 ) -> Item:
     """Make the item of one held-out clip under one model."""
     config, clip = run.config, named.clip
-    settings = generation_settings(config, clip.prompt, config.evaluation.per_clip)
+    settings = generation_settings(config, config.evaluated, clip.prompt, config.evaluation.per_clip)
     settings["clip_id"] = clip.clip_id
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
     settings["scores"] = score_settings(config)
-    inputs = generation_inputs(run, named, pose)
+    inputs = generation_inputs(run, config.evaluated, named, pose)
     inputs |= {"weights": run.inputs.pose_weights, "judge": run.inputs.score_weights}
-    needs: tuple[str, ...] = (clip.video, clip.reference, pose_of(pose))
     if lora is not None:
         inputs["lora"] = lora
-        needs = (*needs, lora)
     action = Action(Evaluation.name, Evaluation.version, settings, inputs)
-    return Item(f"{named.name} {model}", action, (named.action, pose.key, *parents), needs)
+    return Item(f"{named.name} {model}", action, (named.action, pose.key, *parents), needs_of(inputs))
+
+
+def sampled_otherwise(config: RunConfig) -> str | None:
+    """Say how the evaluation samples, where `evaluation.sampler` changes it or LoRAs are added; else None."""
+    sampling = config.evaluated
+    if sampling == config.candidates and not sampling.loras:
+        return None
+    added = f", with {in_words(sampling.loras)}" if sampling.loras else ""
+    return (
+        f"in {sampling.steps} steps of {sampling.scheduler} (shift {sampling.shift:g}, guidance "
+        f"{sampling.guidance_scale:g}){added}"
+    )
 
 
 def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], ...]:
@@ -193,17 +223,18 @@ def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.generation.sampler import steps_of
 
     inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
-    model = worker.model(inputs.get("lora"))
+    added, sampling = added_to(item.action), config.evaluated
+    model = worker.model(inputs.get("lora"), added)
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
     seeds = seeds_of(item.action, config.candidates.seed)
-    conditioning = condition(model, item, worker)
-    sampled = steps_of(len(seeds), config.candidates)
+    conditioning = condition(model, item, worker, sampling)
+    sampled = steps_of(len(seeds), sampling)
     whole = sampled + len(seeds)  # Measuring a video counts as one step more.
-    generated = generate(model, conditioning, seeds, config.candidates, lambda step, _: worker.progress(step, whole))
-    drift = 0.0
-    if "lora" in inputs:
+    generated = generate(model, conditioning, seeds, sampling, lambda step, _: worker.progress(step, whole))
+    drift: float | None = None if added else 0.0
+    if "lora" in inputs and not added:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
     found: list[ClipResult] = []
     outputs: dict[str, bytes] = {}

@@ -57,7 +57,7 @@ def encoded_previews(item: Item, worker: Worker) -> tuple[Preview, ...]:
     from ipa_core.generation.candidates import encode_clip
     from ipa_core.generation.seeds import candidate_seed
 
-    config, objects = worker.config.candidates, worker.store.objects
+    config, objects = worker.config.evaluated, worker.store.objects
     previews = []
     for clip in _CLIPS.validate_json(objects.get(tables[0])):
         pose = PoseSequence.from_bytes(objects.get(clip.pose))

@@ -32,8 +32,9 @@ class ClipResult(Record):
     score: HandScore
     hands_found: float | None = None
     """Share of the scored (frame, hand) pairs whose hand has a confidence of at least :data:`FOUND`, in [0, 1]."""
-    drift: float = 0.0
-    """See `ipa_core.evaluation.drift`; 0 for the base."""
+    drift: float | None = 0.0
+    """See `ipa_core.evaluation.drift`; 0 for the base. ``None``: not measured, because other LoRAs were added, or the
+    video has no true one."""
     fvd: FeaturePair | None = None
     """``None``: no extractor configured."""
     fid_vid: FeaturePair | None = None
@@ -176,7 +177,7 @@ def compare(
         unpaired=len(first.keys() ^ second.keys()),
         unscorable_base=sum(one.score.score is None for one, _ in pairs),
         unscorable_aligned=sum(other.score.score is None for _, other in pairs),
-        drift=_mean(np.array([other.drift for _, other in pairs])),
+        drift=_mean(np.array([other.drift for _, other in pairs if other.drift is not None])),
         verdict=verdict,
         sentence=_sentence(metrics[0], verdict, against),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from ipa_core.evaluation.comparison import Comparison, MetricComparison
 
 
-def evaluation_card(comparison: Comparison) -> str:
-    """Return Markdown: the verdict and a table of the base model against the LoRA on held-out clips."""
+def evaluation_card(comparison: Comparison, sampled: str | None = None) -> str:
+    """Return Markdown: the verdict and a table of the base model against the LoRA on held-out clips. ``sampled``: how
+    both were sampled, if that must be said."""
     rows = [_row(metric) for metric in comparison.metrics if metric.pairs]
     table = "\n".join(["| metric | base | with this LoRA | difference |", "|---|---|---|---|", *rows])
     return (
         f"\n## Evaluation\n\n{comparison.sentence}\n\n{table}\n\nMeans over {comparison.pairs} pairs of videos of "
         f"{comparison.clips} held-out clips. *Kept*: share of what the true video has, at most 1.\n"
+        + (f"\nBoth were sampled {sampled}.\n" if sampled else "")
     )
 
 
