@@ -119,9 +119,7 @@ def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: s
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
-def generation_inputs(
-    run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult
-) -> dict[str, str]:
+def generation_inputs(run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult) -> dict[str, str]:
     return {
         "model": run.inputs.model_weights,
         "clip": named.clip.video,

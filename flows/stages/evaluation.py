@@ -16,14 +16,7 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import (
-    condition,
-    generation_inputs,
-    generation_settings,
-    generator,
-    needs_of,
-    seeds_of,
-)
+from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, needs_of, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.looks import objects_of, with_looks
