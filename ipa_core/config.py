@@ -61,7 +61,7 @@ class ClipsConfig(Config):
     keys, their paths don't."""
     metadata: str | None = None
     """CSV or Parquet table (or its URL) with a column `file` (name, or path as under sources) and any of `prompt`,
-    `group` and `split` (`train` or `held_out`; it counts for the whole group)."""
+    `group`, `split` (`train` or `held_out`; it counts for the whole group) and `reference` (a name in `references`)."""
     prompt: str = ""
     """Prompt of the videos that have no prompt of their own."""
     frames: PositiveInt = 81
@@ -85,6 +85,10 @@ class ClipsConfig(Config):
     """Margin around the person, as a share of the person's height."""
     reference: Literal["random", "first"] = "random"
     """The reference image: the clip's `first` frame, or (paper) a `random` one, which the source's digest decides."""
+    references: Annotated[str | None, LATER] = None
+    """A folder of pictures of other people: cross-identity. Each clip's reference image is then the one that the column
+    `reference` of the metadata table names (none: the clip's own), or, without that column, one by the digests of clip
+    and pictures. What these clips are animated to has no true video."""
     held_out: Fraction = 0.2
     """Share of the groups kept for evaluation, by hash of the group. A `split` in the metadata table overrides it."""
     group_by: Annotated[str, LATER] = "file"
@@ -144,7 +148,7 @@ class DrawingConfig(Config):
 
 
 class LoraFile(Config):
-    """A LoRA of others that is added to the model, such as a step-distilled one. Its bytes and its weight enter keys."""
+    """A LoRA that is added to the model, such as a step-distilled one. Its bytes and its weight enter keys."""
 
     path: str
     """A safetensors file, or a folder with `pytorch_lora_weights.safetensors`."""
@@ -166,6 +170,9 @@ class CandidatesConfig(Config):
     steps: PositiveInt = 50
     scheduler: Literal["euler", "unipc"] = "unipc"
     shift: Positive = 16.0
+    retarget: Annotated[bool, LATER] = False
+    """Give the driving skeleton the bone lengths, size and place of the person in the reference image, where that is
+    another person (`clips.references`). It holds for the evaluation too."""
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
@@ -477,6 +484,7 @@ class RunConfig(Config):
         """Names and values of the fields that may be URLs."""
         yield from (("clips.sources", source) for source in self.clips.sources)
         yield "clips.metadata", self.clips.metadata or ""
+        yield "clips.references", self.clips.references or ""
         yield "execution.store", self.execution.store or ""
 
     @model_validator(mode="after")
@@ -503,6 +511,16 @@ class RunConfig(Config):
             raise ValueError(
                 "alignment.experts: both can't be trained by several processes, because their batches go to different "
                 "experts; set execution.train_processes to 1, or train low and high one after the other"
+            )
+        if self.alignment.latents == "driving" and self.clips.references is not None:
+            raise ValueError(
+                "alignment.latents: driving would teach the person of the driving video for the picture of another "
+                "(clips.references); take one of the two out"
+            )
+        if self.candidates.retarget and self.clips.references is None:
+            raise ValueError(
+                "candidates.retarget changes nothing where each clip animates its own person; name a folder with "
+                "pictures of others in clips.references"
             )
         if self.alignment.preview_every and self.evaluated.loras:
             raise ValueError(

@@ -132,6 +132,7 @@ def _sections(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
 _PATHS = (
     ("clips", "sources"),
     ("clips", "metadata"),
+    ("clips", "references"),
     ("poses", "model"),
     ("candidates", "model", "path"),
     ("candidates", "loras", "path"),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import numpy as np
 
 from flows.cli.options import writing
@@ -20,7 +19,7 @@ from ipa_core.clips.cut import CutClip, cut_video
 from ipa_core.config import CandidatesConfig, ClipsConfig, ConfigError, RunConfig
 from ipa_core.models.animation import Driving
 from ipa_core.records import Box, PoseSequence, Rejected
-from ipa_core.video import decode_picture, encode_video, probe
+from ipa_core.video import decode_picture, encode_video, fitted, probe
 from storage.digest import FileDigests
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def animate_clip(config: RunConfig, asked: Request) -> None:
     """Animate the picture into an mp4. Raises ``ConfigError`` for files that can't be used, and ``MissingModel``."""
     # All that is told is looked at before any work.
     own = [lora_weight(text) for text in asked.loras]
-    picture = _fit(_picture(asked.reference), config.clips.width, config.clips.height)
+    picture = fitted(_picture(asked.reference), config.clips.width, config.clips.height)
     if asked.whole and (asked.overlap not in (1, 5) or asked.overlap >= config.clips.frames):
         raise ConfigError(
             f"--overlap must be 1 or 5 and less than clips.frames ({config.clips.frames}), got {asked.overlap}"
@@ -113,7 +112,7 @@ def lora_bytes(lora: Path) -> bytes:
 
 
 def _together(config: CandidatesConfig, asked: Sequence[tuple[bytes, float]], parts: Components) -> bytes | None:
-    """Put the LoRAs together, those of ``candidates.loras`` too. Raises ``ConfigError`` when one is of another model."""
+    """Put the LoRAs together, with those of ``candidates.loras``. Raises ``ConfigError`` when one does not fit."""
     loras.check_added(config.loras, "candidates.loras", config, parts)
     own = [(lora_path(Path(one.path)).read_bytes(), one.weight) for one in config.loras]
     if not asked and not own:
@@ -201,14 +200,3 @@ def _retargeted(pose: PoseSequence, picture: np.ndarray, extractor: PoseExtracto
         return retarget(pose, extractor.extract(picture[None]))
     except (Rejected, ValueError) as trouble:
         raise ConfigError(f"--retarget: {asked.reference} can't be used: {trouble}; name another picture") from None
-
-
-def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return the largest centred part of the target's aspect ratio, resized."""
-    rows, columns = picture.shape[:2]
-    scale = min(columns / width, rows / height)
-    part_width, part_height = round(width * scale), round(height * scale)
-    left, top = (columns - part_width) // 2, (rows - part_height) // 2
-    part = picture[top : top + part_height, left : left + part_width]
-    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(part, (width, height), interpolation=method))

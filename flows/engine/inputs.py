@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components
 from ipa_core.clips.metadata import VideoMetadata, read_metadata
+from ipa_core.clips.references import Pictures, find_pictures
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import RunConfig
 from ipa_core.records import Verdict
@@ -48,7 +49,7 @@ class RunInputs:
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
-        _ = self.metadata, self.registry, self.verdicts, self.videos
+        _ = self.metadata, self.registry, self.verdicts, self.videos, self.references
 
     @cached_property
     def sources(self) -> Found:
@@ -107,6 +108,17 @@ class RunInputs:
         """The table of prompts, groups and splits."""
         table = self._config.clips.metadata
         return read_metadata(table) if table else None
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The pictures of other people to animate; none without `clips.references`. Raises ``ConfigError``."""
+        folder = self._config.clips.references
+        return find_pictures(folder) if folder else Pictures({}, ())
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """Their digests by name. Their bytes enter the store."""
+        return {name: self.file(path) for name, path in self.pictures.paths.items()}
 
     @cached_property
     def registry(self) -> State:

@@ -17,12 +17,12 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
+from flows.stages.poses import Poses, found_of, pose_of, posed_clips
 from ipa_core.config import CandidatesConfig, RunConfig
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
 from ipa_core.records import Candidate, PoseSequence, Record
-from ipa_core.video import decode_png, decode_video, encode_video
+from ipa_core.video import decode_picture, decode_video, encode_video, fitted
 from storage import Action, ActionResult
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Candidates(Stage[SeedGroup]):
 
 def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: str, videos: int) -> dict[str, Any]:
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
-    settings = key_fields(sampling, "group", "loras") | added_weights(sampling.loras)
+    settings = key_fields(sampling, "group", "loras", "retarget") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
     settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
@@ -125,12 +125,13 @@ def generation_inputs(run: View, sampling: CandidatesConfig, named: NamedClip, p
         "clip": named.clip.video,
         "reference": named.clip.reference,
         "pose": pose_of(pose),
+        **({"found": found_of(pose)} if named.another else {}),
         **added_inputs(sampling.loras, run.inputs),
     }
 
 
 def needs_of(bytes_of: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the objects that generating reads: all inputs but those that stand for weights on the machine."""
+    """Return the objects that are read: all inputs but those that stand for weights on the machine."""
     return tuple(digest for name, digest in bytes_of.items() if name not in ("model", "weights", "judge"))
 
 
@@ -149,10 +150,11 @@ def condition(model: AnimationModel, item: Item, worker: Worker, config: Candida
     """Draw the pose and encode it with the reference image and the prompt of the item."""
     from ipa_core.generation.candidates import encode_clip
 
-    objects = worker.store.objects
-    pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
-    reference = decode_png(objects.get(item.action.inputs["reference"]))
-    driving = Driving(pose, lambda: decode_video(objects.get(item.action.inputs["clip"])))
+    objects, inputs = worker.store.objects, item.action.inputs
+    pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
+    found = PoseSequence.from_bytes(objects.get(inputs["found"])) if "found" in inputs else None
+    reference = fitted(decode_picture(objects.get(inputs["reference"])), pose.width, pose.height)
+    driving = Driving(pose, lambda: decode_video(objects.get(inputs["clip"])), found)
     return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
 
 

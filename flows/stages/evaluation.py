@@ -21,7 +21,7 @@ from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
+from flows.stages.poses import Poses, posed_clips
 from flows.stages.scores import score_settings
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
@@ -83,7 +83,7 @@ class Evaluation(Stage[Evaluated]):
             return
         champion = _opponent(run)
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
-        old = [one.result for one in evaluated(run) if any(row.look is None for row in one.results)]
+        old = [one.result for one in evaluated(run) if any(row.lacks_look for row in one.results)]
         to_look_at = tuple({digest: None for result in old for digest in objects_of(result)})
         wanted: list[tuple[str, Model, dict[str, str]]] = [(COMPARISON, "base", {})]
         if champion is not None:
@@ -226,8 +226,11 @@ def _generate(item: Item, worker: Worker) -> Output:
     sampled = steps_of(len(seeds), sampling)
     whole = sampled + len(seeds)  # Measuring a video counts as one step more.
     generated = generate(model, conditioning, seeds, sampling, lambda step, _: worker.progress(step, whole))
-    drift: float | None = None if added else 0.0
-    if "lora" in inputs and not added:
+    # Another person was animated than the driving video shows, so there is no true video.
+    found_pose = PoseSequence.from_bytes(objects.get(inputs["found"])) if "found" in inputs else None
+    another = {} if found_pose is None else {"found": found_pose}
+    drift: float | None = None if added or another else 0.0
+    if "lora" in inputs and drift is not None:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
     found: list[ClipResult] = []
     outputs: dict[str, bytes] = {}
@@ -235,22 +238,22 @@ def _generate(item: Item, worker: Worker) -> Output:
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
         # The encoded video is stored, so the encoded video is compared.
         video = decode_video(outputs[f"{k}.mp4"])
-        scored = worker.scorer.score(video, truth, pose)
+        scored = worker.scorer.score(video, truth, pose, **another)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(
                 clip_id=item.action.config["clip_id"],
                 seed=seed,
                 model="aligned" if "lora" in inputs else "base",
-                metrics=video_metrics(video, truth, hands),
-                look=look(video, truth, hands),
+                metrics=None if another else video_metrics(video, truth, hands),
+                look=None if another else look(video, truth, hands),
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,
                 **{
                     name: worker.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)
-                    if extractor is not None
+                    if extractor is not None and not another
                 },
             )
         )
@@ -272,7 +275,7 @@ def _looked_at(results: Sequence[ClipResult], item: Item, worker: Worker) -> lis
     for made in worker.store.actions.lookup(Evaluation.name, item.parents).values():
         if made.outcome == "done" and not _is_comparison(made.action):
             rows = Evaluated.model_validate(made.record).results
-            if any(row.look is None for row in rows):
+            if any(row.lacks_look for row in rows):
                 seen = with_looks(rows, made, worker.store)
                 looks.update({_measures(row): one.look for row, one in zip(rows, seen, strict=True)})
     return [row.model_copy(update={"look": row.look or looks.get(_measures(row))}) for row in results]

@@ -11,8 +11,8 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
-from flows.stages.poses import pose_of
+from flows.stages.candidates import Candidates, GeneratedCandidate, candidates, needs_of
+from flows.stages.poses import found_of, pose_of
 from ipa_core.config import RunConfig
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.video import decode_video
@@ -41,11 +41,13 @@ class Scores(Stage[HandScore]):
                 "weights": run.inputs.pose_weights,
                 "judge": run.inputs.score_weights,
             }
+            if one.named.another:
+                inputs["found"] = found_of(one.pose)
             yield Item(
                 name=f"{one.named.name} candidate {one.number}",
                 action=Action(self.name, self.version, settings, inputs),
                 parents=(one.action, one.pose.key, one.named.action),
-                needs=(one.candidate.video, clip.video, pose),
+                needs=needs_of(inputs),
             )
 
     def check(self, run: View) -> None:
@@ -53,10 +55,13 @@ class Scores(Stage[HandScore]):
 
     def compute(self, item: Item, worker: Worker) -> Output:
         inputs, objects = item.action.inputs, worker.store.objects
+        # The pose that the driving video shows, if the candidate shows another person.
+        found = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
         scored = worker.scorer.score(
             decode_video(objects.get(inputs["candidate"])),
             decode_video(objects.get(inputs["driving"])),
             PoseSequence.from_bytes(objects.get(inputs["pose"])),
+            **found,
         )
         hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
         record = scored.score.model_copy(update={"hands": ()})

@@ -56,8 +56,14 @@ class HandExtractor(Protocol):
 class HandScorer(Protocol):
     """Says how good the hands of a candidate are."""
 
-    def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
-        """Score a video by the driving video and its pose. Both videos are uint8 RGB ``[T, H, W, 3]`` of one size."""
+    def score(
+        self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence, found: PoseSequence | None = None
+    ) -> ScoredHands:
+        """Score a video by the driving video and its pose. Both videos are uint8 RGB ``[T, H, W, 3]`` of one size.
+
+        ``found``: where the video shows another person than the driving video, the pose of the driving video, while
+        ``driving`` may have that person's proportions. The score then compares the motion, and no sharpness.
+        """
 
 
 class Reward(Protocol):
@@ -103,7 +109,9 @@ class KeypointHandScorer:
         self._config = config
         self._opinions = opinions
 
-    def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
+    def score(
+        self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence, found: PoseSequence | None = None
+    ) -> ScoredHands:
         """See :class:`HandScorer`. Raises ``ValueError`` when the arguments don't have one size and length."""
         if video.shape != driving_video.shape or len(video) != len(driving):
             raise ValueError(
@@ -114,26 +122,33 @@ class KeypointHandScorer:
         reward = self._opinions.reward(video, driving_video, driving) if self._opinions.reward else {}
         hands = []
         for side in HANDS:
-            measured = measure_hand(side, video, driving_video, pose, driving, self._config)
-            measured = self._with_fingers(measured, video, driving_video, measures.hand_points(driving, side))
+            yardstick = driving_video if found is None else None
+            measured = measure_hand(side, video, yardstick, pose, driving, self._config)
+            guides = measures.hand_points(driving, side), measures.hand_points(found or driving, side)
+            measured = self._with_fingers(measured, (video, driving_video), guides)
             hands += _with(measured, "reward", dict(enumerate(reward.get(side, ()))))
         hands.sort(key=lambda hand: (hand.frame, hand.side))
         return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
 
     def _with_fingers(
-        self, hands: list[HandMeasures], video: np.ndarray, driving_video: np.ndarray, driving: measures.Floats
+        self,
+        hands: list[HandMeasures],
+        videos: tuple[np.ndarray, np.ndarray],
+        guides: tuple[measures.Floats, measures.Floats],
     ) -> list[HandMeasures]:
+        """``videos``: the candidate and the driving video. ``guides``: the driving hand's points in each."""
         if self._opinions.fingers is None:
             return hands
         # The size of the clip, not of the frame: fingers that close don't make the hand smaller.
-        frames = [hand.frame for hand in hands if hand.unscorable is None and np.isfinite(driving[hand.frame]).all()]
+        scorable = [hand.frame for hand in hands if hand.unscorable is None]
+        frames = [frame for frame in scorable if all(np.isfinite(guide[frame]).all() for guide in guides)]
         if not frames:
             return hands
-        size = float(np.percentile(measures.hand_size(driving)[frames], 75))
         judge = self._opinions.fingers
         ours, theirs = (
-            judge([judge.crop(pictures[frame], driving[frame], size) for frame in frames])
-            for pictures in (video, driving_video)
+            judge([judge.crop(pictures[frame], guide[frame], size) for frame in frames])
+            for pictures, guide in zip(videos, guides, strict=True)
+            for size in [float(np.percentile(measures.hand_size(guide)[frames], 75))]
         )
         # The driving hand is the yardstick: it is whole, even if the network misjudges footage unlike its own.
         values = 1 / (1 + np.exp(np.clip(theirs - ours - _AS_WHOLE, -30, 30)))
@@ -153,12 +168,13 @@ def _with(hands: list[HandMeasures], name: str, values: Mapping[int, float]) -> 
 def measure_hand(
     side: Side,
     video: np.ndarray,
-    driving_video: np.ndarray,
+    driving_video: np.ndarray | None,
     pose: PoseSequence,
     driving: PoseSequence,
     config: ScoresConfig,
 ) -> list[HandMeasures]:
-    """Measure one hand: one record per frame, with numbers rounded to five digits."""
+    """Measure one hand: one record per frame, with numbers rounded to five digits. Without the driving video no
+    sharpness is measured."""
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
     reasons = _unscorable(guide, size, driving, config)
@@ -166,13 +182,17 @@ def measure_hand(
     confidence = pose.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1)
     points = measures.hand_points(pose, side)
     points[confidence < _LEAST_CONFIDENCE] = np.nan
+    sharpness = np.full(len(guide), np.nan)
+    if driving_video is not None:
+        # A hand that was not found has no sharpness.
+        relative = measures.relative_sharpness(video, driving_video, guide)
+        sharpness = np.where(measures.found(points), relative, np.nan)
     columns = {
         "pck": measures.pck(points, guide, config.pck_radius),
         "error": measures.normalised_error(points, guide),
         "bone_consistency": measures.bone_consistency(points, guide),
         "jitter": measures.jitter(points, guide),
-        # A hand that was not found has no sharpness.
-        "sharpness": np.where(measures.found(points), measures.relative_sharpness(video, driving_video, guide), np.nan),
+        "sharpness": sharpness,
         "wrist_distance": measures.wrist_distance(points, guide),
         "palm_agreement": measures.palm_agreement(points, guide),
         "plausibility": measures.plausibility(points),

@@ -1,4 +1,4 @@
-"""LoRAs of others beside the model: candidates by a step-distilled one, and an evaluation as the adapter is deployed."""
+"""LoRAs of others beside the model: candidates by a step-distilled one, an evaluation as the adapter is deployed."""
 
 from __future__ import annotations
 
