@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
+from ipa_core.generation.guidance import Guidance
 from ipa_core.models.animation import AnimationModel
 from ipa_core.models.conditioning import Conditioning
 
@@ -72,16 +73,13 @@ def _sample_batch(
     batch = len(seeds)
     guided = _repeated(conditioning.streams(), batch)
     unguided = _repeated(conditioning.streams(guided=False), batch) if config.guidance_scale > 1 else None
+    guidance = Guidance(model, guided, unguided, config.guidance_scale)
     scheduler = model.scheduler(config)
     scheduler.set_timesteps(config.steps, device=model.device)
     latents = _noise(model.latent_shape(conditioning), seeds).to(model.device)
     for step, timestep in enumerate(scheduler.timesteps):
         t = (timestep.double() / 1000).expand(batch)
-        prediction = model.velocity(latents, t, guided)
-        if unguided is not None:
-            without = model.velocity(latents, t, unguided)
-            prediction = without + config.guidance_scale * (prediction - without)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+        latents = scheduler.step(guidance.velocity(latents, t), timestep, latents, return_dict=False)[0]
         advance((step + 1) * batch)
     return latents
 
