@@ -46,9 +46,11 @@ def lora_bytes(path: Path, named: str) -> bytes:
 
 
 def check_added(files: Sequence[LoraFile], field: str, config: CandidatesConfig, components: Components) -> None:
-    """Raise ``ConfigError`` when one of a config's added LoRAs can't be read, or does not fit the model."""
+    """Raise ``ConfigError`` when one of a config's added LoRAs can't be read, or does not fit the model, and
+    ``MissingModel`` when the model is not here."""
     for one in files:
         data = lora_bytes(Path(one.path), f"{field}: {one.path}")
+        components.model_folder(config.model)
         try:
             # With another one, as the trained LoRA will be: some files (DoRA) are of use alone only.
             components.combined_lora(config.model, [(data, one.weight), (data, 0.0)])

@@ -18,11 +18,7 @@ class Guidance:
     """Predicts the guided velocity of a batch. Both ways give the same up to rounding."""
 
     def __init__(
-        self,
-        model: AnimationModel,
-        guided: Mapping[str, Tensor],
-        unguided: Mapping[str, Tensor] | None,
-        scale: float,
+        self, model: AnimationModel, guided: Mapping[str, Tensor], unguided: Mapping[str, Tensor] | None, scale: float
     ) -> None:
         """``guided`` and ``unguided``: streams ``[B, ...]``; without ``unguided`` there is no guidance."""
         self._model, self._guided, self._unguided, self._scale = model, guided, unguided, scale
