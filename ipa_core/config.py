@@ -62,7 +62,7 @@ class ClipsConfig(Config):
     keys, their paths don't."""
     metadata: str | None = None
     """CSV or Parquet table (or its URL) with a column `file` (name, or path as under sources) and any of `prompt`,
-    `group` and `split` (`train` or `held_out`; it counts for the whole group)."""
+    `group`, `split` (`train` or `held_out`; it counts for the whole group) and `reference` (a name in `references`)."""
     prompt: str = ""
     """Prompt of the videos that have no prompt of their own."""
     frames: PositiveInt = 81
@@ -86,6 +86,10 @@ class ClipsConfig(Config):
     """Margin around the person, as a share of the person's height."""
     reference: Literal["random", "first"] = "random"
     """The reference image: the clip's `first` frame, or (paper) a `random` one, which the source's digest decides."""
+    references: Annotated[str | None, LATER] = None
+    """A folder of pictures of other people: cross-identity. Each clip's reference image is then the one that the column
+    `reference` of the metadata table names (none: the clip's own), or, without that column, one by the digests of clip
+    and pictures. What these clips are animated to has no true video."""
     held_out: Fraction = 0.2
     """Share of the groups kept for evaluation, by hash of the group. A `split` in the metadata table overrides it."""
     group_by: Annotated[str, LATER] = "file"
@@ -168,6 +172,14 @@ class EarlyConfig(Config):
         return max(1, ceil(round(candidates * self.keep, 6)))
 
 
+class LoraFile(Config):
+    """A LoRA that is added to the model, such as a step-distilled one. Its bytes and its weight enter keys."""
+
+    path: str
+    """A safetensors file, or a folder with `pytorch_lora_weights.safetensors`."""
+    weight: float = 1.0
+
+
 class CandidatesConfig(Config):
     """Settings of the stage `candidates`, which generates K videos of each clip."""
 
@@ -183,9 +195,15 @@ class CandidatesConfig(Config):
     steps: PositiveInt = 50
     scheduler: Literal["euler", "unipc"] = "unipc"
     shift: Positive = 16.0
+    retarget: Annotated[bool, LATER] = False
+    """Give the driving skeleton the bone lengths, size and place of the person in the reference image, where that is
+    another person (`clips.references`). It holds for the evaluation too."""
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
+    loras: Annotated[tuple[LoraFile, ...], LATER] = ()
+    """LoRAs that are added to the model that generates, such as a step-distilled one with 4 `steps` and
+    `guidance_scale: 1`. The training doesn't see them, so the candidates are then off-policy."""
     early: Annotated[EarlyConfig | None, LATER] = None
     """Stop candidates whose previews are worse than those of their clip's others. All candidates of a clip are then one
     seed group, and more of them are all generated anew. None: all are finished."""
@@ -435,6 +453,17 @@ class ExtractorConfig(Config):
     sha256: str
 
 
+class SamplerConfig(Config):
+    """What the evaluation samples otherwise than `candidates`. None: as there."""
+
+    steps: PositiveInt | None = None
+    scheduler: Literal["euler", "unipc"] | None = None
+    shift: Positive | None = None
+    guidance_scale: Annotated[float | None, Field(ge=1)] = None
+    loras: tuple[LoraFile, ...] | None = None
+    """LoRAs that base and aligned model get, besides the aligned model's own. `[]`: none, whatever `candidates` has."""
+
+
 class EvaluationConfig(Config):
     """Settings of the stage `evaluation`, which compares base and aligned model on held-out clips."""
 
@@ -446,6 +475,8 @@ class EvaluationConfig(Config):
     """Number of resamplings of the clips for the intervals."""
     fvd: ExtractorConfig | None = None
     fid_vid: ExtractorConfig | None = None
+    sampler: Annotated[SamplerConfig, LATER] = SamplerConfig()
+    """Judges the adapter as it will be deployed, for example with few steps and a step-distilled LoRA."""
 
 
 class RoundsConfig(Config):
@@ -538,10 +569,17 @@ class RunConfig(Config):
     rounds: RoundsConfig = RoundsConfig()
     execution: Execution = Execution()
 
+    @property
+    def evaluated(self) -> CandidatesConfig:
+        """How the evaluation generates: `candidates`, with what `evaluation.sampler` changes."""
+        changed = {name: value for name, value in self.evaluation.sampler if value is not None}
+        return self.candidates.model_copy(update=changed)
+
     def _addresses(self) -> Iterator[tuple[str, str]]:
         """Names and values of the fields that may be URLs."""
         yield from (("clips.sources", source) for source in self.clips.sources)
         yield "clips.metadata", self.clips.metadata or ""
+        yield "clips.references", self.clips.references or ""
         yield "execution.store", self.execution.store or ""
 
     @model_validator(mode="after")
@@ -568,6 +606,21 @@ class RunConfig(Config):
             raise ValueError(
                 "alignment.experts: both can't be trained by several processes, because their batches go to different "
                 "experts; set execution.train_processes to 1, or train low and high one after the other"
+            )
+        if self.alignment.latents == "driving" and self.clips.references is not None:
+            raise ValueError(
+                "alignment.latents: driving would teach the person of the driving video for the picture of another "
+                "(clips.references); take one of the two out"
+            )
+        if self.candidates.retarget and self.clips.references is None:
+            raise ValueError(
+                "candidates.retarget changes nothing where each clip animates its own person; name a folder with "
+                "pictures of others in clips.references"
+            )
+        if self.alignment.preview_every and self.evaluated.loras:
+            raise ValueError(
+                "alignment.preview_every can't show the adapter with the LoRAs that the evaluation adds; set it to 0, "
+                "or evaluation.sampler.loras to []"
             )
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")

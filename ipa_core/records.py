@@ -61,11 +61,11 @@ class Clip(Record):
     crop: Box
     """In pixels of the upright source."""
     reference_index: int
-    """The frame that is the reference image."""
+    """The frame that is the reference image, unless another person is animated (`clips.references`)."""
     video: Digest
     """H.264 mp4."""
     reference: Digest
-    """PNG."""
+    """PNG; of another person, any picture of any size."""
     prompt: str
     group: str
     """The performer. Held-out clips share no group with training clips."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -157,6 +157,14 @@ def animation_model(
     )
 
 
+def combined_lora(config: ModelConfig, loras: Sequence[tuple[bytes, float]]) -> bytes:
+    """Return LoRA files, each with its weight, as one. Raises ``ConfigError`` when one does not fit the model."""
+    from ipa_core.models import kind_of
+
+    folder = model_folder(config)
+    return kind_of(folder).combined_lora(folder, loras)
+
+
 def model_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
     """Return the Markdown text beside a trained LoRA; ``base_model`` is a hub id or a name, not a path."""
     from ipa_core.models import kind_of
@@ -196,6 +204,7 @@ class Components:
     pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
     animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
+    combined_lora: Callable[[ModelConfig, Sequence[tuple[bytes, float]]], bytes] = combined_lora
     model_folder: Callable[[ModelConfig], Path] = model_folder
     model_card: Callable[[ModelConfig, AlignmentConfig, str, int], str] = model_card
     score_files: Callable[[ScoresConfig], dict[str, str]] = score_files

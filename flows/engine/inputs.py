@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from flows.engine.components import Components, hand_scorer
 from ipa_core.clips.metadata import VideoMetadata, read_metadata
+from ipa_core.clips.references import Pictures, find_pictures
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import NEWEST_SCORE, RunConfig, ScoreVersion
 from ipa_core.records import Verdict
@@ -46,13 +47,15 @@ class RunInputs:
     ) -> None:
         self.store = store
         self._config = config
-        self._components = components
+        self.components = components
         self._keep = keep
         self._generator = generator
+        self._files: dict[Path, str] = {}
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
         _ = self.metadata, self.registry, self.verdicts, self.calibration, self.preferences, self.videos
+        _ = self.references
 
     @cached_property
     def sources(self) -> Found:
@@ -113,6 +116,17 @@ class RunInputs:
         return read_metadata(table) if table else None
 
     @cached_property
+    def pictures(self) -> Pictures:
+        """The pictures of other people to animate; none without `clips.references`. Raises ``ConfigError``."""
+        folder = self._config.clips.references
+        return find_pictures(folder) if folder else Pictures({}, ())
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """Their digests by name. Their bytes enter the store."""
+        return {name: self.file(path) for name, path in self.pictures.paths.items()}
+
+    @cached_property
     def registry(self) -> State:
         return Registry(self.store.address).state()
 
@@ -142,7 +156,7 @@ class RunInputs:
     @property
     def model_folder(self) -> Path:
         """The folder of the model's weights. Raises ``MissingModel``."""
-        return self._components.model_folder(self._config.candidates.model)
+        return self.components.model_folder(self._config.candidates.model)
 
     @cached_property
     def model_weights(self) -> str:
@@ -163,7 +177,7 @@ class RunInputs:
 
     @cached_property
     def pose_weights(self) -> str:
-        extractor = self._components.pose_extractor(self._config.poses)
+        extractor = self.components.pose_extractor(self._config.poses)
         try:
             files = extractor.weights()
         finally:
@@ -174,7 +188,7 @@ class RunInputs:
     def score_weights(self) -> str:
         """Digest of the hand score's coefficients and finger network; the pose backend has its own."""
         scores = self._config.scores.model_copy(update={"version": self.score_version})
-        return self._digest_of(self._components.score_files(scores))
+        return self._digest_of(self.components.score_files(scores))
 
     @cached_property
     def score_version(self) -> ScoreVersion:
@@ -187,7 +201,15 @@ class RunInputs:
     @property
     def own_scorer(self) -> bool:
         """Whether the project's own scorer judges, so that its rule says which clips can't be scored."""
-        return self._components.hand_scorer is hand_scorer
+        return self.components.hand_scorer is hand_scorer
+
+    def file(self, path: Path) -> str:
+        """Put a file that the config names into the store, as it is when the run first asks. Return its digest."""
+        if path not in self._files:
+            self._files[path] = self.store.digests.file(path)
+            if self._keep and self.store.objects.missing({self._files[path]}):
+                self._files[path] = self.store.objects.put_file(path)
+        return self._files[path]
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""

@@ -103,6 +103,10 @@ class Stage(ABC, Generic[Kept]):
     handed_on: ClassVar[bool] = False
     """The run's folder gets its outputs, so their bytes must be in the store."""
 
+    def fields_of(self, config: RunConfig) -> Mapping[str, str]:
+        """Return :attr:`fields` of this run, whose settings may stand in another place than usual."""
+        return self.fields
+
     @abstractmethod
     def items(self, run: View) -> Iterable[Item | Drop]:
         """Return the items, and the inputs that become none."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from flows.engine.run import Run
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
@@ -49,7 +51,7 @@ from ipa_core.reporting.report import (
 )
 from ipa_core.reporting.run_record import render_report
 from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet, film
-from ipa_core.video import decode_png, decode_video
+from ipa_core.video import decode_picture, decode_video, fitted
 from storage import ActionResult, Store
 from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
@@ -248,12 +250,16 @@ class _Gatherer:
                     clip=named.name,
                     caption=f"hand score {_two(score['base', clip_id, seed])} -> "
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
-                    reference=contact_sheet([[decode_png(self._run.read(named.clip.reference))]]),
+                    reference=contact_sheet([[self._reference(named)]]),
                     rows=comparison_sheet(driving, pose, before, after),
                     film=film((driving, before.video, after.video), self._view.config.clips.fps),
                 )
             )
         return tuple(sheets)
+
+    def _reference(self, named: NamedClip) -> np.ndarray:
+        clips = self._view.config.clips
+        return fitted(decode_picture(self._run.read(named.clip.reference)), clips.width, clips.height)
 
     def _shot(self, result: ActionResult, number: int) -> Shot:
         video = decode_video(self._run.read(blob(result, f"{number}.mp4")))

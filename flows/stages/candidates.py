@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from flows.engine.components import check_reward
+from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
@@ -21,14 +22,14 @@ from flows.engine.worker import Worker
 from flows.stages.clips import NamedClip, named_clips, reasons
 from flows.stages.judge import no_hands, preview_judge, score_settings, unscorable
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
+from flows.stages.poses import Poses, found_of, pose_of, posed_clips
 from ipa_core.config import CandidatesConfig, EarlyConfig, ModelConfig, RunConfig
 from ipa_core.generation.early import GIVEN_UP, STOPPED
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
 from ipa_core.records import Candidate, EarlyPreview, LeftOut, PoseSequence, Record
 from ipa_core.scoring.yardstick import UNSCORABLE
-from ipa_core.video import decode_png, decode_video, encode_video
+from ipa_core.video import decode_picture, decode_video, encode_video, fitted
 from storage import Action, ActionResult
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ class Candidates(Stage[SeedGroup]):
             if why := unscorable(run, pose):
                 yield Drop(self.name, named.name, why)
                 continue
-            bytes_of = generation_inputs(run, named, pose) | lora | judge
+            bytes_of = generation_inputs(run, config, named, pose) | lora | judge
             for first in range(0, config.per_clip, config.group_size):
-                settings = generation_settings(run.config, clip.prompt, config.group_size)
+                settings = generation_settings(run.config, config, clip.prompt, config.group_size)
                 if first:
                     settings["first"] = first
                 if config.early is not None:
@@ -89,22 +90,32 @@ class Candidates(Stage[SeedGroup]):
                     name=f"{named.name} from candidate {first}" if first else named.name,
                     action=Action(self.name, self.version, settings, bytes_of),
                     parents=(named.action, pose.key),
-                    needs=(clip.video, clip.reference, pose_of(pose), *lora.values()),
+                    needs=needs_of(bytes_of),
                 )
 
     def check(self, run: View) -> None:
         _ = run.inputs.model_folder
-        if run.config.candidates.early is not None:
+        config = run.config.candidates
+        check_added(config.loras, "candidates.loras", config, run.inputs.components)
+        if config.early is not None:
             _ = run.inputs.score_weights
             check_reward(run.config.scores)
+
+    def notes(self, run: View) -> Iterator[str]:
+        yield from no_hands(run, "train")
+        if run.config.candidates.loras:
+            yield (
+                f"the candidates come from the model with {in_words(run.config.candidates.loras)} "
+                "(candidates.loras), not from the model that is trained: they are off-policy"
+            )
 
     def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.generation.candidates import generate
         from ipa_core.models.latents import latents_to_bytes
 
         config = worker.config.candidates
-        model = worker.model(item.action.inputs.get("lora"))
-        conditioning = condition(model, item, worker)
+        model = worker.model(item.action.inputs.get("lora"), added_to(item.action))
+        conditioning = condition(model, item, worker, config)
         seeds = seeds_of(item.action, config.seed)
         judge = None if config.early is None else preview_judge(item, worker)
         generated = generate(model, conditioning, seeds, config, worker.progress, judge)
@@ -137,9 +148,6 @@ class Candidates(Stage[SeedGroup]):
         )
         return "; ".join([nothing, *no_hands(run, "train")])
 
-    def notes(self, run: View) -> list[str]:
-        return no_hands(run, "train")
-
     def forecast(self, run: Forecast) -> float:
         config = run.view.config
         return run.unknown(Poses) * (1 - config.clips.held_out) * config.candidates.seed_groups
@@ -159,21 +167,28 @@ class Candidates(Stage[SeedGroup]):
         return config.candidates.group_size * network.candidate_flops(config)
 
 
-def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:
+def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: str, videos: int) -> dict[str, Any]:
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
-    settings = key_fields(config.candidates, "group", "early")
+    settings = key_fields(sampling, "group", "early", "loras", "retarget") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
-    settings |= {"per_clip": videos, "model": {"dtype": config.candidates.model.dtype}}
+    settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
-def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[str, str]:
+def generation_inputs(run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult) -> dict[str, str]:
     return {
         "model": run.inputs.model_weights,
         "clip": named.clip.video,
         "reference": named.clip.reference,
         "pose": pose_of(pose),
+        **({"found": found_of(pose)} if named.another else {}),
+        **added_inputs(sampling.loras, run.inputs),
     }
+
+
+def needs_of(bytes_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the objects that are read: all inputs but those that stand for weights on the machine."""
+    return tuple(digest for name, digest in bytes_of.items() if name not in ("model", "weights", "judge"))
 
 
 def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
@@ -187,15 +202,15 @@ def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
     )
 
 
-def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning:
+def condition(model: AnimationModel, item: Item, worker: Worker, config: CandidatesConfig) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
     from ipa_core.generation.candidates import encode_clip
 
-    config = worker.config.candidates
-    objects = worker.store.objects
-    pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
-    reference = decode_png(objects.get(item.action.inputs["reference"]))
-    driving = Driving(pose, lambda: decode_video(objects.get(item.action.inputs["clip"])))
+    objects, inputs = worker.store.objects, item.action.inputs
+    pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
+    found = PoseSequence.from_bytes(objects.get(inputs["found"])) if "found" in inputs else None
+    reference = fitted(decode_picture(objects.get(inputs["reference"])), pose.width, pose.height)
+    driving = Driving(pose, lambda: decode_video(objects.get(inputs["clip"])), found)
     return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
 
 
@@ -204,6 +219,11 @@ def left_out(drops: Iterable[Drop]) -> LeftOut:
     reasons = [drop.reason for drop in drops if drop.stage == Candidates.name]
     begins = {"no_hands": UNSCORABLE, "given_up": GIVEN_UP, "stopped": STOPPED}
     return LeftOut(**{name: sum(reason.startswith(begin) for reason in reasons) for name, begin in begins.items()})
+
+
+def added_loras(run: View) -> dict[str, float]:
+    """Return the weights of the LoRAs that were added to the generator, by digest."""
+    return next((dict(added_to(entry.item.action)) for entry in run.results.get(Candidates.name, ())), {})
 
 
 def generator(run: View) -> str | None:

@@ -66,4 +66,5 @@ def preview_judge(item: Item, worker: Worker) -> Callable[[np.ndarray], float | 
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     scorer = worker.scorer(version_of(item.action.config["early"]["scores"]))
-    return lambda video: scorer.score(video, truth, pose).score.score
+    another = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
+    return lambda video: scorer.score(video, truth, pose, **another).score.score

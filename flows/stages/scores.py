@@ -12,9 +12,9 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Item, Output, Stage, blob
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
+from flows.stages.candidates import Candidates, GeneratedCandidate, candidates, needs_of
 from flows.stages.judge import score_settings, version_of
-from flows.stages.poses import pose_of
+from flows.stages.poses import found_of, pose_of
 from ipa_core.config import NEWEST_SCORE
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.scoring.degenerate import check_texture
@@ -45,11 +45,13 @@ class Scores(Stage[HandScore]):
                 "weights": run.inputs.pose_weights,
                 "judge": run.inputs.score_weights,
             }
+            if one.named.another:
+                inputs["found"] = found_of(one.pose)
             yield Item(
                 name=f"{one.named.name} candidate {one.number}",
                 action=Action(self.name, self.version, settings, inputs),
                 parents=(one.action, one.pose.key, one.named.action),
-                needs=(one.candidate.video, clip.video, pose),
+                needs=needs_of(inputs),
             )
 
     def check(self, run: View) -> None:
@@ -69,8 +71,13 @@ class Scores(Stage[HandScore]):
         video = decode_video(objects.get(inputs["candidate"]))
         if version > 1:
             check_texture(video)
+        # The pose that the driving video shows, if the candidate shows another person.
+        found = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
         scored = worker.scorer(version).score(
-            video, decode_video(objects.get(inputs["driving"])), PoseSequence.from_bytes(objects.get(inputs["pose"]))
+            video,
+            decode_video(objects.get(inputs["driving"])),
+            PoseSequence.from_bytes(objects.get(inputs["pose"])),
+            **found,
         )
         hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
         record = scored.score.model_copy(update={"hands": ()})

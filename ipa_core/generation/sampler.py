@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ipa_core.config import CandidatesConfig
+from ipa_core.generation.guidance import Guidance
 from ipa_core.models.animation import AnimationModel, Scheduler
 from ipa_core.models.conditioning import Conditioning
 
@@ -162,24 +163,17 @@ class _Sampling:
         batch = len(part.seeds)
         guided = _repeated(self._guided, batch)
         unguided = None if self._unguided is None else _repeated(self._unguided, batch)
+        guidance = Guidance(self._model, guided, unguided, self._config.guidance_scale)
         while part.step < self._config.steps:
+            timestep = part.scheduler.timesteps[part.step]
             if part.velocity is None:
-                part.velocity = self._velocity(part, guided, unguided)
+                part.velocity = guidance.velocity(part.latents, (timestep.double() / 1000).expand(batch))
             if level is not None and (self._t(part) <= level or part.step == self._config.steps - 1):
                 return
-            timestep = part.scheduler.timesteps[part.step]
             part.latents = part.scheduler.step(part.velocity, timestep, part.latents, return_dict=False)[0]
             part.velocity = None
             part.step += 1
             self._tell(batch)
-
-    def _velocity(self, part: _Part, guided: Mapping[str, Tensor], unguided: Mapping[str, Tensor] | None) -> Tensor:
-        t = (part.scheduler.timesteps[part.step].double() / 1000).expand(len(part.seeds))
-        velocity = self._model.velocity(part.latents, t, guided)
-        if unguided is None:
-            return velocity
-        without = self._model.velocity(part.latents, t, unguided)
-        return without + self._config.guidance_scale * (velocity - without)
 
     def _t(self, part: _Part) -> float:
         return float(part.scheduler.timesteps[part.step]) / 1000
