@@ -4,7 +4,7 @@ Keypoint detectors draw five fingers into any hand. The first network (scoring.f
 know how whole hands look. This one sees both hands, so it compares: both upright crops pass through the same first
 layers, and the rest sees both results, their difference, and the driving hand's skeleton with one channel per finger.
 It is trained on pairs whose pictures differ in all that does not matter, and half of which have a fault
-(``ipa lab score train``). docs/score-validity.md says how much it helps.
+(``ipa lab score train``). docs/finger-network.md says how well it tells them apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CELLS: Final = 16
 """Cells along a side of the map that says where a fault is."""
 WIDTHS: Final = (16, 16, 40, 64, 96)
 _AT_ONCE: Final = 64
-SURE: Final = 3.0
+SURE: Final = 1.0
 """Largest logit. A hand that is surely whole is not better when its picture is cleaner."""
 
 

@@ -117,7 +117,7 @@ def train(
         spoilt, whole = _LABELS
         labels = torch.from_numpy(np.where(material.whole[drawn], whole, spoilt)).float()
         answer, faults = network.both(pictures, bones)
-        where = F.adaptive_avg_pool2d(where, faults.shape[1:])[:, 0].mul(3).clamp(max=1)
+        where = F.adaptive_avg_pool2d(where, (faults.shape[1], faults.shape[2]))[:, 0].mul(3).clamp(max=1)
         loss = F.binary_cross_entropy_with_logits(answer, labels)
         located = F.binary_cross_entropy_with_logits(faults, where, pos_weight=_OF_FAULTS)
         optimizer.zero_grad()
