@@ -150,7 +150,7 @@ class KeypointHandScorer:
         shown: measures.Floats,
     ) -> dict[int, float]:
         """``shown``: the points in the driving video, where the candidate's person was to have others (``driving``)."""
-        known = np.isfinite(np.stack([driving, shown])).all(axis=(0, 2, 3))
+        known = np.asarray(np.isfinite(np.stack([driving, shown])).all(axis=(0, 2, 3)))
         frames = [frame for frame, reason in enumerate(seen.reasons) if reason is None and known[frame]]
         if not frames or self._opinions.fingers is None:
             return {}
