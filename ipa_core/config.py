@@ -508,6 +508,9 @@ class Execution(Config):
     cache_gb: Positive = 100.0
     """Gigabytes of `~/.cache/ipa` that copies of a remote store's objects may take. The least used go first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    """Compile the animation model's repeated blocks before it samples: some minutes once per process, then faster
+    steps. Needs a C++ compiler, on a GPU Triton too; without them sampling goes on as usual."""
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
     cluster: str | None = None

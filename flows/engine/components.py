@@ -152,9 +152,12 @@ def animation_model(
     from ipa_core.models import kind_of
 
     folder = model_folder(config)
-    return kind_of(folder).load(
+    model = kind_of(folder).load(
         folder, dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
     )
+    if execution.compile and text_encoder:  # Without a text encoder it is for a training.
+        model.compile_blocks()
+    return model
 
 
 def combined_lora(config: ModelConfig, loras: Sequence[tuple[bytes, float]]) -> bytes:
