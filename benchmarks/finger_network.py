@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def clips_of(stack: Stack, other: Stack | None, number: int) -> Iterator[tuple[s
         seen = float(np.mean([shows(before, after) for before, after in zip(theirs, cut(spoilt), strict=True)]))
         yield kind, cut(nuisance(spoilt, 10 * number + 5)), theirs, seen
     rng = np.random.default_rng(number)
-    changes = {
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "JPEG 60": partial(harmless.as_jpeg, quality=60),
         "H.264 crf 28": partial(harmless.as_h264, crf=28),
         "gamma 0.85": lambda video: ((video / 255.0) ** 0.85 * 255).round().astype(np.uint8),

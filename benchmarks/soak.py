@@ -4,8 +4,8 @@
 
 Each round is the flow up to the shards, with the fakes of the tests and another seed, against one Prefect server. (The
 training has a process of its own in each run.) A line per round tells the memory, descriptors and threads of the flow's
-process and of the server, and by how much the store and Prefect's database grew per item. The exit code is 1 if
-descriptors or memory of the flow's process grow from round 2 on.
+process and of the server, and by how much that memory, the store and Prefect's database grew per item. The exit code is
+1 if descriptors or memory of the flow's process grow from round 2 on.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def soak(folder: Path, rounds: int) -> list[Size]:
             items = sum(stage.computed for stage in state.result().stages)
             grown = stored(store) - before[0], stored(database) - before[1]
             sizes.append(Size.of(os.getpid()))
+            memory = f"memory {(sizes[-1].memory - sizes[-2].memory) / items / 1e3:+.1f} kB, " if number else ""
             print(
                 f"round {number + 1}: {items} items in {time.monotonic() - started:.0f} s; flow {sizes[-1]}; server "
-                f"{Size.of(server)}; store +{grown[0] / items / 1e3:.1f} kB, Prefect's database "
+                f"{Size.of(server)}; {memory}store +{grown[0] / items / 1e3:.1f} kB, Prefect's database "
                 f"+{grown[1] / items / 1e3:.2f} kB per item",
                 flush=True,
             )

@@ -16,8 +16,9 @@ import numpy as np
 
 from deployments.screenshots import chromium
 from flows.engine.store import open_store
-from flows.review.app import address, listen, serve
+from flows.review.app import review_app
 from flows.review.queue import open_queue
+from flows.review.server import address, listen, serve
 from flows.review.session import Session
 
 QUALITY = 50
@@ -45,7 +46,7 @@ def main() -> None:
     session = Session(store, queue, "nobody")
     decided = [index for index, one in enumerate(queue.candidates) if session.answer(one) in ("accept", "reject")]
     listening = listen(0)
-    threading.Thread(target=serve, args=(session, listening), daemon=True).start()
+    threading.Thread(target=serve, args=(review_app(session), listening), daemon=True).start()
     pages = {"review": ("", DESKTOP), "review-phone": ("", PHONE)}
     if decided:
         pages["review-decided"] = (f"#{decided[-1]}", DESKTOP)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from math import ceil, floor
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -61,7 +62,7 @@ class ClipsConfig(Config):
     keys, their paths don't."""
     metadata: str | None = None
     """CSV or Parquet table (or its URL) with a column `file` (name, or path as under sources) and any of `prompt`,
-    `group` and `split` (`train` or `held_out`; it counts for the whole group)."""
+    `group`, `split` (`train` or `held_out`; it counts for the whole group) and `reference` (a name in `references`)."""
     prompt: str = ""
     """Prompt of the videos that have no prompt of their own."""
     frames: PositiveInt = 81
@@ -85,6 +86,10 @@ class ClipsConfig(Config):
     """Margin around the person, as a share of the person's height."""
     reference: Literal["random", "first"] = "random"
     """The reference image: the clip's `first` frame, or (paper) a `random` one, which the source's digest decides."""
+    references: Annotated[str | None, LATER] = None
+    """A folder of pictures of other people: cross-identity. Each clip's reference image is then the one that the column
+    `reference` of the metadata table names (none: the clip's own), or, without that column, one by the digests of clip
+    and pictures. What these clips are animated to has no true video."""
     held_out: Fraction = 0.2
     """Share of the groups kept for evaluation, by hash of the group. A `split` in the metadata table overrides it."""
     group_by: Annotated[str, LATER] = "file"
@@ -143,6 +148,38 @@ class DrawingConfig(Config):
     face: bool = True
 
 
+class EarlyConfig(Config):
+    """Settings of early rejection: candidates whose previews have bad hands are not finished. A preview is the picture
+    that the model predicts on the way from noise. `ipa score preview CONFIG` shows what these settings cost and save on
+    a model."""
+
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """Noise levels t, falling, from 1 (noise) to 0; at each the previews of a clip are scored. Two levels with
+    `keep: 0.5` bring eight candidates to four and then two. The number of steps before a level depends on `shift`."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of a clip's candidates that go on at each level, rounded up: those with the best previews."""
+    least: Fraction = 0.0
+    """A clip is given up at a level where its best preview has a lower score. 0: no rule."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EarlyConfig:
+        if not self.at or list(self.at) != sorted(set(self.at), reverse=True):
+            raise ValueError(f"at must be falling noise levels, such as 0.9, 0.8, got {list(self.at)}")
+        return self
+
+    def kept(self, candidates: int) -> int:
+        """Return how many of so many candidates go on at a level."""
+        return max(1, ceil(round(candidates * self.keep, 6)))
+
+
+class LoraFile(Config):
+    """A LoRA that is added to the model, such as a step-distilled one. Its bytes and its weight enter keys."""
+
+    path: str
+    """A safetensors file, or a folder with `pytorch_lora_weights.safetensors`."""
+    weight: float = 1.0
+
+
 class CandidatesConfig(Config):
     """Settings of the stage `candidates`, which generates K videos of each clip."""
 
@@ -158,13 +195,57 @@ class CandidatesConfig(Config):
     steps: PositiveInt = 50
     scheduler: Literal["euler", "unipc"] = "unipc"
     shift: Positive = 16.0
+    retarget: Annotated[bool, LATER] = False
+    """Give the driving skeleton the bone lengths, size and place of the person in the reference image, where that is
+    another person (`clips.references`). It holds for the evaluation too."""
     guidance_scale: Annotated[float, Field(ge=1)] = 5.0
     """Scale of the classifier-free guidance. 1 switches it off."""
     negative_prompt: str = ""
+    loras: Annotated[tuple[LoraFile, ...], LATER] = ()
+    """LoRAs that are added to the model that generates, such as a step-distilled one with 4 `steps` and
+    `guidance_scale: 1`. The training doesn't see them, so the candidates are then off-policy."""
+    early: Annotated[EarlyConfig | None, LATER] = None
+    """Stop candidates whose previews are worse than those of their clip's others. All candidates of a clip are then one
+    seed group, and more of them are all generated anew. None: all are finished."""
 
     @property
     def group_size(self) -> int:
         return self.group or self.per_clip
+
+    @property
+    def finished_per_clip(self) -> int:
+        """Number of candidates of a clip that early rejection lets finish. It may give a clip up besides."""
+        count = self.per_clip
+        for _ in self.early.at if self.early is not None else ():
+            count = self.early.kept(count) if self.early is not None else count
+        return count
+
+    @property
+    def early_share(self) -> float:
+        """Share of the steps of all candidates that is computed with early rejection when no clip is given up."""
+        if self.early is None:
+            return 1.0
+        paid, begun, count = 0.0, 0, self.per_clip
+        for level in self.early.at:
+            paid, begun = paid + count * (self.steps_to(level) - begun), self.steps_to(level)
+            count = self.early.kept(count)
+        return (paid + count * (self.steps - begun)) / (self.per_clip * self.steps)
+
+    def steps_to(self, level: float) -> int:
+        """Return after how many steps the noise level falls to ``level``: the preview there needs so many."""
+        return min(self.steps, sum(t > level for t in self.noise_levels) + 1)
+
+    @property
+    def noise_levels(self) -> list[float]:
+        """t of each step, as diffusers' schedulers (0.42) place them."""
+        parts = [number / self.steps for number in range(self.steps)]
+        if self.scheduler == "unipc":
+            return [floor(1000 * self._shifted(0.999 * (1 - part))) / 1000 for part in parts]
+        last = 1 - self._shifted(0.001)  # Its ends are shifted twice.
+        return [self._shifted(1 - last * part * self.steps / max(1, self.steps - 1)) for part in parts]
+
+    def _shifted(self, t: float) -> float:
+        return self.shift * t / (1 + (self.shift - 1) * t)
 
     @property
     def seed_groups(self) -> int:
@@ -176,6 +257,10 @@ class CandidatesConfig(Config):
         if self.group is not None and self.per_clip > self.group and self.per_clip % self.group:
             raise ValueError(
                 f"per_clip must be a multiple of group, or less than it, got {self.per_clip} and {self.group}"
+            )
+        if self.early is not None and self.group not in (None, self.per_clip):
+            raise ValueError(
+                f"early compares all candidates of a clip, so they are one group; leave out group, got {self.group}"
             )
         return self
 
@@ -201,15 +286,33 @@ class ScoresConfig(Config):
     model: str | None = None
     """Coefficients that `ipa lab score fit` wrote, for this version. None takes the packaged ones."""
     reward: str | None = None
-    """A second opinion. `dwpose`: that pose backend's confidence of the hand points. Otherwise an entry point of
-    `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The name is in the key, so a reward must change
-    its name when it changes its answers."""
+    """A second opinion. `dwpose`: that pose backend's confidence of the hand points. `vlm`: a vision language model at
+    `vlm_address`. Otherwise an entry point of `ipa.rewards`, or `module:attribute` (see `scoring.scorer.Reward`). The
+    name is in the key, so a reward must change its name when it changes its answers."""
     reward_model: str | None = None
     """The model folder of `dwpose`, as in `poses.model`."""
+    vlm_address: Annotated[str | None, LATER] = None
+    """Address of an OpenAI-compatible server, such as `http://127.0.0.1:8000/v1`. Crops of hands are sent there. It is
+    in no key: the same model elsewhere is the same judge. A key comes from the environment variable `IPA_VLM_KEY`."""
+    vlm_model: Annotated[str | None, LATER] = None
+    """The model's name at that server. It is in the key, so it must change when the model does."""
     reward_weight: Annotated[float, Field(ge=0)] = 2.0
     """Weight of the mean reward, in logits per unit."""
     good_hand: Fraction = 0.5
     """A hand in a frame counts as good from this score up (for the four cases of the yield report)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ScoresConfig:
+        if self.reward != "vlm":
+            return self
+        if not self.vlm_address or not self.vlm_model:
+            raise ValueError("reward: vlm needs vlm_address and vlm_model: the server, and the name of its model")
+        if not re.fullmatch(r"https?://[^@?#\s]+", self.vlm_address):
+            raise ValueError(
+                "vlm_address must be http:// or https:// and an address without name, password or query; the key "
+                "belongs into the environment variable IPA_VLM_KEY"
+            )
+        return self
 
 
 class SelectionConfig(Config):
@@ -222,7 +325,10 @@ class SelectionConfig(Config):
     """The measure whose highest value is best: the hand score, or one of its components. After ranking by one
     component, the other components are independent judges. Threshold and margin always refer to the score."""
     threshold: Fraction = 0.5
-    """Least score of a kept candidate."""
+    """Least score of a kept candidate; with `calibration`, least share of people who would keep it."""
+    calibration: Annotated[str | None, LATER] = None
+    """File that `ipa score calibrate` wrote: the score that the share `threshold` of people keeps is the least score.
+    Its bytes are in the key. None: `threshold` is a score."""
     margin: Annotated[float, Field(ge=0)] = 0.0
     """Least lead of a kept candidate over the median score of its clip's candidates. 0: no rule."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -347,6 +453,17 @@ class ExtractorConfig(Config):
     sha256: str
 
 
+class SamplerConfig(Config):
+    """What the evaluation samples otherwise than `candidates`. None: as there."""
+
+    steps: PositiveInt | None = None
+    scheduler: Literal["euler", "unipc"] | None = None
+    shift: Positive | None = None
+    guidance_scale: Annotated[float | None, Field(ge=1)] = None
+    loras: tuple[LoraFile, ...] | None = None
+    """LoRAs that base and aligned model get, besides the aligned model's own. `[]`: none, whatever `candidates` has."""
+
+
 class EvaluationConfig(Config):
     """Settings of the stage `evaluation`, which compares base and aligned model on held-out clips."""
 
@@ -358,6 +475,8 @@ class EvaluationConfig(Config):
     """Number of resamplings of the clips for the intervals."""
     fvd: ExtractorConfig | None = None
     fid_vid: ExtractorConfig | None = None
+    sampler: Annotated[SamplerConfig, LATER] = SamplerConfig()
+    """Judges the adapter as it will be deployed, for example with few steps and a step-distilled LoRA."""
 
 
 class RoundsConfig(Config):
@@ -389,6 +508,9 @@ class Execution(Config):
     cache_gb: Positive = 100.0
     """Gigabytes of `~/.cache/ipa` that copies of a remote store's objects may take. The least used go first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    """Compile the animation model's repeated blocks before it samples: some minutes once per process, then faster
+    steps. Needs a C++ compiler, on a GPU Triton too; without them sampling goes on as usual."""
     workers: PositiveInt = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     """Processes for decoding, poses and scores."""
     cluster: str | None = None
@@ -450,10 +572,17 @@ class RunConfig(Config):
     rounds: RoundsConfig = RoundsConfig()
     execution: Execution = Execution()
 
+    @property
+    def evaluated(self) -> CandidatesConfig:
+        """How the evaluation generates: `candidates`, with what `evaluation.sampler` changes."""
+        changed = {name: value for name, value in self.evaluation.sampler if value is not None}
+        return self.candidates.model_copy(update=changed)
+
     def _addresses(self) -> Iterator[tuple[str, str]]:
         """Names and values of the fields that may be URLs."""
         yield from (("clips.sources", source) for source in self.clips.sources)
         yield "clips.metadata", self.clips.metadata or ""
+        yield "clips.references", self.clips.references or ""
         yield "execution.store", self.execution.store or ""
 
     @model_validator(mode="after")
@@ -480,6 +609,21 @@ class RunConfig(Config):
             raise ValueError(
                 "alignment.experts: both can't be trained by several processes, because their batches go to different "
                 "experts; set execution.train_processes to 1, or train low and high one after the other"
+            )
+        if self.alignment.latents == "driving" and self.clips.references is not None:
+            raise ValueError(
+                "alignment.latents: driving would teach the person of the driving video for the picture of another "
+                "(clips.references); take one of the two out"
+            )
+        if self.candidates.retarget and self.clips.references is None:
+            raise ValueError(
+                "candidates.retarget changes nothing where each clip animates its own person; name a folder with "
+                "pictures of others in clips.references"
+            )
+        if self.alignment.preview_every and self.evaluated.loras:
+            raise ValueError(
+                "alignment.preview_every can't show the adapter with the LoRAs that the evaluation adds; set it to 0, "
+                "or evaluation.sampler.loras to []"
             )
         if self.selection.rank_by == "fingers" and not self.scores.fingers:
             raise ValueError("selection.rank_by is fingers, which scores.fingers: false leaves unmeasured")

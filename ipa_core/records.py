@@ -61,11 +61,11 @@ class Clip(Record):
     crop: Box
     """In pixels of the upright source."""
     reference_index: int
-    """The frame that is the reference image."""
+    """The frame that is the reference image, unless another person is animated (`clips.references`)."""
     video: Digest
     """H.264 mp4."""
     reference: Digest
-    """PNG."""
+    """PNG; of another person, any picture of any size."""
     prompt: str
     group: str
     """The performer. Held-out clips share no group with training clips."""
@@ -138,6 +138,18 @@ class Candidate(Record):
     with the R reference frames in front."""
     conditioning: Digest
     """safetensors with the conditioning of the model. The clip's candidates share it (see models.animation)."""
+
+
+class EarlyPreview(Record):
+    """The hand score of a candidate on its way from noise (see generation.early)."""
+
+    seed: int
+    t: float
+    """Noise level of the step, in [0, 1]; 1 is noise."""
+    score: float | None
+    """``None``: the preview can't be scored."""
+    stopped: str | None
+    """The reason why the candidate was not finished. ``None``: it went on."""
 
 
 _SECOND: Final = ("presence", "place", "scale", "rotation", "sway")
@@ -276,6 +288,17 @@ class YieldReport(Record):
     strict_pairs: int
     """Case 4: one is good in every frame, the other bad in every frame. DPO needs such pairs."""
     clips_with_strict_pair: int
+
+
+class LeftOut(Record):
+    """Counts of what was generated not at all, or not to the end."""
+
+    no_hands: int = 0
+    """Training clips in which no driving hand can be scored."""
+    given_up: int = 0
+    """Clips that early rejection gave up."""
+    stopped: int = 0
+    """Candidates that it stopped in other clips."""
 
 
 class Selection(Record):

@@ -247,6 +247,19 @@ def decode_picture(data: bytes) -> np.ndarray:
     return np.round(255 * over).astype(np.uint8)
 
 
+def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return the largest centred part of the target's aspect ratio, resized. A picture of that size stays as it is."""
+    rows, columns = picture.shape[:2]
+    if (rows, columns) == (height, width):
+        return picture
+    scale = min(columns / width, rows / height)
+    part_width, part_height = round(width * scale), round(height * scale)
+    left, top = (columns - part_width) // 2, (rows - part_height) // 2
+    part = picture[top : top + part_height, left : left + part_width]
+    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(part, (width, height), interpolation=method))
+
+
 def _rate(stream: VideoStream) -> Fraction:
     rate = stream.average_rate or stream.guessed_rate
     if not rate:

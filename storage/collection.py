@@ -15,6 +15,7 @@ from typing import Final
 
 from storage.actions import Store
 from storage.digest import is_digest
+from storage.leases import LEASES
 
 SPARED_SECONDS: Final = 3600.0
 """Younger files stay: they may belong to a result, or to the record of a run, that will be written soon."""
@@ -95,6 +96,11 @@ def temporaries(store: Store) -> Garbage:
     return garbage(store, "half-written files", store.folder.temporaries(_before()))
 
 
+def stale_leases(store: Store) -> Garbage:
+    """The leases of killed processes. A living one renews its lease every few seconds."""
+    return garbage(store, "stale leases", store.folder.names(LEASES))
+
+
 def garbage(store: Store, kind: str, names: Iterable[str]) -> Garbage:
     """Single files as garbage of one kind. Young ones are left out."""
     found = list(names)
@@ -110,7 +116,8 @@ def remove(
 ) -> None:
     """Remove files in the order of ``found``, and call ``removed`` with their number so far.
 
-    A result or object stays if it has become young or ``held`` names it: a run that began meanwhile may use it.
+    A result or object stays if it has become young or ``held`` names it: a run that began meanwhile may use it. So does
+    a lease that has become young.
     """
     count = 0
     for kind in found:
@@ -124,7 +131,8 @@ def remove(
 
 def _remove(store: Store, name: str, spared: frozenset[str]) -> None:
     thing = _key(name) or _digest(name)
-    if thing is None or (thing not in spared and _is_old(store, name, _before())):
+    may_be_young = thing is not None or name.startswith(f"{LEASES}/")
+    if thing not in spared and not (may_be_young and not _is_old(store, name, _before())):
         store.folder.delete(name)
 
 

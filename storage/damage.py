@@ -242,6 +242,14 @@ _KINDS: Final = (
     _Kind(
         "review", r"reviews/[0-9a-f]{2}/[^/]+\.json", _unsealed_entry("review"), "the candidate can be reviewed again"
     ),
+    _Kind(
+        "preference",
+        r"preferences/[0-9a-f]{2}/[^/]+\.json",
+        _unsealed_entry("preference"),
+        "the two videos can be compared again",
+    ),
+    _Kind("seed of the comparisons", r"preferences/seed", _no_digest, "the next page draws new sides"),
+    _Kind("calibration", r"calibrations/[0-9a-f]{64}\.json", _no_json, "`ipa score calibrate` writes it again"),
     _Kind(_RUN, r"runs/[^/]+/(run|progress|machine)\.json", _no_json, _UNKNOWN),
     _Kind(_RUN, r"runs/[^/]+/config\.yaml", _no_config, _UNKNOWN),
     _Kind(_RUN, r"runs/[^/]+/items\.parquet", _no_parquet, "`ipa store gc` keeps nothing for this run any more"),

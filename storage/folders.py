@@ -209,10 +209,13 @@ class LocalFolder:
                 temporary.unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
+        """Move a file. It counts as new from then on. An absent file is no error."""
         with one_sentence(f"move {self.path / name} to {self.path / to}"):
             make_folder((self.path / to).parent)
             with suppress(FileNotFoundError):
                 (self.path / name).replace(self.path / to)
+                with suppress(PermissionError):  # The file belongs to another user.
+                    os.utime(self.path / to)
 
     def delete(self, name: str) -> None:
         with one_sentence(f"delete {self.path / name}"):

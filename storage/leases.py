@@ -21,6 +21,9 @@ from storage.digest import json_bytes
 from storage.errors import StoreError, one_sentence
 from storage.folders import LocalFolder, open_folder
 
+LEASES: Final = "leases"
+"""The folder of all leases in a store."""
+
 _BEAT: Final = 10.0
 """Seconds between two signs of life of a lease's holder."""
 _STALE: Final = 45.0
@@ -151,4 +154,4 @@ def _is_alive(process: int) -> bool:
 
 
 def _name(key: str) -> str:
-    return f"leases/{key}.json"
+    return f"{LEASES}/{key}.json"

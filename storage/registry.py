@@ -7,7 +7,7 @@ runs may end at once: the second run then reads the event of the first one and d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ class Lineage(Record):
     """Digest of the base model's folder. There is one champion per base model."""
     generator: Digest | None
     """The adapter that generated its candidates. ``None``: the base model alone generated them."""
+    loras: Mapping[Digest, float] = Field(default_factory=dict)
+    """The weights of LoRAs that were added to the generator (`candidates.loras`): its candidates are off-policy."""
     scores: Digest
     """Digest of the table of all scored candidates."""
     samples: Digest

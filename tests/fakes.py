@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,10 @@ def fake_model_folder(config: ModelConfig) -> Path:
     return Path(config.path)
 
 
+def fake_combined_lora(config: ModelConfig, loras: Sequence[tuple[bytes, float]]) -> bytes:
+    return b"".join(data + str(weight).encode() for data, weight in loras)
+
+
 def fake_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
     from ipa_core.models.wan_vace import WAN_VACE
 
@@ -88,6 +93,7 @@ def fake_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, 
 FAKES = Components(
     pose_extractor=fake_extractor,  # type: ignore[arg-type]
     animation_model=fake_model,  # type: ignore[arg-type]
+    combined_lora=fake_combined_lora,
     model_folder=fake_model_folder,
     model_card=fake_card,
 )

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import numpy as np
 
 from flows.cli.options import writing
 from flows.cli.talk import say
+from flows.engine import loras
 from flows.engine.components import Components, components
+from flows.engine.loras import lora_path
 from flows.engine.progress import Progress
-from flows.training.job import LORA
 from ipa_core.clips.cut import CutClip, cut_video
-from ipa_core.config import ClipsConfig, ConfigError, RunConfig
+from ipa_core.config import CandidatesConfig, ClipsConfig, ConfigError, RunConfig
 from ipa_core.models.animation import Driving
 from ipa_core.records import Box, PoseSequence, Rejected
-from ipa_core.video import decode_picture, encode_video, probe
+from ipa_core.video import decode_picture, encode_video, fitted, probe
 from storage.digest import FileDigests
 
 if TYPE_CHECKING:
@@ -50,17 +50,19 @@ class Request:
 def animate_clip(config: RunConfig, asked: Request) -> None:
     """Animate the picture into an mp4. Raises ``ConfigError`` for files that can't be used, and ``MissingModel``."""
     # All that is told is looked at before any work.
-    loras = [lora_weight(text) for text in asked.loras]
-    picture = _fit(_picture(asked.reference), config.clips.width, config.clips.height)
+    own = [lora_weight(text) for text in asked.loras]
+    picture = fitted(_picture(asked.reference), config.clips.width, config.clips.height)
     if asked.whole and (asked.overlap not in (1, 5) or asked.overlap >= config.clips.frames):
         raise ConfigError(
             f"--overlap must be 1 or 5 and less than clips.frames ({config.clips.frames}), got {asked.overlap}"
         )
     _make_room(asked.output)
     parts = components()
-    folder = parts.model_folder(config.candidates.model)
-    weights = _together(folder, loras) if loras else None
+    parts.model_folder(config.candidates.model)
+    weights = _together(config.candidates, own, parts)
     progress = Progress()
+    if config.candidates.loras:
+        progress.line(f"adding candidates.loras: {loras.in_words(config.candidates.loras)}")
     progress.line(f"looking for a clip and its pose in {asked.driving.name}")
     driving = _driving(config, asked, parts, picture, progress)
     progress.line(f"loading the model {config.candidates.model.path}")
@@ -106,29 +108,17 @@ def lora_weight(text: str) -> tuple[bytes, float]:
 
 def lora_bytes(lora: Path) -> bytes:
     """Read the LoRA's file or its folder. Raises ``ConfigError`` when there is no such file, or it holds no LoRA."""
-    from safetensors import SafetensorError, safe_open
+    return loras.lora_bytes(lora, f"--lora {lora}")
 
-    path = lora / LORA if lora.is_dir() else lora
+
+def _together(config: CandidatesConfig, asked: Sequence[tuple[bytes, float]], parts: Components) -> bytes | None:
+    """Put the LoRAs together, with those of ``candidates.loras``. Raises ``ConfigError`` when one does not fit."""
+    loras.check_added(config.loras, "candidates.loras", config, parts)
+    own = [(lora_path(Path(one.path)).read_bytes(), one.weight) for one in config.loras]
+    if not asked and not own:
+        return None
     try:
-        data = path.read_bytes()
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-    except OSError as error:
-        about = f"there is no {path.name}" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ConfigError(f"--lora {lora}: {about}; name a LoRA folder, such as a run's `lora`") from None
-    except SafetensorError:
-        names = []
-    if not any(".lora_" in name for name in names):
-        raise ConfigError(f"--lora {lora}: {path.name} holds no LoRA; name a LoRA folder, such as a run's `lora`")
-    return data
-
-
-def _together(folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
-    """Put the LoRAs together. Raises ``ConfigError`` when one is of another model."""
-    from ipa_core.models import kind_of
-
-    try:
-        return kind_of(folder).combined_lora(folder, loras)
+        return parts.combined_lora(config.model, [*asked, *own])
     except ConfigError as error:
         raise ConfigError(f"--lora: {error}") from None
 
@@ -210,14 +200,3 @@ def _retargeted(pose: PoseSequence, picture: np.ndarray, extractor: PoseExtracto
         return retarget(pose, extractor.extract(picture[None]))
     except (Rejected, ValueError) as trouble:
         raise ConfigError(f"--retarget: {asked.reference} can't be used: {trouble}; name another picture") from None
-
-
-def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return the largest centred part of the target's aspect ratio, resized."""
-    rows, columns = picture.shape[:2]
-    scale = min(columns / width, rows / height)
-    part_width, part_height = round(width * scale), round(height * scale)
-    left, top = (columns - part_width) // 2, (rows - part_height) // 2
-    part = picture[top : top + part_height, left : left + part_width]
-    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(part, (width, height), interpolation=method))

@@ -17,7 +17,7 @@ from flows.cli.doctor import doctor
 from flows.cli.experiments import bench, score_app, sweep
 from flows.cli.lab import lab_app
 from flows.cli.models import models_app
-from flows.cli.review import review_app
+from flows.cli.review import commands as review_app
 from flows.cli.run import demo, plan, run
 from flows.cli.start import init, schema
 from flows.cli.store import store_app

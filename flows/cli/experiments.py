@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import CONFIGS, AsJson, Overrides, writing
+from flows.cli.options import CONFIGS, AsJson, Config, Overrides, writing
 from flows.cli.tables import text_table
 from flows.cli.talk import say
 from ipa_core.config import ConfigError
@@ -19,6 +19,7 @@ from ipa_core.config_file import load_config
 
 if TYPE_CHECKING:
     from flows.experiments.hand_bench import BenchReport
+    from flows.experiments.score_calibration import Calibrated
     from ipa_core.scoring.reliability import Reliability
 
 BENCH = CONFIGS / "bench.yaml"
@@ -115,6 +116,101 @@ def reliability(
         raise ConfigError("no run of this store has scored candidates; `ipa run CONFIG --to scores` does that")
     found = run_reliability(folder, store)
     print(json.dumps({name: asdict(one) for name, one in found.items()}) if json_ else reliability_table(found))
+
+
+@score_app.command()
+def calibrate(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a config's name, or last.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Default: calibrations/KEY.json in the store.", show_default=False)
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Fit the least score on the decisions of `ipa review`, for `selection.calibration`."""
+    from dataclasses import asdict
+
+    from flows.engine.run_folder import named_run
+    from flows.engine.store import existing_store
+    from flows.experiments.score_calibration import run_calibration
+
+    store = existing_store()
+    found = run_calibration(named_run(run_id), store)
+    place, data = f"calibrations/{found.key}.json", found.calibration.to_bytes()
+    if output is None:
+        store.folder.write(place, data)
+        file = store.folder.address(place)
+    else:
+        with writing("--output", output):
+            output.write_bytes(data)
+        file = str(output)
+    about = {"file": file, "key": found.key, **found.calibration.model_dump(exclude={"judged"})}
+    about |= {"before": asdict(found.before), "after": found.after and asdict(found.after)}
+    print(json.dumps(about) if json_ else f"{calibration_text(found)}\n{file}")
+
+
+def calibration_text(found: Calibrated) -> str:
+    about, before, after = found.calibration, found.before, found.after
+    accepted, clips = sum(one.kept for one in about.judged), len({one.clip_id for one in about.judged})
+    low, high = about.threshold_interval
+    lines = [
+        f"run {about.run}: {accepted} accepted and {len(about.judged) - accepted} rejected candidates of {clips} clips",
+        "people keep no score as often as not"
+        if about.threshold is None
+        else f"people keep a score of {about.threshold:.3f} as often as not (95 % interval {low:.3f} to "
+        f"{'no such score' if high is None else f'{high:.3f}'}, clips resampled)",
+        "softness: unknown, the curve does not go from 25 to 75 %"
+        if about.softness is None
+        else f"softness: from 25 to 75 % kept, the score rises by {about.softness:.3f}",
+    ]
+    for name, kept in (("before", before), ("after", after)):
+        if kept is not None:
+            lines.append(
+                f"{name}, by the rules alone: threshold {kept.threshold:.3f} keeps {kept.candidates} of {found.of} "
+                f"candidates, of {kept.clips} clips"
+            )
+    rows = [(f"{one.score:.3f}", f"{one.kept:.0%}", f"{one.low:.0%} to {one.high:.0%}") for one in about.curve]
+    return "\n".join([text_table("rrr", ("score", "kept", "95 %"), rows), *lines])
+
+
+@score_app.command()
+def preview(
+    config: Config,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips, chosen by a hash of their content.")] = 8,
+    candidates: Annotated[int, typer.Option(min=2, help="Candidates of each clip.")] = 8,
+    shift: Annotated[
+        list[float] | None, typer.Option(help="Also with this candidates.shift.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Also a first pass of so few steps.", show_default=False)
+    ] = None,
+    unguided: Annotated[bool, typer.Option(help="Also without guidance.")] = False,
+    set_: Overrides = None,
+    json_: AsJson = False,
+) -> None:
+    """Show what early rejection (candidates.early) would cost and save on the config's model, on a few clips.
+
+    It generates all candidates to the end, scores previews of them on the way, and replays every setting.
+    """
+    from dataclasses import asdict
+
+    from flows.engine.components import components
+    from flows.experiments.score_preview import calibrate, tables, verdict
+
+    found = calibrate(
+        load_config(config, set_ or []),
+        components(),
+        clips,
+        candidates,
+        shifts=shift or (),
+        few_steps=steps or (),
+        unguided=unguided,
+    )
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    for caption, align, head, rows in tables(found):
+        print(f"{caption}\n{text_table(align, head, rows)}\n")
+    print("\n".join(verdict(found)))
 
 
 def bench_table(report: BenchReport) -> str:

@@ -101,6 +101,8 @@ def _numbers(ruling: Ruling | None) -> tuple[str, str, str]:
     won = f"{ruling.win_rate:.0%}"
     if ruling.win_rate_low is not None:
         won += f" ({ruling.win_rate_low:.0%} to {ruling.win_rate_high:.0%})"
+    if ruling.psnr_difference is None or ruling.ssim_difference is None:
+        return won, "", ""
     return won, f"{ruling.psnr_difference:+.2f}", f"{ruling.ssim_difference:+.3f}"
 
 

@@ -1,4 +1,4 @@
-"""`ipa review`: accept and reject candidates by hand."""
+"""`ipa review`: accept and reject candidates by hand, compare base and aligned videos blind."""
 
 from __future__ import annotations
 
@@ -24,27 +24,32 @@ class _PageByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-review_app = typer.Typer(cls=_PageByDefault, help="Accept and reject candidates by hand: a page on this machine.")
+commands = typer.Typer(cls=_PageByDefault, help="Judge on a page of this machine: candidates, or base against aligned.")
 
 Run = Annotated[
     str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run that came to its selection.")
 ]
+Evaluated = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with an evaluation.")
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the login name.", show_default=False)]
 
 
-@review_app.command("page")
+@commands.command("page")
 def page(
     run_id: Run = None,
     by: By = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
+    port: Port = 8765,
     blind: Annotated[
         bool, typer.Option("--blind", help="Judge alone: hide score, decision and other reviews until you answer.")
     ] = False,
 ) -> None:
     """Serve the page for a run's candidates until Ctrl-C; `ipa review RUN` does the same."""
     from flows.engine.store import existing_store
-    from flows.review.app import address, listen, serve
+    from flows.review.app import review_app
     from flows.review.queue import open_queue
+    from flows.review.server import address, listen, serve
     from flows.review.session import Session
 
     store = existing_store()
@@ -52,10 +57,50 @@ def page(
     listening = listen(port)
     print(address(listening), flush=True)
     say(f"run {session.queue.run_id}, reviews by {session.by}; Ctrl-C ends")
-    serve(session, listening)
+    serve(review_app(session), listening)
 
 
-@review_app.command("export")
+@commands.command("compare")
+def compare(run_id: Evaluated = None, by: By = None, port: Port = 8765) -> None:
+    """Serve a blind comparison until Ctrl-C: base and aligned video side by side, sides drawn at random."""
+    from flows.engine.store import existing_store
+    from flows.review.compare import Comparing, open_pairs
+    from flows.review.compare_app import compare_app
+    from flows.review.server import address, listen, serve
+    from ipa_core.scratch import scratch_folder
+
+    store = existing_store()
+    comparing = Comparing(store, open_pairs(store, run_id), _named(by))
+    listening = listen(port)
+    print(address(listening), flush=True)
+    say(f"run {comparing.pairs.run_id}, {len(comparing.questions)} pairs, judged by {comparing.by}; Ctrl-C ends")
+    with scratch_folder() as scratch:
+        serve(compare_app(comparing, scratch), listening)
+
+
+@commands.command("preferences")
+def preferences(run_id: Evaluated = None, json_: AsJson = False) -> None:
+    """Print how often people preferred the aligned model in `ipa review compare`."""
+    from flows.engine.store import existing_store
+    from flows.review.compare import open_pairs
+    from flows.stages.pairs import judgements
+    from ipa_core.evaluation.preferences import preferred
+    from storage.preferences import Preferences
+
+    store = existing_store()
+    found = open_pairs(store, run_id)
+    pairs = [one.pair for one in found.pairs]
+    summed = preferred(judgements(pairs, Preferences(store.address).histories()))
+    if json_:
+        about = {"run_id": found.run_id, "pairs": len(pairs), "preferences": [one.model_dump() for one in summed]}
+        print(json.dumps(about))
+    elif not summed:
+        print(f"run {found.run_id}: nobody has compared its {len(pairs)} pairs; `ipa review compare {found.run_id}`")
+    else:
+        print("\n".join(one.sentence for one in summed))
+
+
+@commands.command("export")
 def export(
     to: Annotated[Path, typer.Option(help="The file to write: .json for Label Studio, or .csv.", show_default=False)],
     run_id: Run = None,
@@ -86,7 +131,7 @@ def export(
     print(json.dumps(about) if json_ else f"{to}: {len(queue.candidates)} candidates, {decided} reviewed")
 
 
-@review_app.command("import")
+@commands.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="What Label Studio exported as JSON, or a .csv.", show_default=False)],
     by: By = None,
@@ -101,7 +146,7 @@ def import_(
     print(json.dumps({"decisions": found, "added": added}) if json_ else f"{found} reviews, {added} of them new")
 
 
-@review_app.command("agreement")
+@commands.command("agreement")
 def agreement(run_id: Run = None, json_: AsJson = False) -> None:
     """Print how far each two reviewers of a run's candidates agree."""
     from dataclasses import asdict

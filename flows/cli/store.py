@@ -78,7 +78,7 @@ def store_repair(json_: AsJson = False) -> None:
     for damage, after in forgotten:
         print(f"forgotten: {damage.sentence()}; {after}")
     if found.corrupt or forgotten:
-        say("the damaged bytes lie in the store's quarantine/; delete them when nobody wants them")
+        say("the damaged bytes lie in the store's quarantine/ until `ipa store gc` finds them 30 days old")
     elif not marker:
         print("there is nothing to repair")
 

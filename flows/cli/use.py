@@ -192,14 +192,29 @@ def yield_(
 def yield_table(found: Sequence[RunYield]) -> str:
     """Return a line per run; cases 1 to 4 are pairs of one clip's candidates."""
     head = (
-        *("run", "config", "clips", "candidates", "good", "bad", "unscorable", "kept"),
+        *(
+            "run",
+            "config",
+            "no hands",
+            "given up",
+            "clips",
+            "stopped",
+            "candidates",
+            "good",
+            "bad",
+            "unscorable",
+            "kept",
+        ),
         *("1 both good", "2 both bad", "3 mixed", "4 strict", "clips with 4"),
     )
-    return text_table("ll" + "r" * 11, head, [_yield_row(entry) for entry in found])
+    return text_table("ll" + "r" * 14, head, [_yield_row(entry) for entry in found])
 
 
 def _yield_row(entry: RunYield) -> tuple[str, ...]:
-    report = entry.report
-    counts = (report.clips, report.candidates, report.good, report.bad, report.unscorable, report.kept)
+    report, left = entry.report, entry.left_out
+    counts = (
+        *(left.no_hands, left.given_up, report.clips, left.stopped),
+        *(report.candidates, report.good, report.bad, report.unscorable, report.kept),
+    )
     pairs = (report.both_good_pairs, report.both_bad_pairs, report.mixed_pairs, report.strict_pairs)
     return entry.run, entry.config, *(str(count) for count in (*counts, *pairs, report.clips_with_strict_pair))

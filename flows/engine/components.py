@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
     from ipa_core.scoring import HandScorer, KeypointHandScorer
     from ipa_core.scoring.scorer import FingerJudge, Reward
+    from ipa_core.scoring.vlm import VlmReward
 
 
 def pose_extractor(config: PosesConfig) -> PoseExtractor:
@@ -111,6 +112,8 @@ def reward(config: ScoresConfig) -> Reward | None:
         from ipa_core.scoring import ConfidenceReward
 
         return ConfidenceReward(_second_backend(config))
+    if config.reward == "vlm":
+        return _vlm(config)
     try:
         if ":" in config.reward:
             found = resolve_name(config.reward)
@@ -128,6 +131,19 @@ def reward(config: ScoresConfig) -> Reward | None:
     return cast("Reward", found)
 
 
+def _vlm(config: ScoresConfig) -> VlmReward:
+    from ipa_core.scoring.vlm import VlmReward
+
+    assert config.vlm_address and config.vlm_model, "the config was checked"
+    return VlmReward(config.vlm_address, config.vlm_model)
+
+
+def check_reward(config: ScoresConfig) -> None:
+    """Raises ``ConfigError`` when a reward behind an address does not answer."""
+    if config.reward == "vlm":
+        _vlm(config).check()
+
+
 def animation_model(
     config: ModelConfig, execution: Execution, lora: bytes | None, text_encoder: bool
 ) -> AnimationModel:
@@ -136,9 +152,20 @@ def animation_model(
     from ipa_core.models import kind_of
 
     folder = model_folder(config)
-    return kind_of(folder).load(
+    model = kind_of(folder).load(
         folder, dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
     )
+    if execution.compile and text_encoder:  # Without a text encoder it is for a training.
+        model.compile_blocks()
+    return model
+
+
+def combined_lora(config: ModelConfig, loras: Sequence[tuple[bytes, float]]) -> bytes:
+    """Return LoRA files, each with its weight, as one. Raises ``ConfigError`` when one does not fit the model."""
+    from ipa_core.models import kind_of
+
+    folder = model_folder(config)
+    return kind_of(folder).combined_lora(folder, loras)
 
 
 def model_card(config: ModelConfig, alignment: AlignmentConfig, base_model: str, samples: int) -> str:
@@ -180,6 +207,7 @@ class Components:
     pose_extractor: Callable[[PosesConfig], PoseExtractor] = pose_extractor
     hand_scorer: Callable[[ScoresConfig, PoseExtractor], HandScorer] = hand_scorer
     animation_model: Callable[[ModelConfig, Execution, bytes | None, bool], AnimationModel] = animation_model
+    combined_lora: Callable[[ModelConfig, Sequence[tuple[bytes, float]]], bytes] = combined_lora
     model_folder: Callable[[ModelConfig], Path] = model_folder
     model_card: Callable[[ModelConfig, AlignmentConfig, str, int], str] = model_card
     score_files: Callable[[ScoresConfig], dict[str, str]] = score_files

@@ -4,21 +4,24 @@ that changes later has no effect on the run."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from flows.engine.components import Components
+from flows.engine.components import Components, hand_scorer
 from ipa_core.clips.metadata import VideoMetadata, read_metadata
+from ipa_core.clips.references import Pictures, find_pictures
 from ipa_core.clips.sources import Found, Video, is_url, local_file, look_at, search, version_of
 from ipa_core.config import NEWEST_SCORE, RunConfig, ScoreVersion
 from ipa_core.records import Verdict
+from ipa_core.scoring.calibration import Calibration
 from ipa_core.video import LOOK_VERSION, Look
 from storage import Store, StoreError
 from storage.digest import digest_bytes, digest_config, digest_file, is_digest
+from storage.preferences import Preference, Preferences
 from storage.registry import Registry, State
 from storage.reviews import Reviews, verdicts
 
@@ -44,13 +47,15 @@ class RunInputs:
     ) -> None:
         self.store = store
         self._config = config
-        self._components = components
+        self.components = components
         self._keep = keep
         self._generator = generator
+        self._files: dict[Path, str] = {}
 
     def read(self) -> None:
         """Read the inputs that people may change while a run goes on. Raises ``ConfigError`` and ``StoreError``."""
-        _ = self.metadata, self.registry, self.verdicts, self.videos
+        _ = self.metadata, self.registry, self.verdicts, self.calibration, self.preferences, self.videos
+        _ = self.references
 
     @cached_property
     def sources(self) -> Found:
@@ -111,6 +116,17 @@ class RunInputs:
         return read_metadata(table) if table else None
 
     @cached_property
+    def pictures(self) -> Pictures:
+        """The pictures of other people to animate; none without `clips.references`. Raises ``ConfigError``."""
+        folder = self._config.clips.references
+        return find_pictures(folder) if folder else Pictures({}, ())
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """Their digests by name. Their bytes enter the store."""
+        return {name: self.file(path) for name, path in self.pictures.paths.items()}
+
+    @cached_property
     def registry(self) -> State:
         return Registry(self.store.address).state()
 
@@ -118,6 +134,17 @@ class RunInputs:
     def verdicts(self) -> Mapping[str, Verdict]:
         """People's verdicts by the digest of the candidate's video."""
         return verdicts(Reviews(self.store.address).histories(), self._config.selection.reviewers)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What people keep, by score. Raises ``ConfigError``."""
+        file = self._config.selection.calibration
+        return Calibration.read(file) if file else None
+
+    @cached_property
+    def preferences(self) -> Mapping[str, Sequence[Preference]]:
+        """What people said of pairs of videos, by the pair. They enter reports and model cards, and no key."""
+        return Preferences(self.store.address).histories()
 
     @cached_property
     def generator(self) -> str | None:
@@ -129,7 +156,7 @@ class RunInputs:
     @property
     def model_folder(self) -> Path:
         """The folder of the model's weights. Raises ``MissingModel``."""
-        return self._components.model_folder(self._config.candidates.model)
+        return self.components.model_folder(self._config.candidates.model)
 
     @cached_property
     def model_weights(self) -> str:
@@ -150,7 +177,7 @@ class RunInputs:
 
     @cached_property
     def pose_weights(self) -> str:
-        extractor = self._components.pose_extractor(self._config.poses)
+        extractor = self.components.pose_extractor(self._config.poses)
         try:
             files = extractor.weights()
         finally:
@@ -161,7 +188,7 @@ class RunInputs:
     def score_weights(self) -> str:
         """Digest of the hand score's coefficients and finger network; the pose backend has its own."""
         scores = self._config.scores.model_copy(update={"version": self.score_version})
-        return self._digest_of(self._components.score_files(scores))
+        return self._digest_of(self.components.score_files(scores))
 
     @cached_property
     def score_version(self) -> ScoreVersion:
@@ -170,6 +197,19 @@ class RunInputs:
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
+
+    @property
+    def own_scorer(self) -> bool:
+        """Whether the project's own scorer judges, so that its rule says which clips can't be scored."""
+        return self.components.hand_scorer is hand_scorer
+
+    def file(self, path: Path) -> str:
+        """Put a file that the config names into the store, as it is when the run first asks. Return its digest."""
+        if path not in self._files:
+            self._files[path] = self.store.digests.file(path)
+            if self._keep and self.store.objects.missing({self._files[path]}):
+                self._files[path] = self.store.objects.put_file(path)
+        return self._files[path]
 
     def put(self, data: bytes) -> str:
         """Put a small table of upstream results into the store as an input of one action. Return its digest."""

@@ -227,6 +227,8 @@ class _Prediction:
         entries = self._view.results[stage.name]
         pending = [entry for entry in entries if entry.status == "pending"]
         uncounted = self._forecast.uncounted(stage.name)
+        work = sum(stage.work(entry.item.action) for entry in pending)
+        work += uncounted * stage.forecast_work(self._config)
         return StagePlan(
             name=stage.name,
             items=len(entries) + uncounted,
@@ -234,7 +236,7 @@ class _Prediction:
             compute=len(pending),
             uncounted=uncounted,
             why=dict(self._reasons[stage.name]),
-            estimate=estimates.of(stage, sum(stage.work(entry.item.action) for entry in pending) + uncounted),
+            estimate=estimates.of(stage, work),
         )
 
 
@@ -262,7 +264,7 @@ def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: 
     if old.version != action.version:
         return f"stage version: {old.version} -> {action.version}"
     changes = [
-        f"{_path(stage, name)}: {_shown(was, stage, name, config)} -> {_shown(now, stage, name, config)}"
+        f"{_path(stage, name, config)}: {_shown(was, stage, name, config)} -> {_shown(now, stage, name, config)}"
         for name, was, now in _differences(old.config, action.config)
         if was != now
     ]
@@ -277,13 +279,14 @@ def why(stage: Stage[Any], action: Action, before: ActionResult | None, config: 
 _ABSENT = object()
 
 
-def _path(stage: Stage[Any], name: str) -> str:
+def _path(stage: Stage[Any], name: str, config: RunConfig) -> str:
     """Return the config path of a setting in a key."""
+    fields = stage.fields_of(config)
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         start = ".".join(parts[:length])
-        if start in stage.fields:
-            return ".".join([stage.fields[start], *parts[length:]])
+        if start in fields:
+            return ".".join([fields[start], *parts[length:]])
     return f"{stage.section}.{name}"
 
 
@@ -292,7 +295,7 @@ def _shown(value: Any, stage: Stage[Any], name: str, config: RunConfig) -> Any:
     if value is not _ABSENT:
         return value
     node: Any = config
-    *parents, last = _path(stage, name).split(".")
+    *parents, last = _path(stage, name, config).split(".")
     for parent in parents:
         node = getattr(node, parent, None)
     about = type(node).model_fields.get(last) if isinstance(node, Config) else None

@@ -103,6 +103,10 @@ class Stage(ABC, Generic[Kept]):
     handed_on: ClassVar[bool] = False
     """The run's folder gets its outputs, so their bytes must be in the store."""
 
+    def fields_of(self, config: RunConfig) -> Mapping[str, str]:
+        """Return :attr:`fields` of this run, whose settings may stand in another place than usual."""
+        return self.fields
+
     @abstractmethod
     def items(self, run: View) -> Iterable[Item | Drop]:
         """Return the items, and the inputs that become none."""
@@ -141,6 +145,10 @@ class Stage(ABC, Generic[Kept]):
 
     def work(self, action: Action) -> float:
         """Return the work of an item as a share of the stage's usual item."""
+        return 1.0
+
+    def forecast_work(self, config: RunConfig) -> float:
+        """Return the work of an item that can't be listed yet, as a share of the stage's usual item."""
         return 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.engine.components import Components
 from flows.engine.devices import release_device
+from flows.engine.loras import Added
 from flows.engine.machine import device_of, provenance
 from flows.engine.room import check_room
 from flows.engine.stage import Item, Output, Place
@@ -41,7 +42,7 @@ class Worker:
         """Called with (done, total) parts of the item under way."""
         self.scratch: Path
         """A folder for outputs too big for memory; each item has its own, which goes with the item."""
-        self._model: tuple[str | None, AnimationModel] | None = None
+        self._model: tuple[tuple[str | None, Added], AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
         self._scorers: dict[ScoreVersion, HandScorer] = {}
 
@@ -56,16 +57,24 @@ class Worker:
             self._scorers[version] = self.components.hand_scorer(scores, self.extractor)
         return self._scorers[version]
 
-    def model(self, lora: str | None = None) -> AnimationModel:
-        """Return the animation model with the LoRA of this digest. Keep one model only: two may not fit on a GPU."""
-        if self._model is None or self._model[0] != lora:
+    def model(self, lora: str | None = None, added: Added = ()) -> AnimationModel:
+        """Return the animation model with the LoRA of this digest and with added ones. Keep one model only: two may not
+        fit on a GPU."""
+        if self._model is None or self._model[0] != (lora, added):
             self._model = None
-            weights = self.store.objects.get(lora) if lora else None
-            self._model = (
-                lora,
-                self.components.animation_model(self.config.candidates.model, self.config.execution, weights, True),
-            )
+            model, weights = self.config.candidates.model, self._weights(lora, added)
+            loaded = self.components.animation_model(model, self.config.execution, weights, True)
+            self._model = ((lora, added), loaded)
         return self._model[1]
+
+    def _weights(self, lora: str | None, added: Added) -> bytes | None:
+        own = None if lora is None else self.store.objects.get(lora)
+        if not added:
+            return own
+        parts = [(self.store.objects.get(digest), weight) for digest, weight in added]
+        return self.components.combined_lora(
+            self.config.candidates.model, parts if own is None else [(own, 1.0), *parts]
+        )
 
     def make_room(self) -> None:
         """Drop the kept model and release the GPU, because another process needs its memory."""

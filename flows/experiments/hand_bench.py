@@ -160,7 +160,7 @@ def _against(truth: Truth, name: str, result: ActionResult, store: Store) -> lis
 
 def _row(difficulty: str, model: str, measured: Sequence[_Measured]) -> BenchRow:
     chosen = [one for one in measured if difficulty in (class_of(one.name), ALL)]
-    metrics: list[VideoMetrics] = [one.result.metrics for one in chosen]
+    metrics: list[VideoMetrics] = [one.result.metrics for one in chosen if one.result.metrics is not None]
     return BenchRow(
         difficulty=difficulty,
         model=model,

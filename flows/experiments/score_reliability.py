@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from flows.engine.components import score_files
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
-from flows.stages.scores import version_of
+from flows.stages.judge import version_of
 from ipa_core.config import ConfigError, ScoresConfig
 from ipa_core.evaluation.metrics import video_metrics
 from ipa_core.masks import hand_mask

@@ -40,7 +40,7 @@ from flows.engine.stats import STAGE_HEAD, RunStats
 from flows.engine.summary import RunSummary, StageTable
 from flows.engine.watch import Watch
 from ipa_core.config import ConfigError
-from ipa_core.records import YieldReport
+from ipa_core.records import LeftOut, YieldReport
 from ipa_core.reporting.charts import curve_chart
 from ipa_core.reporting.page import data_uri
 from ipa_core.reporting.report import ReportData, Sheet
@@ -115,7 +115,9 @@ class Monitor(Watch):
     def show(self, data: ReportData) -> None:
         """Show the selection's yield, contact sheets and the training curve."""
         with _shown("the yield report"):
-            create_markdown_artifact(key="yield", markdown=_yield(data.yield_report), description="Yield")
+            create_markdown_artifact(
+                key="yield", markdown=_yield(data.yield_report, data.left_out), description="Yield"
+            )
         for number, sheet in enumerate(data.sheets[:SHEETS], 1):
             with _shown("a contact sheet"):
                 text = f"{sheet.clip}, {sheet.caption}"
@@ -196,8 +198,11 @@ def _shown(what: str) -> Iterator[None]:
         log.warning("the Prefect server could not be shown %s: %s", what, error)
 
 
-def _yield(report: YieldReport) -> str:
+def _yield(report: YieldReport, left: LeftOut) -> str:
     rows = [
+        ("clips without candidates: no driving hand can be scored", left.no_hands),
+        ("clips that early rejection gave up", left.given_up),
+        ("candidates that it stopped", left.stopped),
         ("clips", report.clips),
         ("candidates", report.candidates),
         ("good in every frame", report.good),

@@ -9,8 +9,9 @@ from typing import Final
 from flows.engine.run import Run
 from flows.engine.run_folder import runs
 from flows.engine.stage import blob
-from flows.stages.evaluation import comparison
+from flows.stages.evaluation import comparison, sampled_otherwise
 from flows.stages.finetune import Finetune
+from flows.stages.pairs import preferred_of
 from flows.stages.shards import Shards
 from ipa_core.reporting.card import evaluation_card
 from storage import Blob
@@ -40,7 +41,8 @@ def export(run: Run) -> None:
     if trained is not None and compared is not None:
         # The object is the card as the training wrote it, before anybody had evaluated the LoRA.
         card = run.read(blob(trained[1], CARD)).decode()
-        run.folder.write(f"lora/{CARD}", (card + evaluation_card(compared)).encode())
+        evaluated = evaluation_card(compared, sampled_otherwise(run.config), preferred_of(run.view))
+        run.folder.write(f"lora/{CARD}", (card + evaluated).encode())
 
 
 def _earlier(run: Run, name: str, output: Blob) -> str | None:

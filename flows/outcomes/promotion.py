@@ -9,9 +9,9 @@ from flows.engine.run import Run
 from flows.engine.stage import blob
 from flows.engine.summary import Promotion
 from flows.engine.view import View
-from flows.stages.candidates import generator
+from flows.stages.candidates import added_loras, generator
 from flows.stages.clips import named_clips
-from flows.stages.evaluation import Compared, comparison, comparisons
+from flows.stages.evaluation import Compared, comparison, comparisons, sampled_otherwise
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.people import people_of
 from flows.stages.selection import Selection
@@ -53,7 +53,9 @@ def _rule(view: View, compared: Compared, state: State) -> Ruling:
     assert own is not None  # It was compared.
     earlier = state.judged_before(own, view.inputs.model_weights, compared.key)
     against_base = None if compared.against is None else comparison(view)
-    return promotion_rule(compared.comparison, view.config.rounds, earlier=earlier, against_base=against_base)
+    ruling = promotion_rule(compared.comparison, view.config.rounds, earlier=earlier, against_base=against_base)
+    sampled = sampled_otherwise(view.config)
+    return ruling.model_copy(update={"reason": f"{ruling.reason}; sampled {sampled}"}) if sampled else ruling
 
 
 def _compared(view: View) -> Compared | None:
@@ -108,6 +110,7 @@ def _entry(run: Run) -> Registered:
         lineage=Lineage(
             model=trained.action.inputs["model"],
             generator=generator(view),
+            loras=added_loras(view),
             scores=selected.action.inputs["scores"],
             samples=packed.action.inputs["samples"],
             shards={name: output.digest for name, output in shard.outputs.items()},

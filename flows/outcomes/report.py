@@ -10,19 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from flows.engine.run import Run
 from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
 from flows.engine.status import RunState, ended, run_state
-from flows.engine.summary import RunSummary
+from flows.engine.summary import RunSummary, drops
 from flows.outcomes.promotion import ruling_of
 from flows.outcomes.run_record import run_record
 from flows.outcomes.yields import past_runs
 from flows.stages import STAGE_NAMES
-from flows.stages.candidates import generator
+from flows.stages.candidates import Candidates, generator, left_out
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
 from flows.stages.finetune import Finetune
+from flows.stages.pairs import preferred_of
 from flows.stages.poses import pose_of, posed_clips
 from flows.stages.scores import scored_candidates
 from flows.stages.selection import Selected, Selection, decisions
@@ -48,7 +51,7 @@ from ipa_core.reporting.report import (
 )
 from ipa_core.reporting.run_record import render_report
 from ipa_core.reporting.sheets import Shot, candidate_strip, comparison_sheet, contact_sheet, film
-from ipa_core.video import decode_png, decode_video
+from ipa_core.video import decode_picture, decode_video, fitted
 from storage import ActionResult, Store
 from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
@@ -159,6 +162,8 @@ def _rendered(run: Run, kind: Literal["page", "run"]) -> str:
     }
     if previews := _preview_videos(run):
         about["previews"] = {clip: sorted(by_step) for clip, by_step in previews.items()}
+    if people := preferred_of(view):
+        about["preferences"] = [one.model_dump() for one in people]
     return f"reports/{digest_config(about)}.{kind}"
 
 
@@ -185,8 +190,10 @@ class _Gatherer:
             no_comparison=None if against_base else "the run ended before its evaluation",
             ruling=ruling_of(view),
             champion=champion,
+            preferred=preferred_of(view),
             sheets=self._sheets(),
             yield_report=record.report,
+            left_out=left_out(drops(view, [Candidates()])),
             best_score=record.best_score,
             candidates=self._candidates(selected[1]),
             clips=self._clips(),
@@ -243,12 +250,16 @@ class _Gatherer:
                     clip=named.name,
                     caption=f"hand score {_two(score['base', clip_id, seed])} -> "
                     f"{_two(score['aligned', clip_id, seed])}, seed {seed}",
-                    reference=contact_sheet([[decode_png(self._run.read(named.clip.reference))]]),
+                    reference=contact_sheet([[self._reference(named)]]),
                     rows=comparison_sheet(driving, pose, before, after),
                     film=film((driving, before.video, after.video), self._view.config.clips.fps),
                 )
             )
         return tuple(sheets)
+
+    def _reference(self, named: NamedClip) -> np.ndarray:
+        clips = self._view.config.clips
+        return fitted(decode_picture(self._run.read(named.clip.reference)), clips.width, clips.height)
 
     def _shot(self, result: ActionResult, number: int) -> Shot:
         video = decode_video(self._run.read(blob(result, f"{number}.mp4")))

@@ -15,7 +15,19 @@ from flows.engine.run_folder import RunFolder, runs
 from flows.stages.candidates import candidates
 from flows.stages.selection import Selection, decisions
 from storage import Store
-from storage.collection import SPARED_SECONDS, Garbage, Marked, Roots, garbage, mark, remove, temporaries, unmarked
+from storage.collection import (
+    SPARED_SECONDS,
+    Garbage,
+    Marked,
+    Roots,
+    garbage,
+    mark,
+    remove,
+    stale_leases,
+    temporaries,
+    unmarked,
+)
+from storage.damage import QUARANTINE
 from storage.maintenance import drop
 from storage.registry import Registry
 from storage.reviews import Reviews, answers
@@ -71,11 +83,13 @@ def find_garbage(store: Store, policy: Policy) -> Found:
     results, objects = unmarked(store, marked)
     found = (
         _runs(store, [folder for folder in folders if folder.run_id not in stays]),
-        _reports(store, policy),
+        _older(store, "reports", policy),
         *_unfinished(store, marked, policy),
         results,
         objects,
         temporaries(store),
+        stale_leases(store),
+        _older(store, QUARANTINE, policy),
     )
     return Found(tuple(kept), found)
 
@@ -171,12 +185,16 @@ def _runs(store: Store, folders: Sequence[RunFolder]) -> Garbage:
     return Garbage("runs", len(folders), tuple(names), store.folder.freed(names))
 
 
-def _reports(store: Store, policy: Policy) -> Garbage:
-    """Return the rendered results of old runs. A run's report has them inside; a repeated run renders them again."""
+def _older(store: Store, place: str, policy: Policy) -> Garbage:
+    """Return the files of a folder that are older than the runs that stay for their age.
+
+    `reports` holds the rendered results of runs: a run's report has them inside, and a repeated run renders them again.
+    `quarantine` holds damaged bytes, which nothing reads.
+    """
     before = time.time() - policy.seconds
-    names = list(store.folder.names("reports"))
+    names = list(store.folder.names(place))
     times = store.folder.each(store.folder.modified, names)
-    return garbage(store, "reports", (name for name, at in zip(names, times, strict=True) if (at or 0.0) < before))
+    return garbage(store, place, (name for name, at in zip(names, times, strict=True) if (at or 0.0) < before))
 
 
 def _unfinished(store: Store, marked: Marked, policy: Policy) -> tuple[Garbage, Garbage]:

@@ -9,6 +9,7 @@ from typing import Final
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.status import listed_state
 from flows.stages import selection
+from flows.stages.candidates import left_out
 from flows.stages.evaluation import COMPARISON, Evaluation
 from flows.stages.selection import Selection
 from ipa_core.evaluation import Comparison
@@ -33,7 +34,8 @@ def run_yields(store: Store) -> list[RunYield]:
             log.warning("%s", error)
             continue
         if result is not None:
-            found.append(RunYield(run=folder.run_id, config=folder.known_name, report=selection.yield_of(result)))
+            left, report = left_out(folder.dropped()), selection.yield_of(result)
+            found.append(RunYield(run=folder.run_id, config=folder.known_name, report=report, left_out=left))
     return found
 
 

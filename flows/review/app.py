@@ -1,45 +1,24 @@
-"""The server of the review page: one process, on loopback, for one person's browser on this machine."""
+"""The review page: a run's candidates, one at a time, beside the list of all."""
 
 from __future__ import annotations
 
-import socket
-import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.review.agreement import agreements
 from flows.review.filters import NEAR, Show, chosen
 from flows.review.pictures import NAMES, Pictures, points_of
 from flows.review.queue import Reviewable
+from flows.review.server import FOR_EVER, page_app
 from flows.review.session import Session
-from ipa_core.config import ConfigError
-from ipa_core.records import Answer, PoseSequence, Rejected
-from storage import StoreError
+from ipa_core.records import Answer, PoseSequence
 
-HOST: Final = "127.0.0.1"
 PAGE: Final = 200
 """Most rows of one request."""
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_FOLDER: Final = Path(__file__).parent
-_FILES: Final = {"": "page.html", **{name: name for name in ("page.js", "dom.js", "list.js", "player.js", "page.css")}}
-_FOR_EVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
-"""For content whose digest is in its address, because it never changes."""
-_HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    ),
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 
 class Said(BaseModel):
@@ -52,63 +31,10 @@ class Said(BaseModel):
     """None takes the reviewer's answer back."""
 
 
-def refusal(host: str | None, origin: str | None) -> str | None:
-    """Return why a request is not answered, or None. A request under a foreign name (DNS rebinding) or from another
-    page (CSRF) comes from a browser that follows somebody else's page."""
-    try:
-        name = urlsplit(f"//{host or ''}").hostname
-    except ValueError:
-        name = None
-    if name not in _LOOPBACK:
-        return f"this page is served as {HOST} or localhost only"
-    if origin is not None and origin != f"http://{host}":
-        return "requests of other pages are not answered"
-    return None
-
-
-class Guard:
-    """Refuses foreign requests, and forbids browsers to load anything from elsewhere."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        asked = Headers(scope=scope)
-        why = refusal(asked.get("host"), asked.get("origin"))
-        answer = self._app if why is None else PlainTextResponse(f"{why}\n", 403)
-        await answer(scope, receive, send_with_headers)
-
-
 def review_app(session: Session) -> FastAPI:
     """Build the app of the page. It serves only content of the session's run."""
-    # FastAPI's pages about the interface are off, because they would load their scripts from elsewhere.
-    app = FastAPI(title="ipa review", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard)
+    app = page_app("ipa review", "page.html", ("page.js", "list.js"))
     queue, pictures = session.queue, Pictures(session.store)
-
-    @app.exception_handler(StoreError)
-    @app.exception_handler(Rejected)
-    def one_sentence(request: Request, error: StoreError | Rejected) -> Response:
-        return JSONResponse({"detail": str(error)}, 404)
-
-    @app.get("/{name}")
-    def file(name: str) -> Response:
-        if name not in _FILES:
-            raise HTTPException(404, "there is no such page")
-        return FileResponse(_FOLDER / _FILES[name], headers={"cache-control": "no-cache"})
-
-    @app.get("/")
-    def page() -> Response:
-        return file("")
 
     @app.get("/api/run")
     def run() -> dict[str, Any]:
@@ -153,21 +79,21 @@ def review_app(session: Session) -> FastAPI:
     def video(digest: str) -> Response:
         if digest not in queue.videos:
             raise HTTPException(404, f"run {queue.run_id} has no video {digest}")
-        return FileResponse(session.store.objects.path(digest), media_type="video/mp4", headers=_FOR_EVER)
+        return FileResponse(session.store.objects.path(digest), media_type="video/mp4", headers=FOR_EVER)
 
     @app.get("/pose/{digest}")
     def pose(digest: str) -> Response:
         if digest not in queue.poses:
             raise HTTPException(404, f"run {queue.run_id} has no pose {digest}")
         found = PoseSequence.from_bytes(session.store.objects.get(digest))
-        return JSONResponse(points_of(found), headers=_FOR_EVER)
+        return JSONResponse(points_of(found), headers=FOR_EVER)
 
     @app.get("/picture/{digest}/{name}")
     def picture(digest: str, name: str) -> Response:
         if digest not in queue.positions or name not in NAMES:
             raise HTTPException(404, f"run {queue.run_id} has no picture {digest}/{name}")
         one = queue.candidates[queue.positions[digest]]
-        return Response(pictures.get(one, name), media_type="image/jpeg", headers=_FOR_EVER)
+        return Response(pictures.get(one, name), media_type="image/jpeg", headers=FOR_EVER)
 
     return app
 
@@ -205,6 +131,7 @@ def _opinions(session: Session, one: Reviewable) -> dict[str, Any]:
     """Return what the pipeline and the reviewers think of a candidate."""
     return {
         "reason": one.decision.reason,
+        "stopped": session.queue.stopped_beside(one),
         "reviews": [{"by": said.by, "answer": said.verdict, "at": said.at} for said in session.opinions(one)],
         "seed": str(one.candidate.seed),  # Too large for a JavaScript number.
         "good_frames": one.score.good_frames,
@@ -212,32 +139,3 @@ def _opinions(session: Session, one: Reviewable) -> dict[str, Any]:
         "components": one.score.components.model_dump(),
         "worst": one.score.worst,
     }
-
-
-def listen(port: int) -> socket.socket:
-    """Open a socket on loopback; port 0 takes a free one. Raises :class:`ConfigError` when that fails."""
-    # asyncio switches off Nagle's waiting (40 ms per answer) only for a socket with an explicit protocol.
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((HOST, port))
-        found.listen()  # From now on a browser waits instead of being refused.
-    except OSError as error:
-        found.close()
-        raise ConfigError(f"can't listen on {HOST}:{port} ({error.strerror}); name another with --port") from None
-    return found
-
-
-def address(found: socket.socket) -> str:
-    return f"http://{HOST}:{found.getsockname()[1]}/"
-
-
-def serve(session: Session, found: socket.socket, log_level: Literal["error", "warning"] = "error") -> None:
-    """Serve the page until Ctrl-C."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(review_app(session), log_level=log_level, access_log=False))
-    try:
-        server.run(sockets=[found])
-    except KeyboardInterrupt:
-        print("what was decided is in the store", file=sys.stderr)

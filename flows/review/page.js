@@ -1,23 +1,12 @@
 // One candidate is shown at a time, beside the list of those that the filters choose.
 
-import { $, ask, element, trouble } from "./dom.js";
+import { $, alone, ask, element, onKeys, trouble } from "./dom.js";
 import { SAID, about, beside, drawList, mark, nextOf, remember, setOrder } from "./list.js";
-import { CONTROLS, draw, play } from "./player.js";
+import { CONTROLS, KEYS as PLAYER_KEYS, draw, play } from "./player.js";
 
 const HANDS = ["hands", "driving-hands"];
 const FIRST = ["score", "good frames", "fingers", "error"];
-const state = { run: null, shown: null, busy: false, undo: [], undecided: new Set() };
-
-// Only one thing at a time: a key pressed before the next candidate is seen must not decide about it.
-async function alone(work) {
-  if (state.busy) return;
-  state.busy = true;
-  document.body.classList.add("busy");
-  try { await work(); trouble(null); } catch (error) { trouble(error); } finally {
-    state.busy = false;
-    document.body.classList.remove("busy");
-  }
-}
+const state = { run: null, shown: null, undo: [], undecided: new Set() };
 
 // The candidate
 
@@ -33,6 +22,7 @@ async function show(index) {
   for (const name of HANDS) $(name).src = `picture/${one.video}/${name}.jpg`;
   drawNumbers(one);
   drawClip(one);
+  $("stopped").textContent = (one.stopped || []).join("\n");
   mark(index);
   skeleton($("candidate"), one.found);
   skeleton($("driving"), one.pose);
@@ -154,26 +144,14 @@ const KEYS = {
   n: () => show(nextOf(state.undecided, state.shown.index)),
   ArrowRight: () => show(beside(state.shown.index, 1)), ArrowLeft: () => show(beside(state.shown.index, -1)),
 };
-const PLAYER_KEYS = { " ": "pause", ",": "back", ".": "forward", f: "slow", z: "zoom", s: "skeleton" };
 
-document.addEventListener("keydown", (event) => {
-  const typing = ["INPUT", "SELECT"].includes(event.target.tagName);
-  if (event.ctrlKey || event.metaKey || event.altKey || typing || !state.shown) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+onKeys((key) => {
   const sibling = /^[0-9]$/.test(key) && state.shown.clip.find((row) => row.number === Number(key));
-  const work = sibling ? () => show(sibling.index) : KEYS[key];
-  if (!work && !PLAYER_KEYS[key]) return;
-  event.preventDefault();
-  if (PLAYER_KEYS[key]) CONTROLS[PLAYER_KEYS[key]]();
-  else if (!event.repeat) alone(work);
-});
-
-// A clicked button must not keep the focus: the next space is for the videos.
-document.addEventListener("click", (event) => event.target.closest("button")?.blur());
+  return sibling ? () => show(sibling.index) : KEYS[key];
+}, PLAYER_KEYS, CONTROLS);
 for (const [id, key] of Object.entries({ accept: "a", unsure: "d", reject: "r", undo: "u", next: "ArrowRight", previous: "ArrowLeft" })) {
   $(id).addEventListener("click", () => alone(KEYS[key]));
 }
-for (const id of Object.values(PLAYER_KEYS)) $(id).addEventListener("click", CONTROLS[id]);
 for (const id of ["show", "by", "text"]) $(id).addEventListener("change", () => { $(id).blur(); alone(filterAndShow); });
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("menu").addEventListener("click", () => { document.body.classList.toggle("listed"); drawList(); });

@@ -12,7 +12,7 @@ import numpy as np
 from flows.engine.stage import blob
 from flows.review.queue import Reviewable
 from ipa_core import keypoints as kp
-from ipa_core.records import PoseSequence, Side
+from ipa_core.records import Digest, PoseSequence, Side
 from ipa_core.video import decode_video, frames
 from storage import Action, ActionResult, Blob, Store
 
@@ -50,10 +50,13 @@ class Pictures:
         if name == SMALL:
             # A list asks for many small pictures. They cost little, so they don't wait for the large ones.
             return self._made({"picture": SMALL}, {"video": one.candidate.video}, self._small)
+        return self.hands(one.candidate.video if name == HANDS else one.driving, one.pose)
+
+    def hands(self, video: Digest, pose: Digest) -> bytes:
+        """Return a JPEG of the enlarged hands of a video, cut out where those of the driving pose are."""
         # All candidates of a clip share the driving video's pictures.
-        video = one.candidate.video if name == HANDS else one.driving
         with self._makers:
-            return self._made({"picture": HANDS}, {"video": video, "pose": one.pose}, self._hands)
+            return self._made({"picture": HANDS}, {"video": video, "pose": pose}, self._hands)
 
     def _made(self, config: dict[str, str], inputs: dict[str, str], make: Callable[[Action], bytes]) -> bytes:
         """Return the picture from the store, or make it and put it there."""

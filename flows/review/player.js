@@ -1,20 +1,21 @@
-// The two videos: they run together, in slow motion, frame by frame and enlarged, with skeletons drawn over them.
+// The page's videos: they run together, in slow motion, frame by frame and enlarged, with skeletons drawn over them.
 
 import { $, element } from "./dom.js";
 
-const FILMS = ["candidate", "driving"].map($);
+const FILMS = [...document.querySelectorAll(".film video")];
 const SPEEDS = [1, 0.5, 0.25], ZOOMS = [1, 2, 4];
 const state = { paused: false, speed: 0, zoom: 0, skeleton: true, centre: [50, 50], at: 0 };
-const [candidate, driving] = FILMS;
+const [first, ...others] = FILMS;
 const turn = (place, list) => (place + 1) % list.length;
 
-// Show other videos. Pause, speed, zoom and, while it is paused, the time stay as they are: candidates are compared so.
-export function play(video, drivingVideo) {
-  state.at = candidate.currentTime || state.at;
-  for (const [film, digest] of [[candidate, video], [driving, drivingVideo]]) {
+// Show other videos, by name. Pause, speed, zoom and, while it is paused, the time stay as they are: candidates are
+// compared so.
+export function play(...videos) {
+  state.at = first.currentTime || state.at;
+  FILMS.forEach((film, place) => {
     film.pose = null;
-    film.src = `video/${digest}`;
-  }
+    film.src = `video/${videos[place]}`;
+  });
   apply();
 }
 
@@ -26,6 +27,8 @@ export const CONTROLS = {
   zoom: () => { state.zoom = turn(state.zoom, ZOOMS); apply(); },
   skeleton: () => { state.skeleton = !state.skeleton; apply(); },
 };
+
+export const KEYS = { " ": "pause", ",": "back", ".": "forward", f: "slow", z: "zoom", s: "skeleton" };
 
 const label = (id, text, key) => $(id).replaceChildren(`${text} `, element("kbd", key));
 
@@ -43,22 +46,22 @@ function apply() {
   label("skeleton", state.skeleton ? "hide skeleton" : "skeleton", "s");
 }
 
-const frames = () => (driving.pose ?? candidate.pose)?.frames.length ?? 0;
+const frames = () => FILMS.find((film) => film.pose)?.pose.frames.length ?? 0;
 const frameOf = (film, count) => Math.min(count - 1, Math.floor(film.currentTime / film.duration * count));
 
 function step(by) {
   const count = frames();
-  if (!count || !candidate.duration) return;
+  if (!count || !first.duration) return;
   state.paused = true;
   apply();
-  const frame = (frameOf(candidate, count) + by + count) % count;
-  candidate.currentTime = (frame + 0.5) / count * candidate.duration;
+  const frame = (frameOf(first, count) + by + count) % count;
+  first.currentTime = (frame + 0.5) / count * first.duration;
 }
 
-// The driving video follows at each seek, and a loop is a seek too.
-candidate.addEventListener("seeked", () => { driving.currentTime = candidate.currentTime; });
-candidate.addEventListener("loadedmetadata", () => { candidate.currentTime = state.paused ? state.at : 0; });
-driving.addEventListener("loadedmetadata", () => { driving.currentTime = candidate.currentTime; });
+// The others follow at each seek of the first, and a loop is a seek too.
+first.addEventListener("seeked", () => { for (const film of others) film.currentTime = first.currentTime; });
+first.addEventListener("loadedmetadata", () => { first.currentTime = state.paused ? state.at : 0; });
+for (const film of others) film.addEventListener("loadedmetadata", () => { film.currentTime = first.currentTime; });
 
 for (const film of FILMS) {
   const box = film.parentElement.parentElement;
@@ -92,6 +95,6 @@ function drawSkeleton(film) {
 export function draw() {
   FILMS.forEach(drawSkeleton);
   const count = frames();
-  $("frame").textContent = count && candidate.duration ? `frame ${frameOf(candidate, count) + 1} of ${count}` : "";
+  $("frame").textContent = count && first.duration ? `frame ${frameOf(first, count) + 1} of ${count}` : "";
   requestAnimationFrame(draw);
 }

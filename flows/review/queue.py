@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from flows.engine.run_folder import RunFolder, runs
 from flows.engine.stage import blob
 from flows.stages import selection
 from ipa_core.config import ConfigError
+from ipa_core.generation.early import STOPPED
 from ipa_core.records import Candidate, Decision, HandScore, ReviewRule
 from storage import ActionResult, Store, StoreError
 
 log = logging.getLogger(__name__)
+_CANDIDATE: Final = " candidate "
+"""Stands between the names of clip and candidate."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,16 @@ class Queue:
     """Sorted by the distance of their score from the threshold, unscorable ones last; the same for every call."""
     positions: dict[str, int] = field(default_factory=dict)
     """Index of the first candidate with a video, by the video's digest."""
+    stopped: dict[str, list[str]] = field(default_factory=dict)
+    """Sentences about the candidates that early rejection stopped, which have no video, by the clip's name."""
 
     def clip(self, one: Reviewable) -> list[int]:
         """Return the indices of all candidates of a candidate's clip, sorted by number."""
         return self._clips[one.candidate.clip_id]
+
+    def stopped_beside(self, one: Reviewable) -> list[str]:
+        """Return a sentence for each candidate of the same clip that was not finished."""
+        return self.stopped.get(one.name.rpartition(_CANDIDATE)[0], [])
 
     @cached_property
     def _clips(self) -> dict[str, list[int]]:
@@ -124,13 +133,23 @@ def _queue(store: Store, folder: RunFolder, selected: ActionResult) -> Queue:
                 found=scored.pose,
             )
         )
-    threshold = float(selected.action.config["threshold"])
+    threshold = selection.threshold_of(selected.action, store)
     rule = cast(ReviewRule, selected.action.config.get("reviewers", "latest"))
     found.sort(key=lambda one: _urgency(one, threshold))
     positions: dict[str, int] = {}
     for index, one in enumerate(found):
         positions.setdefault(one.candidate.video, index)
-    return Queue(folder.run_id, folder.name, threshold, rule, tuple(found), positions)
+    stopped = _stopped(folder)
+    return Queue(folder.run_id, folder.name, threshold, rule, tuple(found), positions, stopped)
+
+
+def _stopped(folder: RunFolder) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for drop in folder.dropped():
+        clip, _, number = drop.name.rpartition(_CANDIDATE)
+        if drop.reason.startswith(STOPPED):
+            found.setdefault(clip, []).append(f"candidate {number} {drop.reason}")
+    return found
 
 
 def _scores(store: Store, folder: RunFolder) -> dict[tuple[str, str | None], tuple[str, ActionResult]]:

@@ -1,27 +1,35 @@
 """Training clips and their poses -> K generated videos each. An item is a seed group of one clip, sampled as one batch.
 
 The base model generates, or the champion with `rounds.on_policy`, or in a sweep another arm's LoRA. A performer who was
-held out in any earlier round gets no candidates, whatever the split says today, and so is in no training set.
+held out in any earlier round gets no candidates, whatever the split says today, and so is in no training set. A clip
+whose driving hands can't be scored gets none either: nothing could be chosen from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from flows.engine.components import check_reward
+from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.clips import NamedClip, named_clips
+from flows.stages.clips import NamedClip, named_clips, reasons
+from flows.stages.judge import no_hands, preview_judge, score_settings, unscorable
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
-from ipa_core.config import RunConfig
+from flows.stages.poses import Poses, found_of, pose_of, posed_clips
+from ipa_core.config import CandidatesConfig, EarlyConfig, ModelConfig, RunConfig
+from ipa_core.generation.early import GIVEN_UP, STOPPED
 from ipa_core.models import Network
 from ipa_core.models.animation import Driving
-from ipa_core.records import Candidate, PoseSequence, Record
-from ipa_core.video import decode_png, decode_video, encode_video
+from ipa_core.records import Candidate, EarlyPreview, LeftOut, PoseSequence, Record
+from ipa_core.scoring.yardstick import UNSCORABLE
+from ipa_core.video import decode_picture, decode_video, encode_video, fitted
 from storage import Action, ActionResult
 
 if TYPE_CHECKING:
@@ -29,9 +37,17 @@ if TYPE_CHECKING:
 
 
 class SeedGroup(Record):
-    """The record of a seed group. Outputs: `conditioning`, and `0.mp4`, `0.latents`, ... in the order of the seeds."""
+    """The record of a seed group. Outputs: `conditioning`, and `0.mp4`, `0.latents`, ... in the order of the seeds,
+    without those that early rejection stopped."""
 
     seeds: tuple[int, ...]
+    previews: tuple[EarlyPreview, ...] = ()
+    """All that were scored, level by level (`candidates.early`)."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        return found if self.previews else {"seeds": found["seeds"]}
 
 
 class Candidates(Stage[SeedGroup]):
@@ -39,12 +55,18 @@ class Candidates(Stage[SeedGroup]):
     version = 2
     place = "gpu"
     section = "candidates"
-    fields: ClassVar[Mapping[str, str]] = {"fps": "clips.fps", "prompt": "clips.prompt"}
+    fields: ClassVar[Mapping[str, str]] = {
+        "fps": "clips.fps",
+        "prompt": "clips.prompt",
+        "early.scores.backend": "poses.backend",
+        "early.scores": "scores",
+    }
     record = SeedGroup
 
     def items(self, run: View) -> Iterator[Item | Drop]:
         config, inputs = run.config.candidates, run.inputs
         lora = {} if inputs.generator is None else {"lora": inputs.generator}
+        judge = {"weights": inputs.pose_weights, "judge": inputs.score_weights} if config.early else {}
         barred = seen_people((named.clip for named in named_clips(run)), inputs.registry.held_out())
         for named, pose in posed_clips(run):
             clip = named.clip
@@ -54,68 +76,119 @@ class Candidates(Stage[SeedGroup]):
                 reason = f"this performer was held out in run {barred[clip.group]}: never trained on"
                 yield Drop(self.name, named.name, reason)
                 continue
-            bytes_of = generation_inputs(run, named, pose) | lora
+            if why := unscorable(run, pose):
+                yield Drop(self.name, named.name, why)
+                continue
+            bytes_of = generation_inputs(run, config, named, pose) | lora | judge
             for first in range(0, config.per_clip, config.group_size):
-                settings = generation_settings(run.config, clip.prompt, config.group_size)
+                settings = generation_settings(run.config, config, clip.prompt, config.group_size)
                 if first:
                     settings["first"] = first
+                if config.early is not None:
+                    settings["early"] = {**key_fields(config.early), "scores": score_settings(run)}
                 yield Item(
                     name=f"{named.name} from candidate {first}" if first else named.name,
                     action=Action(self.name, self.version, settings, bytes_of),
                     parents=(named.action, pose.key),
-                    needs=(clip.video, clip.reference, pose_of(pose), *lora.values()),
+                    needs=needs_of(bytes_of),
                 )
 
     def check(self, run: View) -> None:
         _ = run.inputs.model_folder
+        config = run.config.candidates
+        check_added(config.loras, "candidates.loras", config, run.inputs.components)
+        if config.early is not None:
+            _ = run.inputs.score_weights
+            check_reward(run.config.scores)
+
+    def notes(self, run: View) -> Iterator[str]:
+        yield from no_hands(run, "train")
+        if run.config.candidates.loras:
+            yield (
+                f"the candidates come from the model with {in_words(run.config.candidates.loras)} "
+                "(candidates.loras), not from the model that is trained: they are off-policy"
+            )
 
     def compute(self, item: Item, worker: Worker) -> Output:
         from ipa_core.generation.candidates import generate
         from ipa_core.models.latents import latents_to_bytes
 
         config = worker.config.candidates
-        model = worker.model(item.action.inputs.get("lora"))
-        conditioning = condition(model, item, worker)
+        model = worker.model(item.action.inputs.get("lora"), added_to(item.action))
+        conditioning = condition(model, item, worker, config)
         seeds = seeds_of(item.action, config.seed)
-        generated = generate(model, conditioning, seeds, config, worker.progress)
+        judge = None if config.early is None else preview_judge(item, worker)
+        generated = generate(model, conditioning, seeds, config, worker.progress, judge)
+        record = SeedGroup(seeds=seeds, previews=generated.previews)
+        if not generated.seeds:
+            return Output(record, rejected=generated.previews[-1].stopped)
         objects = {"conditioning": conditioning.to_bytes()}
-        for k in range(len(seeds)):
-            objects[f"{k}.mp4"] = encode_video(generated.videos[k], worker.config.clips.fps)
-            objects[f"{k}.latents"] = latents_to_bytes(generated.latents[k])
-        return Output(SeedGroup(seeds=seeds), objects)
+        for seed, video, latents in zip(generated.seeds, generated.videos, generated.latents, strict=True):
+            k = seeds.index(seed)
+            objects[f"{k}.mp4"] = encode_video(video, worker.config.clips.fps)
+            objects[f"{k}.latents"] = latents_to_bytes(latents)
+        return Output(record, objects)
+
+    def window_drops(self, item: Item, result: ActionResult) -> Iterator[Drop]:
+        group = self.read(result)
+        for preview in group.previews:
+            if preview.stopped:
+                yield Drop(self.name, f"{item.name} candidate {group.seeds.index(preview.seed)}", preview.stopped)
 
     def nothing_left(self, run: View) -> str | None:
         if run.done(Candidates):
             return None
         if run.results[self.name]:
-            return f"none of {len(run.results[self.name])} clips got candidates; the errors are listed above"
-        return (
+            count, why = reasons(run, self.name)
+            lower = "; lower candidates.early.least" if why else ""
+            return f"none of {count} clips got candidates ({why or 'every item failed, see the errors above'}){lower}"
+        nothing = (
             "no clip with a pose is in the training split, or all were held out in an earlier round; lower "
             f"clips.held_out (now {run.config.clips.held_out}) or add videos of other performers"
         )
+        return "; ".join([nothing, *no_hands(run, "train")])
 
     def forecast(self, run: Forecast) -> float:
-        return run.unknown(Poses) * (1 - run.view.config.clips.held_out) * run.view.config.candidates.seed_groups
+        config = run.view.config
+        return run.unknown(Poses) * (1 - config.clips.held_out) * config.candidates.seed_groups
+
+    def work(self, action: Action) -> float:
+        """Return the share of the steps that early rejection leaves when it gives no clip up."""
+        if "early" not in action.config:
+            return 1.0
+        rules = {name: value for name, value in action.config["early"].items() if name != "scores"}
+        settings = {name: action.config[name] for name in ("per_clip", "steps", "shift", "scheduler")}
+        return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
+
+    def forecast_work(self, config: RunConfig) -> float:
+        return config.candidates.early_share
 
     def flops(self, network: Network, config: RunConfig) -> float:
         return config.candidates.group_size * network.candidate_flops(config)
 
 
-def generation_settings(config: RunConfig, prompt: str, videos: int) -> dict[str, Any]:
+def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: str, videos: int) -> dict[str, Any]:
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
-    settings = key_fields(config.candidates, "group")
+    settings = key_fields(sampling, "group", "early", "loras", "retarget") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
-    settings |= {"per_clip": videos, "model": {"dtype": config.candidates.model.dtype}}
+    settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
-def generation_inputs(run: View, named: NamedClip, pose: ActionResult) -> dict[str, str]:
+def generation_inputs(run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult) -> dict[str, str]:
     return {
         "model": run.inputs.model_weights,
         "clip": named.clip.video,
         "reference": named.clip.reference,
         "pose": pose_of(pose),
+        **({"found": found_of(pose)} if named.another else {}),
+        **added_inputs(sampling.loras, run.inputs),
     }
+
+
+def needs_of(bytes_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the objects that are read: all inputs but those that stand for weights on the machine."""
+    return tuple(digest for name, digest in bytes_of.items() if name not in ("model", "weights", "judge"))
 
 
 def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
@@ -129,16 +202,28 @@ def seeds_of(action: Action, seed: int) -> tuple[int, ...]:
     )
 
 
-def condition(model: AnimationModel, item: Item, worker: Worker) -> Conditioning:
+def condition(model: AnimationModel, item: Item, worker: Worker, config: CandidatesConfig) -> Conditioning:
     """Draw the pose and encode it with the reference image and the prompt of the item."""
     from ipa_core.generation.candidates import encode_clip
 
-    config = worker.config.candidates
-    objects = worker.store.objects
-    pose = PoseSequence.from_bytes(objects.get(item.action.inputs["pose"]))
-    reference = decode_png(objects.get(item.action.inputs["reference"]))
-    driving = Driving(pose, lambda: decode_video(objects.get(item.action.inputs["clip"])))
+    objects, inputs = worker.store.objects, item.action.inputs
+    pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
+    found = PoseSequence.from_bytes(objects.get(inputs["found"])) if "found" in inputs else None
+    reference = fitted(decode_picture(objects.get(inputs["reference"])), pose.width, pose.height)
+    driving = Driving(pose, lambda: decode_video(objects.get(inputs["clip"])), found)
     return encode_clip(model, model.draw(driving, config.drawing), reference, item.action.config["prompt"], config)
+
+
+def left_out(drops: Iterable[Drop]) -> LeftOut:
+    """Count what got no candidates or was not finished."""
+    reasons = [drop.reason for drop in drops if drop.stage == Candidates.name]
+    begins = {"no_hands": UNSCORABLE, "given_up": GIVEN_UP, "stopped": STOPPED}
+    return LeftOut(**{name: sum(reason.startswith(begin) for reason in reasons) for name, begin in begins.items()})
+
+
+def added_loras(run: View) -> dict[str, float]:
+    """Return the weights of the LoRAs that were added to the generator, by digest."""
+    return next((dict(added_to(entry.item.action)) for entry in run.results.get(Candidates.name, ())), {})
 
 
 def generator(run: View) -> str | None:
@@ -178,6 +263,8 @@ def candidates(run: View) -> list[GeneratedCandidate]:
 def _of_group(named: NamedClip, pose: ActionResult, result: ActionResult, most: int) -> Iterator[GeneratedCandidate]:
     first = result.action.config.get("first", 0)
     for k, seed in enumerate(SeedGroup.model_validate(result.record).seeds[: max(0, most - first)]):
+        if f"{k}.mp4" not in result.outputs:  # Early rejection stopped it.
+            continue
         candidate = Candidate(
             clip_id=named.clip.clip_id,
             seed=seed,

@@ -18,11 +18,12 @@ from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from ipa_core.clips.cut import CutClip, DroppedWindow, cut_video
 from ipa_core.clips.metadata import Unmatched, VideoEntry
+from ipa_core.clips.references import check_named, drawn
 from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import group_of, split_of
 from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record, Split
-from ipa_core.video import encode_png, encode_video
+from ipa_core.video import encode_png, encode_video, probe
 from storage import Action, ActionResult
 from storage.digest import digest_file
 
@@ -80,7 +81,7 @@ class Clips(Stage[CutVideo]):
     def _plain(self, run: View) -> dict[str, Action]:
         """Return the action of each video as of a video without traits."""
         config = run.config
-        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by")
+        settings = key_fields(config.clips, "sources", "metadata", "prompt", "held_out", "group_by", "references")
         people = {}
         if config.clips.crop == "person":
             settings["people"] = config.poses.backend
@@ -106,6 +107,7 @@ class Clips(Stage[CutVideo]):
 
     def check(self, run: View) -> None:
         table = run.inputs.metadata
+        _check_references(run)
         left = table.unmatched(run.inputs.videos) if table else None
         if left and left.deciding and left.videos:
             # Else a performer who is to be held out could be trained on.
@@ -121,6 +123,7 @@ class Clips(Stage[CutVideo]):
             kinds = ", ".join(f"{count} x {kind}" for kind, count in left_out.most_common())
             yield f"files in clips.sources that are not read: {kinds}"
         yield from _readings(run, _known(run, self._plain(run)))
+        yield from _reference_notes(run)
         if table and table.note:
             yield table.note
         left = table.unmatched(run.inputs.videos) if table else None
@@ -186,6 +189,39 @@ def _state(video: Path) -> tuple[int, int, int]:
     return about.st_size, about.st_mtime_ns, about.st_ino
 
 
+def _check_references(run: View) -> None:
+    config, table = run.config.clips, run.inputs.metadata
+    named = table.references if table else ()
+    if named and config.references is None:
+        raise ConfigError(
+            f"clips.metadata: {config.metadata} has the column reference, but clips.references names no folder with "
+            "these pictures; name it"
+        )
+    for name in named:
+        check_named(name, run.inputs.pictures.paths, str(config.references), str(config.metadata))
+
+
+def _reference_notes(run: View) -> Iterator[str]:
+    folder, pictures = run.config.clips.references, run.inputs.pictures
+    if folder is None:
+        return
+    yield (
+        f"clips with a picture of {folder} animate another person than the driving video shows: their videos have no "
+        "true video, so PSNR, SSIM, what is kept of it, FVD and drift are not measured on them, and the hand score "
+        "compares the motion, not the sharpness"
+    )
+    if pictures.others:
+        yield f"files in clips.references that are no PNG or JPEG and are not used: {', '.join(pictures.others[:5])}"
+
+
+def _another(run: View, clip: Clip, about: VideoEntry) -> str | None:
+    """Return the name of the picture of another person that a clip animates; None: its own."""
+    table, pictures = run.inputs.metadata, run.inputs.references
+    if not pictures or (table and table.references):
+        return about.reference if pictures else None
+    return drawn(clip.clip_id, clip.split, pictures, run.config.clips.held_out)
+
+
 def _some(left: Unmatched, rows: Sequence[str]) -> str:
     more = [f"{len(rows) - 3} more"] if len(rows) > 3 else []
     return ", ".join([*map(left.guess, rows[:3]), *more])
@@ -220,6 +256,7 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
     as_sd = _UNTAGGED not in item.action.config.get("reading", ())
+    whole = probe(video).duration
     for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
         if isinstance(part, CutClip):
             objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
@@ -228,8 +265,15 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
             clips.append(Window(index=part.index, start=start, crop=crop, reference_index=part.reference_index))
         else:
             dropped.append(part)
+        worker.progress(*_reached(part.start, whole))
     # cut_video raises Rejected when no clip comes out.
     return Output(CutVideo(clips=tuple(clips), dropped=tuple(dropped)), objects)
+
+
+def _reached(seconds: float, whole: float | None) -> tuple[int, int]:
+    """Return how far a video is cut, in milliseconds, and its length. Where the header has no length, the report is a
+    sign of life only."""
+    return (round(1000 * min(seconds, whole)), max(1, round(1000 * whole))) if whole else (0, 1)
 
 
 def _people(worker: Worker, picture: np.ndarray) -> list[Box]:
@@ -250,6 +294,8 @@ class NamedClip:
     name: str
     clip: Clip
     action: str
+    another: str | None = None
+    """Name of the picture of another person that is the clip's reference image; None: the person of the video."""
 
 
 @joined
@@ -278,7 +324,10 @@ def named_clips(run: View) -> list[NamedClip]:
                 group=group,
                 split=split,
             )
-            clips.append(NamedClip(f"{item.name} #{window.index:03d}", clip, result.key))
+            another = _another(run, clip, about)
+            if another is not None:
+                clip = clip.model_copy(update={"reference": run.inputs.references[another]})
+            clips.append(NamedClip(f"{item.name} #{window.index:03d}", clip, result.key, another))
     return clips
 
 

@@ -11,17 +11,18 @@ from typing import ClassVar, Final
 from blake3 import blake3
 from pydantic import TypeAdapter
 
+from flows.engine.loras import added_to, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, seeds_of
+from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, needs_of, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
+from flows.stages.judge import no_hands, score_settings, unscorable, version_of
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
-from flows.stages.poses import Poses, pose_of, posed_clips
-from flows.stages.scores import score_settings, version_of
+from flows.stages.poses import Poses, posed_clips
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
@@ -61,6 +62,9 @@ class Evaluation(Stage[Evaluated]):
     record = Evaluated
 
     def items(self, run: View) -> Iterator[Item | Drop]:
+        for named, pose in posed_clips(run):
+            if named.clip.split == "held_out" and (why := unscorable(run, pose)):
+                yield Drop(self.name, named.name, why)
         own, champion = lora_digest(run), _opponent(run)
         chosen = _chosen(_held_out(run), run.config.evaluation.max_clips)
         trained = tuple(entry.item.action.key for entry in run.results.get(Finetune.name, ()))
@@ -82,7 +86,7 @@ class Evaluation(Stage[Evaluated]):
             return
         champion = _opponent(run)
         parents = tuple(entry.item.action.key for entry in run.results[self.name])
-        old = [one.result for one in evaluated(run) if any(row.look is None for row in one.results)]
+        old = [one.result for one in evaluated(run) if any(row.lacks_look for row in one.results)]
         to_look_at = tuple({digest: None for result in old for digest in objects_of(result)})
         wanted: list[tuple[str, Model, dict[str, str]]] = [(COMPARISON, "base", {})]
         if champion is not None:
@@ -106,16 +110,29 @@ class Evaluation(Stage[Evaluated]):
         for _, extractor in _extractors(run.config):
             if extractor is not None:
                 extractor_bytes(extractor)
+        files = run.config.evaluation.sampler.loras or ()
+        check_added(files, "evaluation.sampler.loras", run.config.evaluated, run.inputs.components)
+
+    def notes(self, run: View) -> Iterator[str]:
+        yield from no_hands(run, "held_out")
+        if sampled := sampled_otherwise(run.config):
+            drift = "; the drift from the base is then not measured" if run.config.evaluated.loras else ""
+            yield f"the evaluation samples both models {sampled}{drift}"
+
+    def fields_of(self, config: RunConfig) -> Mapping[str, str]:
+        changed = config.evaluation.sampler.model_fields_set
+        return {**self.fields, **{name: f"evaluation.sampler.{name}" for name in changed}}
 
     def nothing_left(self, run: View) -> str | None:
         if comparison(run) is not None:
             return None
         if run.results[self.name]:
             return "the aligned model could not be evaluated; the errors are listed above"
-        return (
+        nothing = (
             f"there is nothing to evaluate on: no clip with a pose is held out (clips.held_out is "
             f"{run.config.clips.held_out}, by group); raise it or add videos of other performers"
         )
+        return "; ".join([nothing, *no_hands(run, "held_out")])
 
     def forecast(self, run: Forecast) -> float:
         """Count the clips under two models that can't be listed yet. The aligned one has none before it is trained."""
@@ -130,7 +147,8 @@ class Evaluation(Stage[Evaluated]):
         return 0.0 if _is_comparison(action) else 1.0
 
     def flops(self, network: Network, config: RunConfig) -> float:
-        return config.evaluation.per_clip * network.candidate_flops(config)
+        as_evaluated = config.model_copy(update={"candidates": config.evaluated})
+        return config.evaluation.per_clip * network.candidate_flops(as_evaluated)
 
 
 def _is_comparison(action: Action) -> bool:
@@ -138,7 +156,12 @@ def _is_comparison(action: Action) -> bool:
 
 
 def _held_out(run: View) -> list[tuple[NamedClip, ActionResult]]:
-    return [entry for entry in posed_clips(run) if entry[0].clip.split == "held_out"]
+    """Return the held-out clips on which a model can be judged: at least one hand can be scored."""
+    return [
+        (named, pose)
+        for named, pose in posed_clips(run)
+        if named.clip.split == "held_out" and unscorable(run, pose) is None
+    ]
 
 
 def _chosen(held_out: list[tuple[NamedClip, ActionResult]], most: int | None) -> list[tuple[NamedClip, ActionResult]]:
@@ -167,20 +190,30 @@ def clip_item(
 ) -> Item:
     """Make the item of one held-out clip under one model."""
     config, clip = run.config, named.clip
-    settings = generation_settings(config, clip.prompt, config.evaluation.per_clip)
+    settings = generation_settings(config, config.evaluated, clip.prompt, config.evaluation.per_clip)
     settings["clip_id"] = clip.clip_id
     settings["features"] = {
         name: extractor.sha256.lower() for name, extractor in _extractors(config) if extractor is not None
     }
     settings["scores"] = score_settings(run)
-    inputs = generation_inputs(run, named, pose)
+    inputs = generation_inputs(run, config.evaluated, named, pose)
     inputs |= {"weights": run.inputs.pose_weights, "judge": run.inputs.score_weights}
-    needs: tuple[str, ...] = (clip.video, clip.reference, pose_of(pose))
     if lora is not None:
         inputs["lora"] = lora
-        needs = (*needs, lora)
     action = Action(Evaluation.name, Evaluation.version, settings, inputs)
-    return Item(f"{named.name} {model}", action, (named.action, pose.key, *parents), needs)
+    return Item(f"{named.name} {model}", action, (named.action, pose.key, *parents), needs_of(inputs))
+
+
+def sampled_otherwise(config: RunConfig) -> str | None:
+    """Say how the evaluation samples, where `evaluation.sampler` changes it or LoRAs are added; else None."""
+    sampling = config.evaluated
+    if sampling == config.candidates and not sampling.loras:
+        return None
+    added = f", with {in_words(sampling.loras)}" if sampling.loras else ""
+    return (
+        f"in {sampling.steps} steps of {sampling.scheduler} (shift {sampling.shift:g}, guidance "
+        f"{sampling.guidance_scale:g}){added}"
+    )
 
 
 def _extractors(config: RunConfig) -> tuple[tuple[str, ExtractorConfig | None], ...]:
@@ -193,18 +226,22 @@ def _generate(item: Item, worker: Worker) -> Output:
     from ipa_core.generation.sampler import steps_of
 
     inputs, objects, config = item.action.inputs, worker.store.objects, worker.config
-    model = worker.model(inputs.get("lora"))
+    added, sampling = added_to(item.action), config.evaluated
+    model = worker.model(inputs.get("lora"), added)
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
     scorer = worker.scorer(version_of(item.action.config["scores"]))
     seeds = seeds_of(item.action, config.candidates.seed)
-    conditioning = condition(model, item, worker)
-    sampled = steps_of(len(seeds), config.candidates)
+    conditioning = condition(model, item, worker, sampling)
+    sampled = steps_of(len(seeds), sampling)
     whole = sampled + len(seeds)  # Measuring a video counts as one step more.
-    generated = generate(model, conditioning, seeds, config.candidates, lambda step, _: worker.progress(step, whole))
-    drift = 0.0
-    if "lora" in inputs:
+    generated = generate(model, conditioning, seeds, sampling, lambda step, _: worker.progress(step, whole))
+    # Another person was animated than the driving video shows, so there is no true video.
+    found_pose = PoseSequence.from_bytes(objects.get(inputs["found"])) if "found" in inputs else None
+    another = {} if found_pose is None else {"found": found_pose}
+    drift: float | None = None if added or another else 0.0
+    if "lora" in inputs and drift is not None:
         drift = velocity_drift(model, conditioning, model.encode_video(truth), int(inputs["clip"][:8], 16))
     found: list[ClipResult] = []
     outputs: dict[str, bytes] = {}
@@ -212,22 +249,22 @@ def _generate(item: Item, worker: Worker) -> Output:
         outputs[f"{k}.mp4"] = encode_video(generated.videos[k], config.clips.fps)
         # The encoded video is stored, so the encoded video is compared.
         video = decode_video(outputs[f"{k}.mp4"])
-        scored = scorer.score(video, truth, pose)
+        scored = scorer.score(video, truth, pose, **another)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
         found.append(
             ClipResult(
                 clip_id=item.action.config["clip_id"],
                 seed=seed,
                 model="aligned" if "lora" in inputs else "base",
-                metrics=video_metrics(video, truth, hands),
-                look=look(video, truth, hands),
+                metrics=None if another else video_metrics(video, truth, hands),
+                look=None if another else look(video, truth, hands),
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,
                 **{
                     name: worker.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)
-                    if extractor is not None
+                    if extractor is not None and not another
                 },
             )
         )
@@ -249,7 +286,7 @@ def _looked_at(results: Sequence[ClipResult], item: Item, worker: Worker) -> lis
     for made in worker.store.actions.lookup(Evaluation.name, item.parents).values():
         if made.outcome == "done" and not _is_comparison(made.action):
             rows = Evaluated.model_validate(made.record).results
-            if any(row.look is None for row in rows):
+            if any(row.lacks_look for row in rows):
                 seen = with_looks(rows, made, worker.store)
                 looks.update({_measures(row): one.look for row, one in zip(rows, seen, strict=True)})
     return [row.model_copy(update={"look": row.look or looks.get(_measures(row))}) for row in results]

@@ -20,7 +20,7 @@ def objects_of(result: ActionResult) -> tuple[str, ...]:
 def with_looks(rows: Iterable[ClipResult], result: ActionResult, store: Store) -> list[ClipResult]:
     """Return the rows of an evaluated clip, all with their look. A clip whose bytes are gone stays without."""
     rows = list(rows)
-    if all(row.look is not None for row in rows) or store.objects.missing(set(objects_of(result))):
+    if not any(row.lacks_look for row in rows) or store.objects.missing(set(objects_of(result))):
         return rows
     read = store.objects.get
     truth = decode_video(read(result.action.inputs["clip"]))
@@ -29,4 +29,6 @@ def with_looks(rows: Iterable[ClipResult], result: ActionResult, store: Store) -
     def measured(number: int) -> Look:
         return look(decode_video(read(result.outputs[f"{number}.mp4"].digest)), truth, hands)
 
-    return [row.model_copy(update={"look": row.look or measured(number)}) for number, row in enumerate(rows)]
+    return [
+        row.model_copy(update={"look": measured(number)}) if row.lacks_look else row for number, row in enumerate(rows)
+    ]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from flows.engine.components import check_reward
 from flows.engine.plan import Forecast
-from flows.engine.stage import Item, Output, Stage, blob, key_fields
+from flows.engine.stage import Item, Output, Stage, blob
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
-from flows.stages.candidates import Candidates, GeneratedCandidate, candidates
-from flows.stages.poses import pose_of
-from ipa_core.config import NEWEST_SCORE, ScoreVersion
+from flows.stages.candidates import Candidates, GeneratedCandidate, candidates, needs_of
+from flows.stages.judge import score_settings, version_of
+from flows.stages.poses import found_of, pose_of
+from ipa_core.config import NEWEST_SCORE
 from ipa_core.records import HandScore, PoseSequence, ScoredCandidate
 from ipa_core.scoring.degenerate import check_texture
 from ipa_core.video import decode_video
 from storage import Action
+from storage.digest import digest_config
 
 
 class Scores(Stage[HandScore]):
@@ -42,15 +45,18 @@ class Scores(Stage[HandScore]):
                 "weights": run.inputs.pose_weights,
                 "judge": run.inputs.score_weights,
             }
+            if one.named.another:
+                inputs["found"] = found_of(one.pose)
             yield Item(
                 name=f"{one.named.name} candidate {one.number}",
                 action=Action(self.name, self.version, settings, inputs),
                 parents=(one.action, one.pose.key, one.named.action),
-                needs=(one.candidate.video, clip.video, pose),
+                needs=needs_of(inputs),
             )
 
     def check(self, run: View) -> None:
         _ = run.inputs.score_weights
+        check_reward(run.config.scores)
 
     def notes(self, run: View) -> Iterator[str]:
         if run.config.scores.version is None and run.inputs.score_version < NEWEST_SCORE:
@@ -65,8 +71,13 @@ class Scores(Stage[HandScore]):
         video = decode_video(objects.get(inputs["candidate"]))
         if version > 1:
             check_texture(video)
+        # The pose that the driving video shows, if the candidate shows another person.
+        found = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
         scored = worker.scorer(version).score(
-            video, decode_video(objects.get(inputs["driving"])), PoseSequence.from_bytes(objects.get(inputs["pose"]))
+            video,
+            decode_video(objects.get(inputs["driving"])),
+            PoseSequence.from_bytes(objects.get(inputs["pose"])),
+            **found,
         )
         hands = json.dumps([hand.model_dump() for hand in scored.score.hands]).encode()
         record = scored.score.model_copy(update={"hands": ()})
@@ -82,20 +93,21 @@ class Scores(Stage[HandScore]):
 
     def forecast(self, run: Forecast) -> float:
         config = run.view.config.candidates
-        return run.unknown(Candidates) * config.per_clip / config.seed_groups
+        return run.unknown(Candidates) * config.finished_per_clip / config.seed_groups
 
 
-def score_settings(run: View) -> dict[str, object]:
-    """Return the settings, besides bytes, on which a hand score depends. Evaluation scores with the same."""
-    settings = key_fields(run.config.scores, "model", "reward_model", "version") | {"backend": run.config.poses.backend}
-    version = run.inputs.score_version
-    return settings if version == 1 else settings | {"version": version}
+def judge_of(action: Action) -> str:
+    """Return the name of what computed a score: two scores of one name can be compared."""
+    return _judge(action.version, action.config, action.inputs["weights"], action.inputs["judge"])
 
 
-def version_of(settings: Mapping[str, Any]) -> ScoreVersion:
-    """Return the version of the score that :func:`score_settings` name. Version 1 is older than its number."""
-    version: ScoreVersion = settings.get("version", 1)
-    return version
+def judge_now(run: View) -> str:
+    """Return the name of what computes the scores of a run."""
+    return _judge(Scores.version, score_settings(run), run.inputs.pose_weights, run.inputs.score_weights)
+
+
+def _judge(version: int, settings: Mapping[str, object], weights: str, judge: str) -> str:
+    return digest_config({"version": version, "settings": dict(settings), "weights": weights, "judge": judge})
 
 
 @dataclass(frozen=True)

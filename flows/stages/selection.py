@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
 
 from pydantic import TypeAdapter
 
@@ -13,8 +14,8 @@ from flows.engine.stage import Item, Output, Stage, blob, key_fields
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages.poses import pose_of
-from flows.stages.scores import scored_candidates
-from ipa_core.config import AlignmentConfig
+from flows.stages.scores import judge_now, scored_candidates
+from ipa_core.config import AlignmentConfig, ConfigError
 from ipa_core.records import (
     Decision,
     Digest,
@@ -26,6 +27,7 @@ from ipa_core.records import (
     YieldReport,
 )
 from ipa_core.scoring import select
+from ipa_core.scoring.calibration import Calibration
 from ipa_core.scoring.rewards import rewards
 from storage import Action, ActionResult, Store
 
@@ -69,19 +71,33 @@ class Selection(Stage[Selected]):
             driving = {one.scored.candidate.clip_id: pose_of(one.generated.pose) for one in found}
             tables["driving"] = inputs.put(_DRIVING.dump_json(driving))
             needs += [tables["driving"], *driving.values()]
-        action = Action(self.name, self.version, key_fields(run.config.selection), tables)
+        if run.inputs.calibration is not None:
+            tables["calibration"] = inputs.put(run.inputs.calibration.to_bytes())
+            needs.append(tables["calibration"])
+        action = Action(self.name, self.version, key_fields(run.config.selection, "calibration"), tables)
         parents = tuple(one.action for one in found)
         yield Item(ITEM, action, parents=parents, needs=tuple(needs))
 
     def compute(self, item: Item, worker: Worker) -> Output:
-        inputs, objects = item.action.inputs, worker.store.objects
-        scored = scored_table(item.action, worker.store)
-        verdicts = _VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {}
-        driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
-        poses = {clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()}
-        selection = select(scored, worker.config.selection, verdicts, poses)
+        material = Material.of(item.action, worker.store)
+        config = worker.config.selection
+        if material.calibration is not None:
+            config = material.calibration.apply(config)
+        selection = select(material.scored, config, material.verdicts, material.driving)
         record = Selected(report=selection.report, best_score=selection.best_score)
         return Output(record, {"decisions.json": _DECISIONS.dump_json(selection.decisions)})
+
+    def check(self, run: View) -> None:
+        calibration = run.inputs.calibration
+        if calibration is None:
+            return
+        if calibration.judge != judge_now(run):
+            raise ConfigError(
+                f"selection.calibration: {run.config.selection.calibration} was fitted on the scores of "
+                f"run {calibration.run}, and this config scores otherwise; review and calibrate a run of this "
+                "config, or leave it out"
+            )
+        calibration.apply(run.config.selection)
 
     def nothing_left(self, run: View) -> str | None:
         one = run.one(Selection)
@@ -90,15 +106,56 @@ class Selection(Stage[Selected]):
         record, config = self.read(one[1]), run.config.selection
         if record.report.kept:
             return None
+        of_scores = threshold_of(one[1].action, run.store)
+        least = (
+            f"{config.threshold}" if config.calibration is None else f"{config.threshold}, by calibration {of_scores}"
+        )
         best = "unknown" if record.best_score is None else f"{record.best_score:.3f}"
         return (
             f"none of {record.report.candidates} candidates was kept: the best score is {best}, selection.threshold is "
-            f"{config.threshold} and selection.margin {config.margin}; lower them, generate more candidates per clip, "
+            f"{least} and selection.margin {config.margin}; lower them, generate more candidates per clip, "
             "or accept some by hand (`ipa review`)"
         )
 
     def forecast(self, run: Forecast) -> float:
         return 0 if run.view.results[self.name] else 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a selection decides from, besides its settings."""
+
+    scored: tuple[ScoredCandidate, ...]
+    """Without the measures of single frames."""
+    verdicts: Mapping[Digest, Verdict]
+    driving: Mapping[str, PoseSequence]
+    """By clip; empty unless the settings compare driving motions."""
+    calibration: Calibration | None
+
+    @classmethod
+    def of(cls, action: Action, store: Store) -> Self:
+        """Read what a selection read."""
+        inputs, objects = action.inputs, store.objects
+        driving = _DRIVING.validate_json(objects.get(inputs["driving"])) if "driving" in inputs else {}
+        return cls(
+            scored=scored_table(action, store),
+            verdicts=_VERDICTS.validate_json(objects.get(inputs["verdicts"])) if "verdicts" in inputs else {},
+            driving={clip: PoseSequence.from_bytes(objects.get(digest)) for clip, digest in driving.items()},
+            calibration=_calibration(action, store),
+        )
+
+
+def _calibration(action: Action, store: Store) -> Calibration | None:
+    digest = action.inputs.get("calibration")
+    return None if digest is None else Calibration.model_validate_json(store.objects.get(digest))
+
+
+def threshold_of(action: Action, store: Store) -> float:
+    """Return the least score that a selection kept."""
+    threshold, calibration = float(action.config["threshold"]), _calibration(action, store)
+    found = threshold if calibration is None else calibration.threshold_at(threshold)
+    assert found is not None, "the selection would have failed"
+    return found
 
 
 def scored_table(action: Action, store: Store) -> tuple[ScoredCandidate, ...]:

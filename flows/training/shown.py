@@ -61,7 +61,7 @@ class Shown:
 
     def _draw(self, step: int) -> None:
         config = self._job.config
-        for clip, video in drawn(self._model, self._previews, config.candidates):
+        for clip, video in drawn(self._model, self._previews, config.evaluated):
             if self._processes.first:
                 data = encode_video(video, config.clips.fps)
                 path = self._job.output.parent / file_of(step, clip.clip_id)

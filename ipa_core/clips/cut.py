@@ -63,8 +63,9 @@ def cut_video(
     Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video as a cut
     does. ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
 
-    One window of pictures is in memory at a time. It is scaled so that the shorter side is at most 720 pixels or twice
-    the clip's (81 pictures of 1707 x 960: 400 MB).
+    One window of pictures is in memory at a time. A picture is cut out at once where no person is looked for. Else it
+    is kept whole, scaled so that the shorter side is at most 720 pixels or twice the clip's (81 pictures of 1707 x 960:
+    400 MB).
     """
     fps, longest_gap = probe(path).fps, _MISSING_PICTURES / config.min_source_fps
     if fps < config.min_source_fps:
@@ -74,7 +75,10 @@ def cut_video(
             raise Rejected(f"{average:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
     pictures = frames(path, most_pixels=1e9 * config.max_gigapixels, as_sd=as_sd)
     parts = shots(pictures, config.cut_threshold, longest_gap)
-    found = windows(parts, config.frames, config.fps, step=1 / fps, shrink=partial(_shrunk, config=config))
+    if config.crop == "center":
+        find_people = None
+    shrink = partial(_shrunk, config=config) if find_people else partial(_centred, config=config)
+    found = windows(parts, config.frames, config.fps, step=1 / fps, shrink=shrink)
     leftovers: list[Leftover] = []
     clips = 0
     for index, window in enumerate(found):
@@ -97,14 +101,24 @@ def _shrunk(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
     return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
+def _centred(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
+    height, width = picture.shape[:2]
+    return cut_out(_shrunk(picture, config), _crop(None, width, height, config), width, config.width, config.height)
+
+
+def _crop(person: Box | None, width: int, height: int, config: ClipsConfig) -> Box:
+    return crop_around(person, width, height, config.width / config.height, config.crop_margin)
+
+
 def _clip(index: int, window: Window, source: Digest, config: ClipsConfig, find_people: FindPeople | None) -> CutClip:
-    person = None
-    if config.crop == "person" and find_people is not None:
+    person, pictures = None, window.pictures
+    if find_people is not None:
         looks = sorted({round(at) for at in np.linspace(0, config.frames - 1, _LOOKS)})
-        scale = window.width / window.pictures[0].shape[1]
-        person = main_person([_scaled(box, scale) for box in find_people(window.pictures[look])] for look in looks)
-    crop = crop_around(person, window.width, window.height, config.width / config.height, config.crop_margin)
-    pictures = [cut_out(picture, crop, window.width, config.width, config.height) for picture in window.pictures]
+        scale = window.width / pictures[0].shape[1]
+        person = main_person([_scaled(box, scale) for box in find_people(pictures[look])] for look in looks)
+    crop = _crop(person, window.width, window.height, config)
+    if find_people is not None:
+        pictures = [cut_out(picture, crop, window.width, config.width, config.height) for picture in pictures]
     reference = 0 if config.reference == "first" else reference_index(source, index, config.frames)
     return CutClip(index, window.start, np.stack(pictures), crop, reference)
 

@@ -20,7 +20,7 @@ from ipa_core.records import Split
 
 _SHOWN: Final = 120
 """Characters of a reader's error that a message shows."""
-_COLUMNS: Final = ("file", "prompt", "group", "split")
+_COLUMNS: Final = ("file", "prompt", "group", "split", "reference")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class VideoEntry:
     prompt: str | None = None
     group: str | None = None
     split: Split | None = None
+    reference: str | None = None
+    """Name of a picture in `clips.references`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class VideoMetadata:
     entries: dict[tuple[str, ...], VideoEntry]
     note: str | None = None
     """What people should know about how it was read."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The pictures that rows name."""
+        return tuple(entry.reference for entry in self.entries.values() if entry.reference)
 
     def lookup(self, address: str) -> VideoEntry:
         """Return the entry with the longest ``file`` that ends the video's address, or an empty entry."""
@@ -85,10 +92,12 @@ class Unmatched:
 
 
 def read_metadata(address: str) -> VideoMetadata:
-    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``. ``file`` is a
-    name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or ``held_out``, and
-    counts for the whole group. Empty cells count as missing. Columns of a CSV may be separated by commas, semicolons
-    or tabs. Raises :class:`ConfigError` for other tables."""
+    """Read a CSV or Parquet table with the column ``file`` and any of ``prompt``, ``group``, ``split``, ``reference``.
+
+    ``file`` is a name or the end of a path, as ``dancer.mp4`` or ``day 1/dancer.mp4``. ``split`` is ``train`` or
+    ``held_out``, and counts for the whole group. Empty cells count as missing. Columns of a CSV may be separated by
+    commas, semicolons or tabs. Raises :class:`ConfigError` for other tables.
+    """
     table, note = _read(address)
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
@@ -102,7 +111,9 @@ def read_metadata(address: str) -> VideoMetadata:
         split = row.get("split") or None
         if split not in (*get_args(Split), None):
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
-        entries[parts] = VideoEntry(row.get("prompt") or None, row.get("group") or None, split)
+        entries[parts] = VideoEntry(
+            row.get("prompt") or None, row.get("group") or None, split, (row.get("reference") or "").strip() or None
+        )
     sides = _sides(entries.values(), address)
     split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
     return VideoMetadata(split, note)

@@ -28,17 +28,23 @@ class ClipResult(Record):
     clip_id: str
     seed: int
     model: Model
-    metrics: VideoMetrics
+    metrics: VideoMetrics | None
+    """``None``: there is no true video, because another person was animated; then ``look`` is ``None`` too."""
     score: HandScore
     hands_found: float | None = None
     """Share of the scored (frame, hand) pairs whose hand has a confidence of at least :data:`FOUND`, in [0, 1]."""
-    drift: float = 0.0
-    """See `ipa_core.evaluation.drift`; 0 for the base."""
+    drift: float | None = 0.0
+    """See `ipa_core.evaluation.drift`; 0 for the base. ``None``: not measured, because other LoRAs were added, or the
+    video has no true one."""
     fvd: FeaturePair | None = None
     """``None``: no extractor configured."""
     fid_vid: FeaturePair | None = None
     look: Look | None = None
     """``None``: an earlier version evaluated the video. Its JSON has no such entry, so that keys stay as they were."""
+
+    @property
+    def lacks_look(self) -> bool:
+        return self.look is None and self.metrics is not None
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -128,6 +134,13 @@ def _kept(name: str) -> Callable[[ClipResult], float | None]:
     return read
 
 
+def _picture(name: str) -> Callable[[ClipResult], float | None]:
+    def read(result: ClipResult) -> float | None:
+        return None if result.metrics is None else getattr(result.metrics, name)
+
+    return read
+
+
 METRICS: Final = (
     Metric("hand_score", "hand score", lambda result: result.score.score),
     Metric("confidence", "hand confidence", lambda result: result.score.components.confidence),
@@ -137,10 +150,10 @@ METRICS: Final = (
     Metric("bone_consistency", "bone consistency", lambda result: result.score.components.bone_consistency),
     Metric("jitter", "hand jitter", lambda result: result.score.components.jitter, False),
     Metric("fingers", "fingers (network)", lambda result: result.score.components.fingers),
-    Metric("psnr_hand", "PSNR-Hand (dB)", lambda result: result.metrics.psnr_hand),
-    Metric("ssim_hand", "SSIM-Hand", lambda result: result.metrics.ssim_hand),
-    Metric("psnr", "PSNR (dB)", lambda result: result.metrics.psnr),
-    Metric("ssim", "SSIM", lambda result: result.metrics.ssim),
+    Metric("psnr_hand", "PSNR-Hand (dB)", _picture("psnr_hand")),
+    Metric("ssim_hand", "SSIM-Hand", _picture("ssim_hand")),
+    Metric("psnr", "PSNR (dB)", _picture("psnr")),
+    Metric("ssim", "SSIM", _picture("ssim")),
     Metric("sharpness_hand", "sharpness of hands kept", _kept("sharpness_hand")),
     Metric("sharpness", "sharpness kept", _kept("sharpness")),
     Metric("contrast_hand", "contrast of hands kept", _kept("contrast_hand")),
@@ -169,14 +182,14 @@ def compare(
     return Comparison(
         metrics=metrics,
         by_clip=_changes(pairs),
-        fvd=compare_frechet([(one.fvd, other.fvd) for one, other in pairs]),
-        fid_vid=compare_frechet([(one.fid_vid, other.fid_vid) for one, other in pairs]),
+        fvd=_frechet(pairs, "fvd"),
+        fid_vid=_frechet(pairs, "fid_vid"),
         clips=len({one.clip_id for one, _ in pairs}),
         pairs=len(pairs),
         unpaired=len(first.keys() ^ second.keys()),
         unscorable_base=sum(one.score.score is None for one, _ in pairs),
         unscorable_aligned=sum(other.score.score is None for _, other in pairs),
-        drift=_mean(np.array([other.drift for _, other in pairs])),
+        drift=_mean(np.array([other.drift for _, other in pairs if other.drift is not None])),
         verdict=verdict,
         sentence=_sentence(metrics[0], verdict, against),
     )
@@ -208,6 +221,13 @@ def compare_metric(
         win_rate_interval=clip_bootstrap((gain + 1) / 2, clips, bootstrap, seed) if by_clip else None,
         no_interval=None if by_clip else ("nothing was measured" if count == 0 else "an interval needs two clips"),
     )
+
+
+def _frechet(pairs: Sequence[tuple[ClipResult, ClipResult]], name: str) -> FrechetComparison:
+    true = [(one, other) for one, other in pairs if one.metrics is not None]
+    if pairs and not true:
+        return FrechetComparison(base=None, aligned=None, videos=0, reason="not computed: there is no true video")
+    return compare_frechet([(getattr(one, name), getattr(other, name)) for one, other in true])
 
 
 def _changes(pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[ClipChange, ...]:

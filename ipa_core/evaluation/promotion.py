@@ -21,7 +21,8 @@ def promotion_rule(
       the clips' differences in hand score. k counts the challengers: ``earlier`` ones of this base model were judged
       before. All chances together sum up to alpha, so luck promotes no equal model however many are tried;
     - PSNR and SSIM of the whole picture and the sharpness of the hands, means over the pairs, fall by no more than the
-      margins. A comparison of an earlier version has no sharpness; it is judged without.
+      margins. A comparison of an earlier version has no sharpness; it is judged without. Where every clip animates
+      another person than its driving video shows, there is nothing to compare with; the reason says so.
     - with a champion, the same margins hold ``against_base``, and half of the pairs with the base are won: a chain of
       champions does not lose piece by piece what the base model had.
 
@@ -100,7 +101,8 @@ def _spent(p_value: float | None, limit: float, earlier: int, config: RoundsConf
 
 def _picture_worse(comparison: Comparison, config: RoundsConfig, than: str = "") -> str | None:
     psnr, ssim = (_metric(comparison, name) for name in ("psnr", "ssim"))
-    assert psnr.difference is not None and ssim.difference is not None
+    if psnr.difference is None or ssim.difference is None:
+        return None
     if -psnr.difference > config.max_psnr_drop:
         return f"PSNR falls by {-psnr.difference:.2f} dB{than}, rounds.max_psnr_drop allows {config.max_psnr_drop:g}"
     if -ssim.difference > config.max_ssim_drop:
@@ -122,6 +124,8 @@ def _worse_than_base(comparison: Comparison | None, config: RoundsConfig) -> str
 
 
 def _picture(psnr: MetricComparison, ssim: MetricComparison) -> str:
+    if psnr.difference is None or ssim.difference is None:
+        return "the picture was not judged, because no clip has a true video"
     return f"PSNR {psnr.difference:+.2f} dB, SSIM {ssim.difference:+.3f}"
 
 

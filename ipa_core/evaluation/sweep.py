@@ -26,9 +26,10 @@ class Run(Record):
     results: tuple[ClipResult, ...]
 
     @property
-    def drift(self) -> float:
-        """Mean over the videos; see `ipa_core.evaluation.drift`."""
-        return sum(result.drift for result in self.results) / len(self.results)
+    def drift(self) -> float | None:
+        """Mean over the videos; see `ipa_core.evaluation.drift`. ``None``: not measured."""
+        measured = [result.drift for result in self.results if result.drift is not None]
+        return sum(measured) / len(measured) if measured else None
 
 
 class Arm(Record):
@@ -160,13 +161,15 @@ def _at_equal_drift(
     for others in series:
         for other in others:
             if other.seed in by_seed:
-                by_seed[other.seed].append(_Point(other.drift, other.results))
+                by_seed[other.seed].append(_Point(other.drift or 0.0, other.results))
     compared: list[Run] = []
     found: dict[str, list[Gains]] = {name: [] for name in SHOWN}
     troubles = [] if runs else ["it has no run"]
     for run in runs:
         points = sorted(by_seed[run.seed], key=lambda point: point.drift)
-        if len(points) <= len(series):
+        if run.drift is None:
+            troubles.append(f"seed {run.seed}: its evaluation adds LoRAs or animates others, so it has no drift")
+        elif len(points) <= len(series):
             troubles.append(f"seed {run.seed}: not all of the series were trained with it")
         elif run.drift > points[-1].drift:
             troubles.append(
@@ -175,7 +178,7 @@ def _at_equal_drift(
         else:
             compared.append(run)
             for name, each in found.items():
-                each.append(_over_the_line(name, run, points))
+                each.append(_over_the_line(name, run.results, run.drift, points))
     told = {name: mean_gain(each) for name, each in found.items()}
     return EqualDrift(
         arm=arm,
@@ -186,11 +189,11 @@ def _at_equal_drift(
     )
 
 
-def _over_the_line(metric: str, run: Run, points: Sequence[_Point]) -> Gains:
-    """Return each video's gain over the line between the points on both sides of the run's drift."""
-    less, more = next(pair for pair in pairwise(points) if pair[1].drift >= run.drift)
-    share = (run.drift - less.drift) / (more.drift - less.drift) if more.drift > less.drift else 1.0
-    over_less, over_more = (gains(BY_NAME[metric], point.videos, run.results) for point in (less, more))
+def _over_the_line(metric: str, videos: Sequence[ClipResult], drift: float, points: Sequence[_Point]) -> Gains:
+    """Return each video's gain over the line between the points on both sides of its run's drift."""
+    less, more = next(pair for pair in pairwise(points) if pair[1].drift >= drift)
+    share = (drift - less.drift) / (more.drift - less.drift) if more.drift > less.drift else 1.0
+    over_less, over_more = (gains(BY_NAME[metric], point.videos, videos) for point in (less, more))
     both = sorted(over_less.keys() & over_more.keys())
     return {video: (1 - share) * over_less[video] + share * over_more[video] for video in both}
 

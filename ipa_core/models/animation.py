@@ -105,6 +105,9 @@ class AnimationModel(Protocol):
         Training and its reference errors don't: they must agree with each other to the last bit.
         """
 
+    def compile_blocks(self) -> None:
+        """Compile the repeated blocks for :meth:`sampling`. Where that can't be, say so and go on without."""
+
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         """Predict ``noise - clean`` in the shape of ``latents [B, C, R + T', h, w]``, for ``t [B]`` in [0, 1].
 

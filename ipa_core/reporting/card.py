@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ipa_core.evaluation.comparison import Comparison, MetricComparison
+from ipa_core.evaluation.preferences import Preferred
 
 
-def evaluation_card(comparison: Comparison) -> str:
-    """Return Markdown: the verdict and a table of the base model against the LoRA on held-out clips."""
+def evaluation_card(comparison: Comparison, sampled: str | None = None, people: Sequence[Preferred] = ()) -> str:
+    """Return Markdown: the verdict and a table of the base model against the LoRA on held-out clips, and what people
+    prefer. ``sampled``: how both were sampled, if that must be said."""
+    said = f"\nBoth were sampled {sampled}.\n" if sampled else ""
+    said += "".join(f"\nBlind comparison: {one.sentence}.\n" for one in people[:1])
     rows = [_row(metric) for metric in comparison.metrics if metric.pairs]
     table = "\n".join(["| metric | base | with this LoRA | difference |", "|---|---|---|---|", *rows])
     return (
         f"\n## Evaluation\n\n{comparison.sentence}\n\n{table}\n\nMeans over {comparison.pairs} pairs of videos of "
-        f"{comparison.clips} held-out clips. *Kept*: share of what the true video has, at most 1.\n"
+        f"{comparison.clips} held-out clips. *Kept*: share of what the true video has, at most 1.\n{said}"
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ipa_core.evaluation.differences import Gain
-from ipa_core.records import Record, YieldReport
+from ipa_core.records import LeftOut, Record, YieldReport
 
 MOST_POINTS: Final = 240
 """Most points of a curve; longer ones are averaged over equal stretches."""
@@ -45,6 +45,7 @@ class RunYield(Record):
     config: str
     """Name of the run's config."""
     report: YieldReport
+    left_out: LeftOut = LeftOut()
 
 
 class PastRun(Record):

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 from jinja2 import Environment
 
 from ipa_core.evaluation.comparison import METRICS, ClipResult, Comparison
-from ipa_core.records import Decision, Digest, Record, Ruling, ScoreComponents, YieldReport
+from ipa_core.evaluation.preferences import Preferred
+from ipa_core.records import Decision, Digest, LeftOut, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
 from ipa_core.reporting.page import templates
 from ipa_core.reporting.reasons import count_by_reason
@@ -102,8 +103,11 @@ class ReportData(Record):
     """The promotion rule's; on ``champion``, or on ``comparison`` if there is no champion."""
     champion: Comparison | None
     """The champion (as ``base``) against the aligned model; ``None``: there is no champion."""
+    preferred: tuple[Preferred, ...] = ()
+    """What people said who compared blind; () if nobody did."""
     sheets: tuple[Sheet, ...]
     yield_report: YieldReport
+    left_out: LeftOut = LeftOut()
     best_score: float | None
     candidates: tuple[CandidateLine, ...]
     clips: tuple[ClipLine, ...]

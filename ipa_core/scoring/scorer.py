@@ -26,16 +26,10 @@ from ipa_core.scoring import aligned, measures, quality
 from ipa_core.scoring.acuity import acuity
 from ipa_core.scoring.aligned import Similarity, where_to_look
 from ipa_core.scoring.quality import QualityModel
+from ipa_core.scoring.yardstick import UNSCORABLE, unscorable
 
-_FEWEST_POINTS = 11
-"""A driving hand with fewer of its 21 points is too incomplete for a comparison."""
-_LEAST_INSIDE = 0.75
-"""Least share of the driving hand's points in the picture."""
 _LEAST_CONFIDENCE = 0.1
 """A hand of the candidate with less is not found: a hand network also places points where there is no hand."""
-
-NOT_FOUND = "not found in the driving video"
-OUT_OF_PICTURE = "out of the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +50,14 @@ class HandExtractor(Protocol):
 class HandScorer(Protocol):
     """Says how good the hands of a candidate are."""
 
-    def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
-        """Score a video by the driving video and its pose. Both videos are uint8 RGB ``[T, H, W, 3]`` of one size."""
+    def score(
+        self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence, found: PoseSequence | None = None
+    ) -> ScoredHands:
+        """Score a video by the driving video and its pose. Both videos are uint8 RGB ``[T, H, W, 3]`` of one size.
+
+        ``found``: where the video shows another person than the driving video, the pose of the driving video, while
+        ``driving`` may have that person's proportions. The score then compares the motion, and no sharpness.
+        """
 
 
 class Reward(Protocol):
@@ -103,7 +103,9 @@ class KeypointHandScorer:
         self._config = config
         self._opinions = opinions
 
-    def score(self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence) -> ScoredHands:
+    def score(
+        self, video: np.ndarray, driving_video: np.ndarray, driving: PoseSequence, found: PoseSequence | None = None
+    ) -> ScoredHands:
         """See :class:`HandScorer`. Raises ``ValueError`` when the arguments don't have one size and length."""
         if video.shape != driving_video.shape or len(video) != len(driving):
             raise ValueError(
@@ -112,40 +114,54 @@ class KeypointHandScorer:
             )
         pose = self._extractor.extract_hands(video, driving)
         reward = self._opinions.reward(video, driving_video, driving) if self._opinions.reward else {}
-        hands = self.measure(video, driving_video, pose, driving)
+        hands = self.measure(video, driving_video, pose, driving, found)
         for side in reward:
             hands = _with(hands, side, "reward", dict(enumerate(reward[side])))
         return ScoredHands(summarise(hands, self._config, self._opinions.model), pose)
 
     def measure(
-        self, video: np.ndarray, driving_video: np.ndarray, pose: PoseSequence, driving: PoseSequence
+        self,
+        video: np.ndarray,
+        driving_video: np.ndarray,
+        pose: PoseSequence,
+        driving: PoseSequence,
+        found: PoseSequence | None = None,
     ) -> list[HandMeasures]:
-        """Measure the hands that were found in a candidate (``pose``), in the order of frames."""
+        """Measure the hands that were found in a candidate (``pose``), in the order of frames. ``found``: see
+        :class:`HandScorer`; no sharpness is measured then."""
         seen = [_look(side, pose, driving, self._config) for side in HANDS]
-        measured = _measures(self._opinions.model.version, video, driving_video, seen, self._config)
+        measured = _measures(
+            self._opinions.model.version, video, None if found is not None else driving_video, seen, self._config
+        )
         hands = [hand for one, columns in zip(seen, measured, strict=True) for hand in _records(one, columns)]
         if self._opinions.fingers is not None:
             for one in seen:
-                values = self._fingers(one, video, driving_video, measures.hand_points(driving, one.side))
+                guides = (measures.hand_points(of, one.side) for of in (driving, found or driving))
+                values = self._fingers(one, video, driving_video, *guides)
                 hands = _with(hands, one.side, "fingers", values)
         return sorted(hands, key=lambda hand: (hand.frame, hand.side))
 
     def _fingers(
-        self, seen: _Seen, video: np.ndarray, driving_video: np.ndarray, driving: measures.Floats
+        self,
+        seen: _Seen,
+        video: np.ndarray,
+        driving_video: np.ndarray,
+        driving: measures.Floats,
+        shown: measures.Floats,
     ) -> dict[int, float]:
-        frames = [
-            frame for frame, reason in enumerate(seen.reasons) if reason is None and np.isfinite(driving[frame]).all()
-        ]
+        """``shown``: the points in the driving video, where the candidate's person was to have others (``driving``)."""
+        known = np.asarray(np.isfinite(np.stack([driving, shown])).all(axis=(0, 2, 3)))
+        frames = [frame for frame, reason in enumerate(seen.reasons) if reason is None and known[frame]]
         if not frames or self._opinions.fingers is None:
             return {}
         # The size of the clip, not of the frame: fingers that close don't make the hand smaller.
-        size = float(np.percentile(measures.hand_size(driving)[frames], 75))
+        size, shown_size = (float(np.percentile(measures.hand_size(of)[frames], 75)) for of in (driving, shown))
         places, scale = driving, np.ones(len(driving))
         if self._opinions.model.version > 1:
             places, scale = where_to_look(driving, Similarity.between(driving, seen.points), seen.size)
         judge = self._opinions.fingers
         ours = [judge.crop(video[frame], places[frame], size * scale[frame]) for frame in frames]
-        theirs = [judge.crop(driving_video[frame], driving[frame], size) for frame in frames]
+        theirs = [judge.crop(driving_video[frame], shown[frame], shown_size) for frame in frames]
         values = 1 / (1 + np.exp(-np.clip(judge.compare(ours, theirs), -30, 30)))
         return dict(zip(frames, values.tolist(), strict=True))
 
@@ -178,7 +194,7 @@ class _Seen:
 def _look(side: Side, pose: PoseSequence, driving: PoseSequence, config: ScoresConfig) -> _Seen:
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
-    reasons = _unscorable(guide, size, driving, config)
+    reasons = unscorable(guide, driving, config.min_hand_size)
     guide[[reason is not None for reason in reasons]] = np.nan
     confidence, usual = (one.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1) for one in (pose, driving))
     points = measures.hand_points(pose, side)
@@ -187,25 +203,29 @@ def _look(side: Side, pose: PoseSequence, driving: PoseSequence, config: ScoresC
 
 
 def _measures(
-    version: int, video: np.ndarray, driving_video: np.ndarray, seen: Sequence[_Seen], config: ScoresConfig
+    version: int, video: np.ndarray, driving_video: np.ndarray | None, seen: Sequence[_Seen], config: ScoresConfig
 ) -> list[dict[str, measures.Floats]]:
-    """Return the measures of each hand by name, ``[T]``. A hand that was not found has no sharpness."""
+    """Return the measures of each hand by name, ``[T]``. A hand that was not found has no sharpness, and without the
+    driving video none has."""
+    unknown = [np.full(len(video), np.nan)] * len(seen)
     if version == 1:
-        plain = [measures.columns(hand.points, hand.guide, config.pck_radius) for hand in seen]
-        sharpness = [measures.relative_sharpness(video, driving_video, hand.guide) for hand in seen]
-        return [
-            columns | {"sharpness": np.where(measures.found(hand.points), sharp, np.nan)}
-            for hand, columns, sharp in zip(seen, plain, sharpness, strict=True)
+        sharpness = unknown
+        if driving_video is not None:
+            sharpness = [measures.relative_sharpness(video, driving_video, hand.guide) for hand in seen]
+        columns = [measures.columns(hand.points, hand.guide, config.pck_radius) for hand in seen]
+    else:
+        places = [where_to_look(one.guide, Similarity.between(one.guide, one.points), one.size)[0] for one in seen]
+        sharpness = unknown
+        if driving_video is not None:
+            sharpness = list(acuity(video, driving_video, places, [hand.guide for hand in seen]))
+        columns = [
+            aligned.columns(hand.points, hand.guide, config.pck_radius)
+            | {"presence": np.clip(hand.confidence / np.maximum(hand.usual_confidence, 1e-6), 0, 1)}
+            for hand in seen
         ]
-    places = [where_to_look(one.guide, Similarity.between(one.guide, one.points), one.size)[0] for one in seen]
-    sharpness = list(acuity(video, driving_video, places, [hand.guide for hand in seen]))
     return [
-        aligned.columns(hand.points, hand.guide, config.pck_radius)
-        | {
-            "sharpness": np.where(measures.found(hand.points), sharp, np.nan),
-            "presence": np.clip(hand.confidence / np.maximum(hand.usual_confidence, 1e-6), 0, 1),
-        }
-        for hand, sharp in zip(seen, sharpness, strict=True)
+        of_hand | {"sharpness": np.where(measures.found(hand.points), sharp, np.nan)}
+        for hand, of_hand, sharp in zip(seen, columns, sharpness, strict=True)
     ]
 
 
@@ -269,30 +289,11 @@ def _second_opinion(reward: float | None, config: ScoresConfig) -> float:
     return 0.0 if reward is None else config.reward_weight * (reward - 0.5)
 
 
-def _unscorable(
-    guide: measures.Floats, size: measures.Floats, driving: PoseSequence, config: ScoresConfig
-) -> list[str | None]:
-    """Return for each frame the reason why the driving hand can't be a yardstick, or None when it can."""
-    points_found = np.isfinite(guide).all(axis=2).sum(axis=1)
-    inside = measures.share_inside(guide, driving.width, driving.height)
-    reasons: list[str | None] = []
-    for frame in range(len(guide)):
-        if points_found[frame] < _FEWEST_POINTS:
-            reasons.append(NOT_FOUND)
-        elif inside[frame] < _LEAST_INSIDE:
-            reasons.append(OUT_OF_PICTURE)
-        elif size[frame] < config.min_hand_size:
-            reasons.append(f"smaller than {config.min_hand_size:g} pixels")
-        else:
-            reasons.append(None)
-    return reasons
-
-
 def _why_none(hands: list[HandMeasures]) -> str:
     """Return, say, ``no hand can be scored: of 18, 12 not found in the driving video, 6 smaller than 16 pixels``."""
     counts = Counter(hand.unscorable for hand in hands)
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-    return f"no hand can be scored: of {len(hands)}, {listed}"
+    return f"{UNSCORABLE}: of {len(hands)}, {listed}"
 
 
 def _number(value: float | np.floating | np.ndarray) -> float | None:

@@ -141,3 +141,19 @@ def test_drift_is_that_of_the_aligned_model() -> None:
     base, aligned = paired(2, gain=0.1)
     moved = [one.model_copy(update={"drift": drift}) for one, drift in zip(aligned, [0.1, 0.2, 0.3, 0.4], strict=True)]
     assert compare(base, moved, bootstrap=10).drift == 0.25
+
+
+def test_videos_without_a_true_one_are_left_out_of_what_needs_it() -> None:
+    base, aligned = paired(4, gain=0.1)
+    of_another = {one.clip_id for one in base[:2]}
+    sides = [
+        [one.model_copy(update={"metrics": None}) if one.clip_id in of_another else one for one in side]
+        for side in (base, aligned)
+    ]
+    pairs = {metric.name: metric.pairs for metric in compare(*sides, bootstrap=10).metrics}
+    assert (pairs["hand_score"], pairs["psnr"], pairs["ssim_hand"]) == (8, 6, 6)
+
+
+def test_fvd_says_that_there_is_no_true_video() -> None:
+    sides = [[one.model_copy(update={"metrics": None}) for one in side] for side in paired(2, gain=0.1)]
+    assert compare(*sides, bootstrap=10).fvd.reason == "not computed: there is no true video"

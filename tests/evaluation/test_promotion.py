@@ -133,3 +133,10 @@ def test_a_champions_challenger_may_not_lose_to_the_base() -> None:
     assert ruling.reason == "wins only 0% of 24 pairs with the base model"
     worse = promotion_rule(comparison(0.3), RULE, against_base=with_change("psnr", -0.8))
     assert worse.reason == "PSNR falls by 0.80 dB against the base model, rounds.max_psnr_drop allows 0.5"
+
+
+def test_without_true_videos_the_hands_alone_are_judged_and_the_reason_says_so() -> None:
+    sides = [[one.model_copy(update={"metrics": None}) for one in side] for side in paired(12, gain=0.3)]
+    ruling = promotion_rule(compare(*sides, bootstrap=500), RULE)
+    assert (ruling.promote, ruling.psnr_difference) == (True, None)
+    assert "; the picture was not judged, because no clip has a true video; " in ruling.reason

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ipa_core.records import PoseSequence
 from ipa_core.video import encode_video
 from storage.registry import Registry
 from tests.fakes import FAKES, FakeExtractor, fake_config, write_videos
-from tests.flows.conftest import VIDEOS
+from tests.flows.conftest import VIDEOS, run_fake, whole_run
 from tests.flows.servers import prefect_server
 
 
@@ -50,10 +51,29 @@ def run(folder: Path, last: str = "evaluation", **changes: object) -> tuple[str,
 pytestmark = [pytest.mark.usefixtures("server"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
-def test_a_run_with_something_new_is_completed_and_shows_its_outputs(folder: Path) -> None:
-    state, summary = run(folder, alignment__beta=100.0)
-    assert (state, summary.status) == ("COMPLETED", "completed")
-    assert {name: Path(path).exists() for name, path in summary.outputs.items()} == {
+@dataclass(frozen=True)
+class Shown:
+    """A run that trained anew, and all that the server had of it."""
+
+    state: str
+    summary: RunSummary
+    flow_runs: dict[str, str]
+    artifacts: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def shown(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("shown") / "run"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("IPA_COMPONENTS", "tests.fakes:FAKES")
+        environment.setenv("IPA_WEB_URL", "http://gpu-server:8766/")
+        state, summary = run(folder, alignment__beta=100.0)
+    return Shown(state, summary, flow_runs(), artifacts())
+
+
+def test_a_run_with_something_new_is_completed_and_shows_its_outputs(shown: Shown) -> None:
+    assert (shown.state, shown.summary.status) == ("COMPLETED", "completed")
+    assert {name: Path(path).exists() for name, path in shown.summary.outputs.items()} == {
         "lora": True,
         "shards": True,
         "report": True,
@@ -61,7 +81,6 @@ def test_a_run_with_something_new_is_completed_and_shows_its_outputs(folder: Pat
 
 
 def test_a_run_with_nothing_new_says_so(folder: Path) -> None:
-    run(folder)
     state, summary = run(folder)
     assert (state, summary.status) == ("COMPLETED", "nothing_new")
     assert "NothingNew" in flow_runs().values()
@@ -74,16 +93,15 @@ def test_a_run_that_cannot_go_on_is_failed_with_its_sentence(folder: Path) -> No
     assert summary.error is not None and "selection.threshold is 1.0" in summary.error
 
 
-def test_the_summary_is_kept_in_the_runs_folder(folder: Path) -> None:
-    _, summary = run(folder)
-    kept = json.loads((folder / "store" / "runs" / summary.run_id / "run.json").read_text())
-    assert kept["status"] == summary.status
+def test_the_summary_is_kept_in_the_runs_folder(shown: Shown) -> None:
+    kept = json.loads(Path(shown.summary.outputs["report"]).with_name("run.json").read_text())
+    assert kept["status"] == shown.summary.status
 
 
 def test_a_run_tells_what_became_of_its_adapter_and_the_report_shows_the_champion(folder: Path) -> None:
-    _, first = run(folder, rounds__min_clips=50)
+    first = whole_run(fake_config(folder, rounds__min_clips=50))
     Registry(folder / "store").promote(first.promotion.adapter, "me", "to have one", "2026-01-01T00:00:00+00:00")
-    _, second = run(folder, alignment__beta=70.0, rounds__min_clips=50)
+    second = whole_run(fake_config(folder, alignment__beta=70.0, rounds__min_clips=50))
     assert (second.promotion.decision, second.promotion.against) == ("refused", first.promotion.adapter)
     html = Path(second.outputs["report"]).read_text()
     assert second.promotion.reason in html and "aligned against the champion" in html
@@ -109,9 +127,8 @@ def artifacts() -> dict[str, str]:
     return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
-def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder: Path) -> None:
-    run(folder, alignment__beta=77.0)
-    states = flow_runs()
+def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(shown: Shown) -> None:
+    states = shown.flow_runs
     assert {name: states[f"{name}, fake"] for name in ("clips", "scores", "finetune")} == {
         "clips": "Cached",
         "scores": "Cached",
@@ -119,24 +136,18 @@ def test_a_stage_is_a_flow_run_that_is_cached_where_nothing_was_computed(folder:
     }
 
 
-def test_the_ui_shows_progress_stages_yield_pictures_and_a_link_to_the_report(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IPA_WEB_URL", "http://gpu-server:8766/")
-    _, summary = run(folder, alignment__beta=78.0)
-    found = artifacts()
+def test_the_ui_shows_progress_stages_yield_pictures_and_a_link_to_the_report(shown: Shown) -> None:
+    found = shown.artifacts
     wanted = {"progress-finetune", "stages", "yield", "contact-sheet-1", "training-curve", "outcome", "ipa-stats"}
     assert wanted <= set(found)
-    assert f"(http://gpu-server:8766/runs/{summary.run_id}/report.html)" in found["report"]
+    assert f"(http://gpu-server:8766/runs/{shown.summary.run_id}/report.html)" in found["report"]
     assert "**driving**\n\n![driving](data:image/jpeg" in found["contact-sheet-1"]
     assert "failure rate: " in found["ipa-stats"] and "| finetune | " in found["ipa-stats"]
 
 
 def test_bytes_deleted_behind_a_cached_stage_are_computed_again(folder: Path) -> None:
     from flows.engine.stage import blob
-    from tests.flows.conftest import run_fake
 
-    run(folder)
     done = run_fake(fake_config(folder))
     done.store.objects.delete(blob(done.results.done("candidates")[0][1], "conditioning"))
     _, summary = run(folder, shards__samples_per_shard=1)
@@ -217,7 +228,7 @@ def test_prefects_traceback_is_for_bugs() -> None:
 def test_the_last_run_can_be_run_again_from_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.retrain import retrain
 
-    run(folder, alignment__beta=79.0)
+    whole_run(fake_config(folder, alignment__beta=79.0))
     monkeypatch.setenv("IPA_HOME", str(folder / "store"))
     state = retrain(run="last", first="finetune", last="finetune", refresh=["finetune"], return_state=True)
     summary = state.result(raise_on_failure=False)
@@ -274,9 +285,8 @@ def test_parameters_are_a_typed_form_with_help_texts() -> None:
 def test_retention_drops_what_was_not_kept_and_the_next_run_is_still_cached(folder: Path) -> None:
     from flows.stages.candidates import candidates
     from storage import Store
-    from tests.flows.conftest import run_fake
 
-    run(folder, execution__retention="kept", alignment__beta=50.0)
+    whole_run(fake_config(folder, execution__retention="kept", alignment__beta=50.0))
     config = fake_config(folder, alignment__beta=50.0)
     done = run_fake(config)
     latents = {one.candidate.latents for one in candidates(done.view)}
@@ -299,5 +309,5 @@ def test_few_frames_of_ours_lie_between_the_flow_and_a_stage(folder: Path, monke
         return compute(self, item, worker)
 
     monkeypatch.setattr(Selection, "compute", counted)
-    run(folder, selection__threshold=0.11)
+    run(folder, last="selection", selection__threshold=0.11)
     assert seen and len(seen[0]) <= 10, seen

@@ -10,11 +10,14 @@ import pytest
 
 from flows.engine.stage import Item
 from flows.engine.view import View
+from flows.engine.worker import Worker
 from flows.stages.clips import Clips, _names, _unchanged
 from ipa_core.clips.sources import Video
 from ipa_core.video import ORDINARY, Look
 from storage import Action, ActionResult, Store
 from storage.digest import digest_file
+from tests.clips.recordings import numbered, record
+from tests.fakes import FAKES, fake_config
 from tests.flows.invented import InventedInputs, invented
 from tests.flows.test_keys import run_config
 
@@ -96,6 +99,16 @@ def test_a_video_that_changes_is_no_result(when: str, tmp_path: Path) -> None:
     item = Item("a.mp4", Action("clips", 2, {}, {"video": digest}), source=str(video))
     with pytest.raises(OSError, match=r"a.mp4 has changed since this run began"), _unchanged(video, item):
         video.write_bytes(b"other")
+
+
+@pytest.mark.parametrize(("name", "told"), [("a.mp4", [0, 0.25, 0.5, 0.75]), ("a.h264", [0, 0])])
+def test_a_video_tells_how_far_it_is_cut(name: str, told: list[float], tmp_path: Path) -> None:
+    video = record(tmp_path / name, numbered(20), fps=8)  # A raw stream has no length, and 25 fps.
+    worker = Worker(Store(tmp_path / "store"), fake_config(tmp_path, clips__frames=5), FAKES)
+    shares: list[float] = []
+    worker.progress = lambda done, total: shares.append(done / total)
+    Clips().compute(Item(name, Action("clips", 2, {}, {"video": digest_file(video)}), source=str(video)), worker)
+    assert shares == pytest.approx(told)
 
 
 def test_a_name_is_shown_on_one_line() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from flows.review.app import refusal, review_app
+from flows.review.app import review_app
 from flows.review.pictures import NAMES
 from flows.review.queue import Queue
+from flows.review.server import refusal
 from flows.review.session import Session
 from storage import Store
 from storage.reviews import Reviews

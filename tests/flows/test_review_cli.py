@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.review.app import HOST
+from flows.review.server import HOST
 from storage.reviews import Reviews
 from tests.flows.test_cli import call
 from tests.flows.test_review import queue_of, say

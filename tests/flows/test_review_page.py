@@ -13,8 +13,9 @@ from deployments.review_screenshots import DESKTOP, PHONE, READY, resize, wait_f
 from deployments.screenshots import chromium
 from flows.engine.run_folder import RunFolder
 from flows.engine.walk import Scope
-from flows.review.app import address, listen, serve
+from flows.review.app import review_app
 from flows.review.queue import Queue, open_queue
+from flows.review.server import address, listen, serve
 from flows.review.session import Session
 from flows.stages.selection import decisions
 from ipa_core.config import RunConfig
@@ -90,7 +91,7 @@ def opened(config: RunConfig, blind: bool = False) -> tuple[Store, Queue, str]:
     store = Store(config.execution.store)
     queue, listening = open_queue(store, None), listen(0)
     session = Session(store, queue, "anna", blind)
-    threading.Thread(target=serve, args=(session, listening), daemon=True).start()
+    threading.Thread(target=serve, args=(review_app(session), listening), daemon=True).start()
     return store, queue, address(listening)
 
 

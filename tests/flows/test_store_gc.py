@@ -181,6 +181,41 @@ def test_a_run_of_another_machine_that_goes_on_keeps_what_it_uses(store: Store) 
     assert going_on.keys() <= set(store.actions.keys("poses"))
 
 
+def test_stale_leases_and_old_quarantine_go_and_the_dry_run_keeps_them(store: Store) -> None:
+    old, young = (f"leases/{digest_bytes(name)}.json" for name in (b"dead", b"alive"))
+    damaged, fresh = (f"quarantine/{digest_bytes(name)}" for name in (b"once", b"today"))
+    for name in (old, damaged):
+        store.folder.write(name, b"{}")
+    make_old(store, days=31)
+    store.folder.write(young, b"{}")
+    store.folder.write(fresh, b"bytes")
+    found = find_garbage(store, Policy())
+    kinds = {kind.kind: kind.names for kind in found.garbage if kind.names}
+    assert kinds == {"stale leases": (old,), "quarantine": (damaged,)}
+    assert store.folder.read(old) and store.folder.read(damaged)
+    collect(store, found)
+    assert [*store.folder.names("leases"), *store.folder.names("quarantine")] == [young, fresh]
+
+
+def test_an_old_object_that_is_found_damaged_today_stays_in_quarantine(store: Store) -> None:
+    digest = store.objects.put(b"whole")
+    Path(store.folder.address(f"objects/{digest[:2]}/{digest[2:]}")).write_bytes(b"other")
+    make_old(store, days=31)
+    assert verify(store).corrupt == (digest,)
+    collected(store, Policy())
+    assert store.objects.quarantined() == [digest]
+
+
+def test_a_lease_that_is_taken_during_a_collection_stays(store: Store) -> None:
+    name = f"leases/{digest_bytes(b'dead')}.json"
+    store.folder.write(name, b"{}")
+    make_old(store)
+    found = find_garbage(store, Policy())
+    store.folder.write(name, b"{} of another process")
+    collect(store, found)
+    assert list(store.folder.names("leases")) == [name]
+
+
 def test_a_run_records_what_it_uses_before_it_computes(folder: Path) -> None:
     held: list[set[str]] = []
 

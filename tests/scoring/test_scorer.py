@@ -9,7 +9,8 @@ from ipa_core.keypoints import HANDS
 from ipa_core.records import HandMeasures, HandScore, PoseSequence
 from ipa_core.scoring import KeypointHandScorer, Opinions, QualityModel
 from ipa_core.scoring.quality import feature_names
-from ipa_core.scoring.scorer import NOT_FOUND, OUT_OF_PICTURE, hand_score
+from ipa_core.scoring.scorer import hand_score
+from ipa_core.scoring.yardstick import NOT_FOUND, OUT_OF_PICTURE
 from tests.scoring.hands import FRAMES, WIDTH, KnownHands, moving_hands, pose_of, video_of
 
 CONFIG = ScoresConfig()
@@ -203,3 +204,44 @@ def test_golden_score() -> None:
         },
         abs=2e-5,
     )
+
+
+def shifted(pose: PoseSequence, pixels: float) -> PoseSequence:
+    keypoints = np.where(pose.confidence[..., None] > 0, pose.keypoints + np.float32([pixels, 0]), 0)
+    return PoseSequence(keypoints.astype(np.float32), pose.confidence, pose.width, pose.height, "presence", "stand-in")
+
+
+def of_another(driving: PoseSequence, video: np.ndarray) -> HandScore:
+    """The score of someone else who moves as ``driving`` says, exactly."""
+    scorer = KeypointHandScorer(KnownHands(driving), CONFIG, Opinions(MODEL))
+    return scorer.score(video, video_of(DRIVING), driving, found=pose_of(DRIVING)).score
+
+
+def test_another_person_is_judged_by_the_motion_and_not_by_the_sharpness() -> None:
+    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), 3) for picture in video_of(DRIVING)])
+    result = of_another(pose_of(DRIVING), blurred)
+    assert result.components.sharpness is None
+    assert result.score == of_another(pose_of(DRIVING), video_of(DRIVING)).score
+
+
+def test_another_persons_hands_are_compared_with_where_that_person_should_have_them() -> None:
+    driving = shifted(pose_of(DRIVING), 12)
+    assert of_another(driving, video_of(DRIVING)).components.pck == 1.0
+
+
+def test_another_persons_fingers_are_compared_with_the_driving_hand_in_its_own_place() -> None:
+    places: list[np.ndarray] = []
+
+    class Fingers:
+        def crop(self, picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+            places.append(points[0])
+            return picture
+
+        def __call__(self, crops: object) -> np.ndarray:
+            return np.zeros(FRAMES)
+
+    driving = shifted(pose_of(DRIVING), 12)
+    scorer = KeypointHandScorer(KnownHands(driving), CONFIG, Opinions(MODEL, Fingers()))
+    scorer.score(video_of(DRIVING), video_of(DRIVING), driving, found=pose_of(DRIVING))
+    ours, theirs = np.array(places[:FRAMES]), np.array(places[FRAMES : 2 * FRAMES])
+    np.testing.assert_allclose(ours - theirs, np.broadcast_to([12, 0], ours.shape), atol=1e-3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
 from ipa_core.models.animation import LORA_FILE, Scheduler
+from ipa_core.models.compiled import CompiledBlocks, compiler_trouble
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.folder import EXPERTS, INDEX, parts_of, read_json
 from ipa_core.models.wan_vace.experts import Experts
@@ -75,6 +76,7 @@ class WanModel:
         self._pixels_per_patch = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
         self._placed = Placement()
         self._attention = "native"
+        self._compiled: CompiledBlocks | None = None
         self._mean = self._per_channel(config.latents_mean)
         self._inverse_std = 1.0 / self._per_channel(config.latents_std)
 
@@ -115,10 +117,22 @@ class WanModel:
     def how(self) -> dict[str, str]:
         """See :class:`~ipa_core.models.AnimationModel`."""
         decoding = "tiles" if self.pipeline.vae.use_tiling else "whole"
-        return {"attention": self._attention, "placement": str(self._placed), "decoding": decoding}
+        compiled = {} if self._compiled is None else {"compiled": "blocks"}
+        return {"attention": self._attention, "placement": str(self._placed), "decoding": decoding, **compiled}
 
-    def sampling(self) -> AbstractContextManager[None]:
-        return attention(self._transformers, self._attention)
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        compiled = nullcontext() if self._compiled is None else self._compiled.at_work()
+        with attention(self._transformers, self._attention), compiled:
+            yield
+
+    def compile_blocks(self) -> None:
+        """See :class:`~ipa_core.models.AnimationModel`."""
+        trouble = "they wait in main memory" if self._placed.blocks_wait else compiler_trouble(self.device)
+        if trouble is None:
+            self._compiled = CompiledBlocks(self._transformers, self.blocks)
+        else:
+            log.warning("execution.compile: the blocks are not compiled, and sampling is slower: %s", trouble)
 
     @contextmanager
     def _encoding(self) -> Iterator[None]:
