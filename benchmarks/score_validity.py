@@ -28,10 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows.experiments.score_fit import LENGTHS, auroc, fit_to, lengths_of, logit_of
 from flows.experiments.score_material import Subject, recordings
-from flows.experiments.score_measures import Measured, measure
+from flows.experiments.score_measures import SCORES, Measured, measure
 from flows.experiments.score_trials import (
     FIRST_LONG,
     FIRST_TESTED_LONG,
+    Trial,
     fitted_people,
     nuisances_of,
     tested_people,
@@ -42,6 +43,7 @@ from ipa_core.scoring import QualityModel, quality
 from ipa_core.scoring.corruptions import CORRUPTIONS, FINGER_FAULTS
 from ipa_core.scoring.finger_faults import HARDER
 from ipa_core.scoring.quality import Seen
+from ipa_core.scoring.scorer import summarise
 
 RESAMPLES = 1000
 Score = Callable[[Measured], float]
@@ -76,8 +78,12 @@ def main() -> None:
     started, folder, processes = time.monotonic(), options.folder, options.processes
     kinds = sorted(CORRUPTIONS)
 
+    former: dict[Trial, float] = {}
+
     def judged(subjects: Sequence[Subject], kinds: Sequence[str] = kinds) -> list[Measured]:
-        return [one for one in measure(trials_to_judge(subjects, kinds), folder, processes) if one.seen]
+        trials = trials_to_judge(subjects, kinds)
+        former.update((one.trial, _former(one)) for one in measure(trials, folder, processes, 1))
+        return [one for one in measure(trials, folder, processes) if one.seen]
 
     fitted = measure(trials_to_fit(fitted_people(options.fitted), kinds), folder, processes)
     slopes = lengths_of(FIRST_LONG, folder, processes)
@@ -86,12 +92,16 @@ def main() -> None:
     sets = {"held-out rendered people": judged(tested_people(options.tested), [*kinds, *HARDER])}
     if options.recordings:
         sets[REAL] = judged(recordings(_recordings(), 1, frames=9)[: options.recordings])
-    tables = {name: faults(found, model, unseen) for name, found in sets.items()}
+
+    def before(one: Measured) -> float:
+        return former[one.trial]
+
+    tables = {name: faults(found, model, unseen, before) for name, found in sets.items()}
     if options.json:
         print(json.dumps(tables, default=vars))
         return
     lengths = lengths_of(FIRST_TESTED_LONG, folder, processes)
-    text = report(tables, sets, model, lengths, time.monotonic() - started)
+    text = report(tables, sets, model, before, lengths, time.monotonic() - started)
     if options.output:
         options.output.write_text(text)
     print(text)
@@ -108,6 +118,12 @@ def score_of(model: QualityModel) -> Score:
     return cache(lambda one: logit_of(model, one))
 
 
+def _former(one: Measured) -> float:
+    """Return the score of version 1."""
+    score = summarise(list(one.hands), SCORES, QualityModel.load(quality.PACKAGED[1])).score
+    return float("nan") if score is None else score
+
+
 def _mean(name: str) -> Score:
     def value(one: Measured) -> float:
         return one.seen.mean.get(name, 0.0) if one.seen else float("nan")
@@ -119,14 +135,15 @@ BASELINES = {"mean hand presence": _mean("presence"), "sharpness": _mean("sharpn
 
 
 def faults(
-    found: Sequence[Measured], model: QualityModel, unseen: dict[str, QualityModel]
+    found: Sequence[Measured], model: QualityModel, unseen: dict[str, QualityModel], before: Score
 ) -> dict[str, dict[str, dict[str, Figure]]]:
     """By kind of corruption and overall; of the score, of the score that never saw the kind, and of the baselines:
     AUROC and paired win rate."""
     without = model.model_copy(
         update={"weights": {name: weight for name, weight in model.weights.items() if "fingers" not in name}}
     )
-    scores: dict[str, Score] = {"score": score_of(model), "without the finger network": score_of(without), **BASELINES}
+    scores: dict[str, Score] = {"score": score_of(model), "without the finger network": score_of(without)}
+    scores |= {"version 1": before, **BASELINES}
     table: dict[str, dict[str, dict[str, Figure]]] = {}
     there = {one.trial.kind for one in found}
     for kind in [*(kind for kind in (*CORRUPTIONS, *HARDER) if kind in there), "overall"]:
@@ -165,6 +182,7 @@ def report(
     tables: dict[str, dict[str, dict[str, dict[str, Figure]]]],
     sets: dict[str, list[Measured]],
     model: QualityModel,
+    before: Score,
     lengths: Sequence[Sequence[Sequence[Seen]]],
     seconds: float,
 ) -> str:
@@ -173,7 +191,8 @@ def report(
         "# How far the hand score can be trusted",
         "",
         "Written by `python benchmarks/score_validity.py --recordings N --output docs/score-validity.md`; do not edit. "
-        "All numbers are of version 2 of the score (`scores.version`).",
+        "Numbers are of version 2 of the score (`scores.version`) where they don't say version 1, which compares hands "
+        "in place.",
         "",
         f"Coefficients: fitted on {people} rendered people ({model.recipe['clean']} faultless and "
         f"{model.recipe['corrupted']} spoilt videos, {model.recipe['date']}). The people here are others, seen by "
@@ -193,7 +212,7 @@ def report(
                 " The files show few people, some of them filmed by several cameras at once, so the intervals are too "
                 "narrow, and say nothing about people who look otherwise."
             )
-        lines += ["", *_faults(tables[name]), *_nuisances(found, model), *_sizes(found, model)]
+        lines += ["", *_faults(tables[name]), *_nuisances(found, model, before), *_sizes(found, model)]
     lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(), *_coefficients(model)]
     lines += ["", f"{platform.machine()}, {os.cpu_count()} cores; {seconds:.0f} s with what was measured before.", ""]
     return "\n".join(lines)
@@ -218,15 +237,14 @@ def _faults(table: dict[str, dict[str, dict[str, Figure]]]) -> list[str]:
 @dataclass(frozen=True)
 class Nuisance:
     """The effect of a nuisance: AUROC of untouched videos against it; the share of its videos below a fault of severity
-    1 of the same clip, over all these faults; the median score."""
+    1 of the same clip, over all these faults; the median of what judges, a score or a logit."""
 
     auroc: float
     below: float
     score: float
 
 
-def nuisance(found: Sequence[Measured], model: QualityModel, names: tuple[str, ...]) -> Nuisance:
-    score = score_of(model)
+def nuisance(found: Sequence[Measured], score: Score, names: tuple[str, ...]) -> Nuisance:
     plain = [one for one in found if one.trial.kind is None and one.trial.draw == 0]
     untouched = np.array([score(one) for one in plain if not one.trial.nuisances])
     mine = [one for one in plain if one.trial.nuisances == names]
@@ -237,20 +255,23 @@ def nuisance(found: Sequence[Measured], model: QualityModel, names: tuple[str, .
         if other.trial.subject == one.trial.subject and other.trial.kind is not None and not other.trial.nuisances
     ]
     values = np.array([score(one) for one in mine])
-    return Nuisance(auroc(untouched, values), float(np.mean(below)), quality.score_of(float(np.median(values))))
+    return Nuisance(auroc(untouched, values), float(np.mean(below)), float(np.median(values)))
 
 
-def _nuisances(found: Sequence[Measured], model: QualityModel) -> list[str]:
+def _nuisances(found: Sequence[Measured], model: QualityModel, before: Score) -> list[str]:
     lines = [
         "| nuisance | AUROC, untouched against it (aim .45-.55) | below a fault of severity 1 of its clip (aim < 5 %) "
-        "| median score |",
-        "|---|---|---|---|",
+        "| median score | version 1: AUROC | below | median |",
+        "|---|---|---|---|---|---|---|",
     ]
     names = dict.fromkeys(name for one in found for name in nuisances_of(one.trial.subject))
     for name in (None, *names):
-        row = nuisance(found, model, (name,) if name else ())
+        row, old = (nuisance(found, score, (name,) if name else ()) for score in (score_of(model), before))
         called = (name or "none").replace("_", " ")
-        lines.append(f"| {called} | {row.auroc:.2f} | {100 * row.below:.0f} % | {row.score:.2f} |")
+        lines.append(
+            f"| {called} | {row.auroc:.2f} | {100 * row.below:.0f} % | {quality.score_of(row.score):.2f} "
+            f"| {old.auroc:.2f} | {100 * old.below:.0f} % | {old.score:.2f} |"
+        )
     return [*lines, ""]
 
 
@@ -322,7 +343,7 @@ def _missed(
             if (kind in FINGERS or kind == "overall") and row["score"]["auroc"].value < aim:
                 lines.append(f"- {name}: {kind.replace('_', ' ')}, AUROC {row['score']['auroc']}, aim {aim}.")
         for one in dict.fromkeys(one for video in sets[name] for one in nuisances_of(video.trial.subject)):
-            found = nuisance(sets[name], model, (one,))
+            found = nuisance(sets[name], score_of(model), (one,))
             if abs(found.auroc - 0.5) > 0.05 or found.below >= 0.05:
                 lines.append(
                     f"- {name}: {one.replace('_', ' ')}, AUROC {found.auroc:.2f} (aim .45-.55), "

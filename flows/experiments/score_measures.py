@@ -19,7 +19,7 @@ import numpy as np
 from flows.engine.components import hand_scorer, score_files
 from flows.experiments.score_material import Subject, extractor, material
 from flows.experiments.score_trials import Trial, video_of
-from ipa_core.config import NEWEST_SCORE, ScoresConfig
+from ipa_core.config import NEWEST_SCORE, ScoresConfig, ScoreVersion
 from ipa_core.records import HandMeasures, PoseSequence, Rejected
 from ipa_core.scoring import quality
 from ipa_core.scoring.quality import Seen
@@ -55,10 +55,13 @@ def seen_of(hands: Collection[HandMeasures]) -> Seen | None:
     return quality.seen(scored, weights, NEWEST_SCORE) if scored else None
 
 
-def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[Measured]:
-    """Return measures in the order of ``all_trials``. What lies in the folder is neither made nor measured again (it
-    has about 2 MB a video). Subjects without hands are left out, with a line in the log."""
-    measured = folder / f"measures-{digest_bytes(f'{VERSION} {_digests()}'.encode())[:16]}"
+def measure(
+    all_trials: Sequence[Trial], folder: Path, processes: int, version: ScoreVersion = NEWEST_SCORE
+) -> list[Measured]:
+    """Return measures in the order of ``all_trials``, those of a version of the score. What lies in the folder is
+    neither made nor measured again (it has about 2 MB a video). Subjects without hands are left out, with a line in the
+    log."""
+    measured = folder / f"measures-{digest_bytes(f'{VERSION} {_digests(version)}'.encode())[:16]}"
     measured.mkdir(parents=True, exist_ok=True)
     by_subject: dict[Subject, list[Trial]] = {}
     for trial in all_trials:
@@ -67,7 +70,7 @@ def measure(all_trials: Sequence[Trial], folder: Path, processes: int) -> list[M
     if by_subject:
         started = time.monotonic()
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_measure_subject, group, folder, measured) for group in by_subject.values()]
+            jobs = [pool.submit(_measure_subject, group, folder, measured, version) for group in by_subject.values()]
             for number, job in enumerate(as_completed(jobs), 1):
                 trouble = job.result()
                 left = (time.monotonic() - started) / number * (len(jobs) - number)
@@ -99,12 +102,13 @@ def cut(hands: Sequence[HandMeasures], length: int) -> list[tuple[HandMeasures, 
     return found
 
 
-def _digests() -> list[str]:
+def _digests(version: ScoreVersion) -> list[str]:
     """Return digests of the files that measures depend on. Coefficients are fitted later."""
-    return [digest_file(Path(path)) for name, path in sorted(score_files(SCORES).items()) if name != "coefficients"]
+    files = score_files(SCORES.model_copy(update={"version": version}))
+    return [digest_file(Path(path)) for name, path in sorted(files.items()) if name != "coefficients"]
 
 
-def _measure_subject(group: Sequence[Trial], folder: Path, measured: Path) -> str | None:
+def _measure_subject(group: Sequence[Trial], folder: Path, measured: Path, version: ScoreVersion) -> str | None:
     import cv2
 
     cv2.setNumThreads(1)
@@ -117,7 +121,7 @@ def _measure_subject(group: Sequence[Trial], folder: Path, measured: Path) -> st
         return str(error)
     for trial in group:
         video, found = made.trial(trial, frames, pose)
-        hands = _scorer().measure(video, frames, found, pose)
+        hands = _scorer(version).measure(video, frames, found, pose)
         path = measured / f"{trial.key()}.json"
         path.with_suffix(".part").write_text(json.dumps([hand.model_dump() for hand in hands]))
         path.with_suffix(".part").rename(path)
@@ -157,5 +161,5 @@ def _kept(path: Path) -> tuple[np.ndarray, PoseSequence]:
 
 
 @cache
-def _scorer() -> KeypointHandScorer:
-    return hand_scorer(SCORES, extractor())
+def _scorer(version: ScoreVersion) -> KeypointHandScorer:
+    return hand_scorer(SCORES.model_copy(update={"version": version}), extractor())
