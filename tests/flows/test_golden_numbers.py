@@ -116,7 +116,10 @@ def test_a_held_out_video(worker: Worker) -> None:
     there = inputs(worker.store)
     parts = {name: there[name] for name in ("clip", "reference", "pose")}
     action = Action(
-        "evaluation", 4, {"clip_id": "clip", "prompt": "a person", "per_clip": 1}, {"model": MODEL, **parts}
+        "evaluation",
+        4,
+        {"clip_id": "clip", "prompt": "a person", "per_clip": 1, "scores": {}},
+        {"model": MODEL, **parts},
     )
     [found] = Evaluation().compute(Item("clip base", action), worker).record_json()["results"]
     expected = {"psnr": 7.390606, "ssim": 0.016068, "psnr_hand": 6.952359, "ssim_hand": 0.012396}
