@@ -281,8 +281,8 @@ class ScoresConfig(Config):
     fingers: bool = True
     """Also judge the fingers by a small network of our own (`scoring.fingers`), besides the keypoints."""
     version: Annotated[ScoreVersion | None, LATER] = None
-    """The version of the score. Scores of two versions don't compare. None: the version of the scores that the store
-    has, 2 in a store without scores. Another version scores the store's candidates anew, on the CPU."""
+    """The version of the score. Scores of two versions don't compare. None: 2; a store that an older program made, and
+    that has scores of version 1, stays with 1. Another version scores the store's candidates anew, on the CPU."""
     model: str | None = None
     """Coefficients that `ipa lab score fit` wrote, for this version. None takes the packaged ones."""
     reward: str | None = None

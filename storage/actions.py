@@ -274,7 +274,7 @@ class Store:
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
-            folder.write(_MARKER, json_bytes({"format": FORMAT}), replace=False)
+            folder.write(_MARKER, json_bytes({"format": FORMAT, "generation": GENERATION}), replace=False)
             self.exists = True
         self.objects = ObjectStore(self.address, cache_gb)
         self.actions = ActionCache(self.address)
@@ -284,6 +284,12 @@ class Store:
         machine = folder.path if isinstance(folder, LocalFolder) else cache_folder()
         self.digests = FileDigests(machine / "files.json", urls=folder) if self.exists else FileDigests(None)
 
+    @cached_property
+    def generation(self) -> int:
+        """The generation of defaults that the store was made with (see :data:`GENERATION`)."""
+        marker = self.folder.read(_MARKER)
+        return GENERATION if marker is None else _number(marker, "generation") or 1
+
     def __reduce__(self) -> tuple[Any, tuple[str | Path]]:
         return partial(Store, cache_gb=self._cache_gb), (self.address,)
 
@@ -292,6 +298,9 @@ _MARKER: Final = "ipa-store.json"
 FORMAT: Final = 1
 """The format of the store. It rises with a change that an older version would misread, and with each new place whose
 files name objects: `storage.collection` does not know what they keep. A version reads its own format only."""
+GENERATION: Final = 2
+"""It rises with a better default that would change keys, so that older stores can keep the default they were made with.
+1: no number in the marker; the hand score is of version 1. 2: it is of version 2."""
 
 
 def _is_store(folder: Folder, address: str | Path) -> bool:
@@ -332,9 +341,13 @@ def _was_store(folder: Folder) -> bool:
 
 def _format(marker: bytes) -> int | None:
     """The format that a marker says; None for a damaged marker. A newer version may say more beside it."""
+    return _number(marker, "format")
+
+
+def _number(marker: bytes, name: str) -> int | None:
     try:
         about = json.loads(marker)
     except ValueError:
         return None
-    found = about.get("format") if isinstance(about, dict) else None
+    found = about.get(name) if isinstance(about, dict) else None
     return found if type(found) is int else None

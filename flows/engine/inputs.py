@@ -192,8 +192,8 @@ class RunInputs:
 
     @cached_property
     def score_version(self) -> ScoreVersion:
-        """The version of the hand score: the config's, else that of the store's scores."""
-        return self._config.scores.version or _scored_by(self.store)
+        """The version of the hand score: the config's, else that of the scores of an older store, else the newest."""
+        return self._config.scores.version or (_scored_by(self.store) if self.store.generation < 2 else NEWEST_SCORE)
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})

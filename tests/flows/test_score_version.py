@@ -40,8 +40,15 @@ def test_a_store_without_scores_takes_the_newest_version(tmp_path: Path) -> None
     assert version(tmp_path, Store(tmp_path / "store")) == 2
 
 
-def test_a_store_stays_with_the_version_that_it_has(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+def older(folder: Path) -> Store:
+    """Make a store as an older program made it."""
+    folder.mkdir()
+    (folder / "ipa-store.json").write_text('{"format":1}')
+    return Store(folder)
+
+
+def test_an_older_store_stays_with_the_version_that_it_has(tmp_path: Path) -> None:
+    store = older(tmp_path / "store")
     scored(store, 1, version=2)
     assert version(tmp_path, store) == 2
     scored(store, 2)
@@ -49,7 +56,14 @@ def test_a_store_stays_with_the_version_that_it_has(tmp_path: Path) -> None:
     assert version(tmp_path, store, scores__version=2) == 2
 
 
-def test_version_2_scores_the_candidates_of_a_store_anew_and_version_1_stays(folder: Path) -> None:
+def test_a_new_store_takes_the_newest_version_also_after_somebody_asked_for_version_1(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    scored(store, 1)
+    assert version(tmp_path, store) == 2
+
+
+def test_version_2_scores_the_candidates_of_an_older_store_anew_and_version_1_stays(folder: Path) -> None:
+    (folder / "store" / "ipa-store.json").write_text('{"format":1}')
     first = run_fake(fake_config(folder, scores__version=1), TO_SCORES)
     assert set(first.computed()) == {"scores"}
     assert run_fake(fake_config(folder), TO_SCORES).computed() == {}
@@ -58,7 +72,7 @@ def test_version_2_scores_the_candidates_of_a_store_anew_and_version_1_stays(fol
 
 
 def test_a_run_says_that_scores_are_of_version_1_unless_somebody_asked_for_them(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = older(tmp_path / "store")
     scored(store, 1)
 
     def notes(**changes: object) -> list[str]:
