@@ -56,8 +56,9 @@ def _widths(picture: np.ndarray, hands: Sequence[Floats], size: float) -> list[f
     rest = np.ones(grey.shape, bool)
     found = []
     for points in hands:
-        found.append(_mean_width(width, contrast, _around(points, grey.shape, 0.08 * size)))
-        rest &= ~_around(points, grey.shape, 0.3 * size)
+        near, distance = _distance(points, grey.shape, 0.3 * size)
+        found.append(_mean_width(width[near], contrast[near], distance <= 0.08 * size))
+        rest[near] &= distance > 0.3 * size
     return [*found, _mean_width(width, contrast, rest)]
 
 
@@ -69,7 +70,13 @@ def _mean_width(width: np.ndarray, contrast: np.ndarray, region: np.ndarray) -> 
     return float((weight * width[region]).sum() / weight.sum())
 
 
-def _around(points: Floats, shape: tuple[int, ...], margin: float) -> np.ndarray:
-    outside = np.ones(shape, np.uint8)
-    cv2.fillConvexPoly(outside, cv2.convexHull(np.round(points).astype(np.int32)), 0)
-    return cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= margin
+def _distance(points: Floats, shape: tuple[int, ...], reach: float) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the part of the picture that holds all within ``reach`` pixels of the hand's outline, and the distance of
+    its pixels from the outline; 0 inside."""
+    hull = cv2.convexHull(np.round(points).astype(np.int32))
+    margin = int(reach) + 2
+    low = np.clip(hull.min(axis=(0, 1)) - margin, 0, (shape[1] - 1, shape[0] - 1))
+    high = np.clip(hull.max(axis=(0, 1)) + margin + 1, low + 1, (shape[1], shape[0]))
+    outside = np.ones((high[1] - low[1], high[0] - low[0]), np.uint8)
+    cv2.fillConvexPoly(outside, hull - low, 0)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), cv2.distanceTransform(outside, cv2.DIST_L2, 3)
