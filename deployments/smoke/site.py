@@ -109,7 +109,9 @@ class Site:
 
         # Enough to train on that some candidates come before a fault and some after it.
         write_parted_videos(self.folder / "videos", (0.4,), {("train",): 5, ("held_out",): 4})
-        changes = {"alignment__rank": GOOD, "alignment__alpha": 4, "rounds__min_clips": 2, "execution__store": None}
+        changes: dict[str, object] = {"alignment__rank": GOOD, "alignment__alpha": 4, "rounds__min_clips": 2}
+        # Only version 1 of the score counts a hand's presence, by which the fake model tells good hands from bad ones.
+        changes |= {"scores__version": 1, "execution__store": None}
         config = fake_config(self.folder, **changes)
         self.config.write_text(yaml.safe_dump(config.model_dump(mode="json")))
 
