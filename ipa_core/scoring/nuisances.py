@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_core.video import decode_png, decode_video, encode_video
+from ipa_core.scoring.harmless import as_h264, as_jpeg
 
 Points = NDArray[np.float64]
 
@@ -39,18 +39,11 @@ def disturb(name: str, frames: np.ndarray, hands: Sequence[Points], seed: int) -
 
 
 def _jpeg(scene: Scene) -> np.ndarray:
-    quality = int(scene.rng.integers(50, 90))
-    changed = []
-    for picture in scene.frames:
-        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        changed.append(decode_png(data.tobytes()))
-    return np.stack(changed)
+    return as_jpeg(scene.frames, int(scene.rng.integers(50, 90)))
 
 
 def _h264(scene: Scene) -> np.ndarray:
-    height, width = scene.frames.shape[1:3]
-    even = np.pad(scene.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return decode_video(encode_video(even, 8, crf=int(scene.rng.integers(20, 31))))[:, :height, :width]
+    return as_h264(scene.frames, int(scene.rng.integers(20, 31)))
 
 
 def _brightness(scene: Scene) -> np.ndarray:
