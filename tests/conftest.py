@@ -33,6 +33,8 @@ def s3_server() -> Iterator[str]:
     """Address of a server of the S3 protocol on this machine, which the environment names as users would."""
     from moto.server import ThreadedMotoServer
 
+    from tests.s3_proxy import forget_connections
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -45,6 +47,7 @@ def s3_server() -> Iterator[str]:
             environment.setenv(name, value)
         environment.setenv("AWS_ENDPOINT_URL", address)
         yield address
+        forget_connections()
     server.stop()
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -72,16 +72,15 @@ def proxy(server: str) -> Iterator[tuple[str, Trouble]]:
                 self.close_connection |= cut
 
         def _forwarded(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = http.client.HTTPConnection(behind, timeout=60)
             headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            data = answer.read()
+            with closing(http.client.HTTPConnection(behind, timeout=60)) as connection:
+                connection.request(self.command, self.path, body, headers)
+                answer = connection.getresponse()
+                data = answer.read()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
             length = answer.getheader("content-length")
             if self.command == "HEAD" and length:
                 kept["Content-Length"] = length
-            connection.close()
             return answer.status, kept, data
 
         def _send(self, status: int, headers: dict[str, str], data: bytes, cut: int | None = None) -> None:
@@ -110,6 +109,17 @@ def proxy(server: str) -> Iterator[tuple[str, Trouble]]:
     finally:
         listening.shutdown()
         listening.server_close()
+
+
+def forget_connections() -> None:
+    """s3fs gives its own closing a tenth of a second, then leaves the sockets to the garbage collection."""
+    from fsspec.asyn import sync
+    from s3fs import S3FileSystem
+
+    for filesystem in S3FileSystem._cache.values():
+        if filesystem._s3 is not None:
+            sync(filesystem.loop, filesystem._s3.close)
+    S3FileSystem.clear_instance_cache()
 
 
 def kind_of(method: str, path: str) -> str:

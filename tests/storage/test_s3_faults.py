@@ -10,11 +10,9 @@ import pytest
 
 from storage import Action, ActionResult, Blob, Store, StoreError
 from storage.maintenance import verify
-from tests.s3_proxy import Trouble, proxy
+from tests.s3_proxy import Trouble, forget_connections, proxy
 from tests.storage.test_log import Note, log, texts
 
-# s3fs leaves the connections of its earlier instance to the garbage collection.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TROUBLES = {
     "20 % of errors": {"errors": 0.2},
     "connections end": {"resets": 0.1},
@@ -26,15 +24,13 @@ TROUBLES = {
 @pytest.fixture
 def trouble(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trouble]:
     """The trouble of a proxy, through which this process reaches the server from now on."""
-    from s3fs import S3FileSystem
-
     with proxy(s3_server) as (address, trouble):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        S3FileSystem.clear_instance_cache()
+        forget_connections()
         yield trouble
         trouble.errors = trouble.resets = trouble.seconds = 0.0
         trouble.down = False
-    S3FileSystem.clear_instance_cache()
+        forget_connections()
 
 
 def commit(store: Store, number: int) -> str:
