@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from flows.engine.run_folder import RunFolder
 from flows.review.queue import Reviewable, open_queue
 from ipa_core.evaluation.metrics import keypoint_error, video_metrics
 from ipa_core.masks import hand_mask
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     store = Store(options.store)
-    queue = open_queue(store, options.run)
+    queue = open_queue(store, RunFolder(store, options.run) if options.run else None)
     rows = [judged(one, store) for one in queue.candidates if one.score.score is not None]
     if not rows:
         raise SystemExit("the run has no candidate with a score")

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from deployments.screenshots import chromium
+from flows.engine.run_folder import named_run
 from flows.engine.store import open_store
 from flows.review.app import review_app
 from flows.review.queue import open_queue
@@ -38,11 +39,11 @@ document.getElementById("forward").click();
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures of `ipa review`.")
-    parser.add_argument("run", nargs="?", help="run id; default: the last run that came to its selection")
+    parser.add_argument("run", nargs="?", help="run id; default: the last run with a selection")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     store = open_store()
-    queue = open_queue(store, options.run)
+    queue = open_queue(store, named_run(options.run) if options.run else None)
     session = Session(store, queue, "nobody")
     decided = [index for index, one in enumerate(queue.candidates) if session.answer(one) in ("accept", "reject")]
     listening = listen(0)

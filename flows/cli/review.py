@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -13,6 +13,9 @@ from flows.cli.models import login_name
 from flows.cli.options import AsJson
 from flows.cli.talk import say
 from ipa_core.config import ConfigError
+
+if TYPE_CHECKING:
+    from flows.engine.run_folder import RunFolder
 
 
 class _PageByDefault(TyperGroup):
@@ -27,10 +30,10 @@ class _PageByDefault(TyperGroup):
 commands = typer.Typer(cls=_PageByDefault, help="Judge on a page of this machine: candidates, or base against aligned.")
 
 Run = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run that came to its selection.")
+    str | None, typer.Argument(metavar="RUN", help="Run id or a config's name; default: the last with a selection.")
 ]
 Evaluated = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="Run id; default: the last run with an evaluation.")
+    str | None, typer.Argument(metavar="RUN", help="Run id or a config's name; default: the last with an evaluation.")
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the login name.", show_default=False)]
@@ -53,7 +56,7 @@ def page(
     from flows.review.session import Session
 
     store = existing_store()
-    session = Session(store, open_queue(store, run_id), _named(by), blind)
+    session = Session(store, open_queue(store, _chosen(run_id)), _named(by), blind)
     listening = listen(port)
     print(address(listening), flush=True)
     say(f"run {session.queue.run_id}, reviews by {session.by}; Ctrl-C ends")
@@ -70,7 +73,7 @@ def compare(run_id: Evaluated = None, by: By = None, port: Port = 8765) -> None:
     from ipa_core.scratch import scratch_folder
 
     store = existing_store()
-    comparing = Comparing(store, open_pairs(store, run_id), _named(by))
+    comparing = Comparing(store, open_pairs(store, _chosen(run_id)), _named(by))
     listening = listen(port)
     print(address(listening), flush=True)
     say(f"run {comparing.pairs.run_id}, {len(comparing.questions)} pairs, judged by {comparing.by}; Ctrl-C ends")
@@ -88,7 +91,7 @@ def preferences(run_id: Evaluated = None, json_: AsJson = False) -> None:
     from storage.preferences import Preferences
 
     store = existing_store()
-    found = open_pairs(store, run_id)
+    found = open_pairs(store, _chosen(run_id))
     pairs = [one.pair for one in found.pairs]
     summed = preferred(judgements(pairs, Preferences(store.address).histories()))
     if json_:
@@ -121,7 +124,7 @@ def export(
     from flows.review.queue import open_queue
 
     store = existing_store()
-    queue = open_queue(store, run_id)
+    queue = open_queue(store, _chosen(run_id))
     decided = export_reviews(store, queue, to, videos.resolve().name if videos else "videos")
     if videos is not None:
         pictures = Pictures(store)
@@ -158,7 +161,7 @@ def agreement(run_id: Run = None, json_: AsJson = False) -> None:
     from storage.reviews import Reviews
 
     store = existing_store()
-    queue = open_queue(store, run_id)
+    queue = open_queue(store, _chosen(run_id))
     found = agreements(queue, Reviews(store.address).histories())
     if json_:
         print(json.dumps({"run_id": queue.run_id, "pairs": [asdict(pair) for pair in found]}))
@@ -179,6 +182,12 @@ def agreement(run_id: Run = None, json_: AsJson = False) -> None:
             for pair in found
         ]
         print(text_table("llrrr", ("reviewer", "and", "common", "agreed", "kappa"), rows))
+
+
+def _chosen(run: str | None) -> RunFolder | None:
+    from flows.engine.run_folder import named_run
+
+    return named_run(run) if run else None
 
 
 def _named(by: str | None) -> str:

@@ -25,18 +25,20 @@ def web(
 
     from flows.cli.models import login_name
     from flows.engine.store import open_store
-    from flows.web.app import LOOPBACK, Access, web_app
+    from flows.web.app import LOOPBACK, Access, Judging, web_app
+    from ipa_core.scratch import scratch_folder
 
     store = open_store(make=False)
     token = None if host in LOOPBACK else os.environ.get("IPA_WEB_TOKEN") or secrets.token_urlsafe(24)
-    # The review pages write, so they are for this machine only.
-    site = web_app(store, Access(token), login_name() if token is None else None)
-    config = uvicorn.Config(site, host=host, port=port, log_level="error", access_log=False)
-    try:
-        listening = config.bind_socket()
-    except (OSError, SystemExit):  # uvicorn ends the process itself.
-        raise RunStopped(f"can't listen on {host}:{port}; name another with --host and --port") from None
-    shown = f"[{host}]" if ":" in host else host
-    print(f"http://{shown}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else ""), flush=True)
-    say(f"the store at {store.address}; Ctrl-C ends")
-    uvicorn.Server(config).run(sockets=[listening])
+    with scratch_folder() as scratch:
+        # The pages of people who judge write, so they are for this machine only.
+        site = web_app(store, Access(token), Judging(login_name(), scratch) if token is None else None)
+        config = uvicorn.Config(site, host=host, port=port, log_level="error", access_log=False)
+        try:
+            listening = config.bind_socket()
+        except (OSError, SystemExit):  # uvicorn ends the process itself.
+            raise RunStopped(f"can't listen on {host}:{port}; name another with --host and --port") from None
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else ""), flush=True)
+        say(f"the store at {store.address}; Ctrl-C ends")
+        uvicorn.Server(config).run(sockets=[listening])

@@ -45,18 +45,18 @@ class Pairs:
     pairs: tuple[NamedPair, ...]
 
 
-def open_pairs(store: Store, run_id: str | None) -> Pairs:
+def open_pairs(store: Store, run: RunFolder | None) -> Pairs:
     """Return the pairs of a run, or of the last run with any. Needs only the store. Raises :class:`ConfigError`."""
-    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
+    for folder in [run] if run else runs(store):
         try:
             found = _pairs(store, folder)
         except StoreError:
-            if run_id:
+            if run:
                 raise
             continue
         if found:
             return Pairs(folder.run_id, folder.name, found)
-    what = f"run {run_id} has" if run_id else f"no run of the store at {store.address} has"
+    what = f"run {run.run_id} has" if run else f"no run of the store at {store.address} has"
     raise ConfigError(
         f"{what} no videos of base and aligned model to compare; `ipa run CONFIG` makes them, `ipa status` lists runs"
     )

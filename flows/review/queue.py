@@ -95,20 +95,20 @@ class Queue:
         return frozenset(digest for one in self.candidates for digest in (one.pose, one.found) if digest)
 
 
-def open_queue(store: Store, run_id: str | None) -> Queue:
+def open_queue(store: Store, run: RunFolder | None) -> Queue:
     """Open the queue of a run, or of the last run with a selection. Needs only the store, neither the run's videos nor
     its model. Raises :class:`ConfigError` when there is no selection."""
-    for folder in [RunFolder(store, run_id)] if run_id else runs(store):
+    for folder in [run] if run else runs(store):
         try:
             selected = selection.selected(folder, store)
         except StoreError as error:
-            if run_id:
+            if run:
                 raise
             log.warning("%s", error)
             continue
         if selected is not None:
             return _queue(store, folder, selected)
-    what = f"run {run_id} has not come" if run_id else f"no run of the store at {store.address} has come"
+    what = f"run {run.run_id} has not come" if run else f"no run of the store at {store.address} has come"
     raise ConfigError(f"{what} to its selection; `ipa run CONFIG --to selection` does that, `ipa status` lists runs")
 
 

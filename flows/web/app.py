@@ -28,8 +28,12 @@ from flows.engine.run_folder import RunFolder, runs
 from flows.engine.status import RunState, listed_state
 from flows.outcomes.adapters import model_rows
 from flows.review.app import review_app
+from flows.review.compare import Comparing, open_pairs
+from flows.review.compare_app import compare_app
 from flows.review.queue import open_queue
 from flows.review.session import Session
+from flows.stages.evaluation import Evaluation
+from flows.stages.finetune import Finetune
 from flows.stages.selection import Selection
 from ipa_core.config import ConfigError
 from ipa_core.reporting.page import templates
@@ -101,8 +105,18 @@ class _Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAPI:
-    """Build the site over a store. With a ``reviewer``, by name, it has the review pages too."""
+@dataclass(frozen=True)
+class Judging:
+    """Makes the site's pages for people who judge: review and blind comparison."""
+
+    by: str
+    """Their name."""
+    scratch: Path
+    """A folder for videos, which outlives the site."""
+
+
+def web_app(store: Store, access: Access, judging: Judging | None = None) -> FastAPI:
+    """Build the site over a store."""
     # FastAPI's pages about the interface are off, because they would load their scripts from elsewhere.
     app = FastAPI(title="ipa web", docs_url=None, redoc_url=None, openapi_url=None)
     pages = _pages()
@@ -140,8 +154,9 @@ def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAP
     def one_run(run_id: str) -> Response:
         folder = _found(store, run_id)
         about = _run(folder)
-        reviewed = reviewer is not None and any(row.name == Selection.name for row in about["run"].stages)
-        return page("run.html.j2", **about, **_details(folder, about["run"]), reviewed=reviewed)
+        stages = {row.name for row in about["run"].stages} if judging else set()
+        judged = {"reviewed": Selection.name in stages, "compared": {Finetune.name, Evaluation.name} <= stages}
+        return page("run.html.j2", **about, **_details(folder, about["run"]), **judged)
 
     @app.get("/runs/{run_id}/{name:path}")
     def run_file(run_id: str, name: str) -> Response:
@@ -159,8 +174,16 @@ def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAP
     def sweep_file(sweep: str, name: str) -> Response:
         return _file(store, f"sweeps/{sweep}", name)
 
-    if reviewer is not None:
-        app.mount("/review/{run_id}", _Reviews(store, reviewer))
+    if judging is not None:
+
+        def review(run: RunFolder) -> ASGIApp:
+            return review_app(Session(store, open_queue(store, run), judging.by))
+
+        def compare(run: RunFolder) -> ASGIApp:
+            return compare_app(Comparing(store, open_pairs(store, run), judging.by), judging.scratch)
+
+        app.mount("/review/{run_id}", _OfRuns(store, review))
+        app.mount("/compare/{run_id}", _OfRuns(store, compare))
 
     @app.exception_handler(StoreError)
     def damaged(request: Request, error: Exception) -> Response:
@@ -173,25 +196,22 @@ def web_app(store: Store, access: Access, reviewer: str | None = None) -> FastAP
     return app
 
 
-class _Reviews:
-    """The review pages of runs, each opened when it is asked for."""
+class _OfRuns:
+    """The pages of runs of one kind, each opened when it is asked for."""
 
-    def __init__(self, store: Store, reviewer: str) -> None:
+    def __init__(self, store: Store, open_page: Callable[[RunFolder], ASGIApp]) -> None:
         self._store = store
-        self._reviewer = reviewer
+        self._open = open_page
         self._pages: dict[str, ASGIApp] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         run_id = scope["path_params"]["run_id"]
         try:
             if run_id not in self._pages:
-                self._pages[run_id] = await run_in_threadpool(self._open, _found(self._store, run_id).run_id)
+                self._pages[run_id] = await run_in_threadpool(self._open, _found(self._store, run_id))
         except ConfigError as error:
             raise HTTPException(404) from error
         await self._pages[run_id](scope, receive, send)
-
-    def _open(self, run_id: str) -> ASGIApp:
-        return review_app(Session(self._store, open_queue(self._store, run_id), self._reviewer))
 
 
 def _signed_in(access: Access, token: str, to: str) -> Response | None:

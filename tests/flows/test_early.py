@@ -96,7 +96,7 @@ def test_the_report_counts_them(made: Path) -> None:
 
 
 def test_the_review_page_says_who_was_stopped_beside_a_candidate(made: Path) -> None:
-    queue = open_queue(Store(made / "store"), list(runs(Store(made / "store")))[-1].run_id)
+    queue = open_queue(Store(made / "store"), list(runs(Store(made / "store")))[-1])
     for one in queue.candidates:
         beside = queue.stopped_beside(one)
         finished = {queue.candidates[index].number for index in queue.clip(one)}

@@ -148,7 +148,7 @@ def test_the_queue_has_every_candidate_with_its_clip(folder: Path) -> None:
 def test_a_run_without_a_selection_is_said(folder: Path) -> None:
     run = RunFolder.new(Store(folder / "store"))
     with pytest.raises(ConfigError, match=f"run {run.run_id} has not come to its selection"):
-        open_queue(Store(folder / "store"), run.run_id)
+        open_queue(Store(folder / "store"), RunFolder(Store(folder / "store"), run.run_id))
 
 
 def test_the_last_run_with_a_selection_is_taken(folder: Path) -> None:

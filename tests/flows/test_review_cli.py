@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.engine.run_folder import RunFolder
 from flows.review.server import HOST
+from storage import Store
 from storage.reviews import Reviews
 from tests.flows.test_cli import call
 from tests.flows.test_review import queue_of, say
@@ -24,7 +26,14 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_run_may_follow_the_command_directly(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     code, _, err = call(monkeypatch, capsys, "review", "nowhere")
-    assert (code, err.startswith("ipa: run nowhere has not come to its selection")) == (1, True)
+    assert (code, err) == (1, "ipa: there is no run nowhere; `ipa status` lists the last ones\n")
+
+
+def test_a_run_may_be_named_by_its_config(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    run_id = queue_of(home).run_id
+    name = RunFolder(Store(home / "store"), run_id).name
+    code, out, _ = call(monkeypatch, capsys, "review", "agreement", name)
+    assert (code, out.startswith(f"run {run_id}: no two people")) == (0, True)
 
 
 def test_a_port_that_is_taken_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

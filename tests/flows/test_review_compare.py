@@ -136,7 +136,7 @@ def test_foreign_requests_are_refused(page: TestClient, comparing: Comparing) ->
 
 def test_a_run_without_an_evaluation_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^run nowhere has no videos of base and aligned model to compare"):
-        open_pairs(Store(tmp_path), "nowhere")
+        open_pairs(Store(tmp_path), RunFolder(Store(tmp_path), "nowhere"))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from flows.engine.stage import Drop
 from flows.engine.store import open_store
 from flows.engine.summary import RunSummary, StageTable
 from flows.stages import STAGES
-from flows.web.app import RUNS, Access, web_app
+from flows.web.app import RUNS, Access, Judging, web_app
 from storage import Store
 from storage.registry import Registry
 from tests.fakes import FAKES, fake_config
@@ -204,13 +204,18 @@ def test_a_store_that_is_not_there_yet_has_a_site_and_is_not_made(
     assert not (tmp_path / "later").exists()
 
 
-def test_on_this_machine_a_runs_candidates_can_be_reviewed(folder: Path) -> None:
+def test_on_this_machine_people_can_judge_a_run(folder: Path) -> None:
     summary = whole_run(fake_config(folder))
-    browser = TestClient(web_app(Store(folder / "store"), Access(None), "anna"), base_url="http://127.0.0.1")
+    site = web_app(Store(folder / "store"), Access(None), Judging("anna", folder))
+    browser = TestClient(site, base_url="http://127.0.0.1")
     assert f'href="/review/{summary.run_id}/"' in browser.get(f"/runs/{summary.run_id}").text
     page = browser.get(f"/review/{summary.run_id}/")
     assert "script" in page.text and "default-src 'self'" in page.headers["content-security-policy"]
     assert browser.get(f"/review/{summary.run_id}/api/run").json()["by"] == "anna"
+    assert f'href="/compare/{summary.run_id}/"' in browser.get(f"/runs/{summary.run_id}").text
+    assert "compare.js" in browser.get(f"/compare/{summary.run_id}/").text
+    question = browser.get(f"/compare/{summary.run_id}/api/questions/0").json()
+    assert browser.get(f"/compare/{summary.run_id}/video/{question['left']}").headers["content-type"] == "video/mp4"
 
 
 def test_from_elsewhere_nothing_can_be_reviewed(folder: Path) -> None:
