@@ -84,7 +84,9 @@ class Evaluation(Stage[Evaluated]):
 
     def judging_items(self, run: View) -> Iterator[Item]:
         judge = run.inputs.second_judge
-        for item, result in run.done(Evaluation) if judge is not None else ():
+        if judge is None:
+            return
+        for item, result in run.done(Evaluation):
             videos = len(Evaluated.model_validate(result.record).results)
             yield judging_item(item, result, videos, judge, self.version)
 
@@ -278,6 +280,7 @@ def _generate(item: Item, worker: Worker) -> Output:
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,
+                second_judge=None,  # It has a wave of its own.
                 **{
                     name: worker.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)
