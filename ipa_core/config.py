@@ -477,6 +477,9 @@ class EvaluationConfig(Config):
     fid_vid: ExtractorConfig | None = None
     sampler: Annotated[SamplerConfig, LATER] = SamplerConfig()
     """Judges the adapter as it will be deployed, for example with few steps and a step-distilled LoRA."""
+    judge: Annotated[str | None, LATER] = None
+    """Folder of the second judge, a hand network that you download (docs/second-judge.md). It looks at the evaluated
+    videos beside the hand score, and never chooses. Its bytes are in the key. None: no second judge."""
 
 
 class RoundsConfig(Config):

@@ -142,6 +142,7 @@ _PATHS = (
     ("evaluation", "fvd", "path"),
     ("evaluation", "fid_vid", "path"),
     ("evaluation", "sampler", "loras", "path"),
+    ("evaluation", "judge"),
     ("execution", "store"),
 )
 

@@ -40,8 +40,10 @@ def models(context: typer.Context, json_: AsJson = False) -> None:
     if not rows:
         print("no adapter is registered yet: a run registers its own after evaluation")
         return
-    head = ("adapter", "role", "run", "pairs won", "PSNR", "SSIM", "reason")
-    print(text_table("llllrrl", head, [_table_row(row) for row in rows]))
+    judged = any(row.second_judge is not None for row in rows)
+    second = ("second judge (never chooses)",) if judged else ()
+    head = ("adapter", "role", "run", "pairs won", "PSNR", "SSIM", *second, "reason")
+    print(text_table("llllrr" + "r" * judged + "l", head, [_table_row(row, judged) for row in rows]))
 
 
 @models_app.command()
@@ -91,8 +93,9 @@ def _as_json(row: ModelRow) -> dict[str, object]:
     return vars(row) | {name: record and record.model_dump(mode="json") for name, record in records.items()}
 
 
-def _table_row(row: ModelRow) -> tuple[str, ...]:
-    return row.adapter[:12], row.role, row.run, *_numbers(row.ruling), _decision(row)
+def _table_row(row: ModelRow, judged: bool) -> tuple[str, ...]:
+    second = ("" if row.second_judge is None else f"{row.second_judge:.3f}",) if judged else ()
+    return row.adapter[:12], row.role, row.run, *_numbers(row.ruling), *second, _decision(row)
 
 
 def _numbers(ruling: Ruling | None) -> tuple[str, str, str]:

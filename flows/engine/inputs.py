@@ -191,6 +191,16 @@ class RunInputs:
         return self._digest_of(self.components.score_files(scores))
 
     @cached_property
+    def second_judge(self) -> str | None:
+        """Digest of the second judge's files; None without one. Raises ``ConfigError``."""
+        folder = self._config.evaluation.judge
+        if folder is None:
+            return None
+        from ipa_core.evaluation.second_judge import judge_files
+
+        return self._digest_of({path.name: str(path) for path in judge_files(folder)})
+
+    @cached_property
     def score_version(self) -> ScoreVersion:
         """The version of the hand score: the config's, else that of the scores of an older store, else the newest."""
         return self._config.scores.version or (_scored_by(self.store) if self.store.generation < 2 else NEWEST_SCORE)

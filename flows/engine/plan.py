@@ -253,6 +253,7 @@ _INPUT_WORDS = {
     "lora": "the LoRA changed",
     "verdicts": "reviews changed",
     "judge": "the hand score's coefficients or network changed",
+    "second_judge": "the second judge changed",
 }
 
 

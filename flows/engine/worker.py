@@ -17,13 +17,15 @@ from flows.engine.machine import device_of, provenance
 from flows.engine.room import check_room
 from flows.engine.stage import Item, Output, Place
 from flows.engine.work import Batch, Listener, Outcome
-from ipa_core.config import ExtractorConfig, RunConfig, ScoreVersion
+from ipa_core.config import ConfigError, ExtractorConfig, RunConfig, ScoreVersion
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store, StoreError
+from storage.digest import digest_config, digest_file
 
 if TYPE_CHECKING:
     from ipa_core.evaluation import FeatureExtractor
+    from ipa_core.evaluation.second_judge import SecondJudge
     from ipa_core.models.animation import AnimationModel
     from ipa_core.pose import PoseExtractor
     from ipa_core.scoring import HandScorer
@@ -45,6 +47,7 @@ class Worker:
         self._model: tuple[tuple[str | None, Added], AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
         self._scorers: dict[ScoreVersion, HandScorer] = {}
+        self._judges: dict[str, SecondJudge] = {}
 
     @cached_property
     def extractor(self) -> PoseExtractor:
@@ -95,6 +98,19 @@ class Worker:
 
             self._features[config.sha256] = FeatureExtractor(config)
         return self._features[config.sha256]
+
+    def second_judge(self, digest: str) -> SecondJudge:
+        """Return the judge of these files. Raises ``ConfigError`` when the folder of this machine has others."""
+        from ipa_core.evaluation.second_judge import SecondJudge, judge_files
+
+        if digest not in self._judges:
+            folder = self.config.evaluation.judge
+            assert folder is not None, "an item asks for it"
+            found = digest_config({path.name: digest_file(path) for path in judge_files(folder)})
+            if found != digest:
+                raise ConfigError(f"evaluation.judge: the files in {folder} are not those with which the run started")
+            self._judges[digest] = SecondJudge(folder)
+        return self._judges[digest]
 
     def close(self) -> None:
         self.make_room()

@@ -27,6 +27,7 @@ from flows.stages import STAGES
 from flows.stages.evaluation import Evaluation, evaluated
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.finetune import Training as TrainingRecord
+from flows.stages.judge import who_judged
 from flows.stages.looks import with_looks
 from ipa_core.config import Config, ConfigError, PositiveInt, RunConfig
 from ipa_core.config_file import load_config, read_config
@@ -124,6 +125,8 @@ class Swept:
 
     table: SweepTable
     arms: tuple[Arm, ...]
+    judges: str
+    """See `flows.stages.judge.who_judged`."""
     computed: int
     cached: int
     seconds: float
@@ -178,6 +181,7 @@ def run_sweep(sweep: SweepConfig, components: Components, overrides: Sequence[st
             sweep.name, tally.base, arms, sweep.contrasts, sweep.equal_drift.arms, sweep.equal_drift.series
         ),
         arms=arms,
+        judges=tally.judges,
         computed=tally.computed,
         cached=tally.cached,
         seconds=time.perf_counter() - started,
@@ -211,6 +215,7 @@ class _Tally:
     def __init__(self, components: Components) -> None:
         self._components = components
         self.base: tuple[ClipResult, ...] | None = None
+        self.judges = ""
         self.computed = self.cached = 0
         self.seconds: dict[str, float] = {}
         """Seconds of each item, by key."""
@@ -232,7 +237,7 @@ class _Tally:
         rows = sorted(seen, key=lambda row: (row.model, row.clip_id, row.seed))
         base = tuple(row for row in rows if row.model == "base")
         if self.base is None:
-            self.base = base
+            self.base, self.judges = base, who_judged(view)
         elif base != self.base:
             raise RunStopped(
                 "this arm is evaluated against another base model, other clips or other noise than those before; "
@@ -267,6 +272,7 @@ def sweep_page(sweep: SweepConfig, swept: Swept, command: str) -> Page:
             *([sweep.about] if sweep.about else []),
             f"{table.clips} held-out clips, {table.videos} videos of each model with the same noise; training seeds "
             f"{', '.join(map(str, sweep.seeds))}. Written by `{command}`.",
+            f"{swept.judges}.",
         ),
     )
     beside = (

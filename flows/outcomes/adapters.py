@@ -24,6 +24,8 @@ class ModelRow:
     """The last ruling; an event by a person has none of its own."""
     generator: str | None
     model: str
+    second_judge: float | None
+    """The second judge's mean on the adapter's held-out clips; no decision reads it. None: nobody judged."""
 
 
 def model_rows(state: State) -> list[ModelRow]:
@@ -40,6 +42,7 @@ def model_rows(state: State) -> list[ModelRow]:
             ruling=rulings.get(adapter),
             generator=entry.lineage.generator,
             model=entry.lineage.model,
+            second_judge=entry.metrics.get("second_judge"),
         )
         for adapter, entry in reversed(state.adapters.items())
     ]

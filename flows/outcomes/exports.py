@@ -11,6 +11,7 @@ from flows.engine.run_folder import runs
 from flows.engine.stage import blob
 from flows.stages.evaluation import comparison, sampled_otherwise
 from flows.stages.finetune import Finetune
+from flows.stages.judge import who_judged
 from flows.stages.pairs import preferred_of
 from flows.stages.shards import Shards
 from ipa_core.reporting.card import evaluation_card
@@ -41,7 +42,9 @@ def export(run: Run) -> None:
     if trained is not None and compared is not None:
         # The object is the card as the training wrote it, before anybody had evaluated the LoRA.
         card = run.read(blob(trained[1], CARD)).decode()
-        evaluated = evaluation_card(compared, sampled_otherwise(run.config), preferred_of(run.view))
+        evaluated = evaluation_card(
+            compared, sampled_otherwise(run.config), preferred_of(run.view), who_judged(run.view)
+        )
         run.folder.write(f"lora/{CARD}", (card + evaluated).encode())
 
 

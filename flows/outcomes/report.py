@@ -25,6 +25,7 @@ from flows.stages.candidates import Candidates, generator, left_out
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.evaluation import clip_results, comparison, comparisons, evaluated
 from flows.stages.finetune import Finetune
+from flows.stages.judge import who_judged
 from flows.stages.pairs import preferred_of
 from flows.stages.poses import pose_of, posed_clips
 from flows.stages.scores import scored_candidates
@@ -57,7 +58,7 @@ from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
 
 log = logging.getLogger(__name__)
-VERSION = 4
+VERSION = 5
 _CURVES = {
     "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
     "model_error": "e_theta, hand-weighted error of the model that is trained",
@@ -186,6 +187,7 @@ class _Gatherer:
         champion = next((one.comparison for one in comparisons(view) if one.against is not None), None)
         return ReportData(
             notes=tuple(note for stage in self._run.stages for note in stage.notes(view)),
+            judges=who_judged(view),
             comparison=against_base,
             no_comparison=None if against_base else "the run ended before its evaluation",
             ruling=ruling_of(view),

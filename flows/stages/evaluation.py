@@ -16,6 +16,7 @@ from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
+from flows.stages import second_judge
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, needs_of, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
@@ -23,6 +24,7 @@ from flows.stages.judge import no_hands, score_settings, unscorable, version_of
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, posed_clips
+from flows.stages.second_judge import Judged, is_judging, judging_item
 from ipa_core.config import ExtractorConfig, RunConfig
 from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_metrics
 from ipa_core.evaluation.comparison import Model, hands_found
@@ -39,7 +41,7 @@ _RESULTS = TypeAdapter(tuple[ClipResult, ...])
 
 class Evaluated(Record):
     """The record of a held-out clip under one model. Its videos and their poses are the outputs `0.mp4`, `0.pose`, ...
-    The record of a comparison is a `Comparison`."""
+    The record of a comparison is a `Comparison`, that of the second judge a `Judged`."""
 
     results: tuple[ClipResult, ...]
 
@@ -80,6 +82,14 @@ class Evaluation(Stage[Evaluated]):
                 else:
                     yield clip_item(run, named, pose, model, lora, parents)
 
+    def judging_items(self, run: View) -> Iterator[Item]:
+        judge = run.inputs.second_judge
+        if judge is None:
+            return
+        for item, result in run.done(Evaluation):
+            videos = len(Evaluated.model_validate(result.record).results)
+            yield judging_item(item, result, videos, judge, self.version)
+
     def comparison_items(self, run: View) -> Iterator[Item]:
         done = clip_results(run)
         if not any(result.model == "aligned" for result in done):
@@ -99,17 +109,22 @@ class Evaluation(Stage[Evaluated]):
             yield Item(name, action, parents, needs=(table, *to_look_at))
 
     def waves(self) -> Sequence[Wave]:
-        return self.items, self.comparison_items
+        return self.items, self.judging_items, self.comparison_items
 
     def compute(self, item: Item, worker: Worker) -> Output:
+        if is_judging(item.action):
+            return second_judge.compute(item, worker)
         return _compare(item, worker) if _is_comparison(item.action) else _generate(item, worker)
 
     def check(self, run: View) -> None:
         from ipa_core.evaluation.features import extractor_bytes
+        from ipa_core.evaluation.second_judge import read_judge
 
         for _, extractor in _extractors(run.config):
             if extractor is not None:
                 extractor_bytes(extractor)
+        if run.config.evaluation.judge is not None:
+            read_judge(run.config.evaluation.judge)
         files = run.config.evaluation.sampler.loras or ()
         check_added(files, "evaluation.sampler.loras", run.config.evaluated, run.inputs.components)
 
@@ -143,8 +158,8 @@ class Evaluation(Stage[Evaluated]):
         return 2 * clips - (listed if lora_digest(run.view) is None else 2 * listed)
 
     def work(self, action: Action) -> float:
-        """Return 0 for a comparison, which takes no time beside the videos."""
-        return 0.0 if _is_comparison(action) else 1.0
+        """Return 0 for a comparison and the second judge, which take no time beside the making of videos."""
+        return 1.0 if _is_clip(action) else 0.0
 
     def flops(self, network: Network, config: RunConfig) -> float:
         as_evaluated = config.model_copy(update={"candidates": config.evaluated})
@@ -153,6 +168,10 @@ class Evaluation(Stage[Evaluated]):
 
 def _is_comparison(action: Action) -> bool:
     return "results" in action.inputs
+
+
+def _is_clip(action: Action) -> bool:
+    return not _is_comparison(action) and not is_judging(action)
 
 
 def _held_out(run: View) -> list[tuple[NamedClip, ActionResult]]:
@@ -261,6 +280,7 @@ def _generate(item: Item, worker: Worker) -> Output:
                 score=scored.score.model_copy(update={"hands": ()}),
                 hands_found=hands_found(scored.score),
                 drift=drift,
+                second_judge=None,  # It has a wave of its own.
                 **{
                     name: worker.features(extractor).pair(video, truth)
                     for name, extractor in _extractors(config)
@@ -284,7 +304,7 @@ def _looked_at(results: Sequence[ClipResult], item: Item, worker: Worker) -> lis
     """Give a look to the rows that an earlier version evaluated. A row is found again by its measures."""
     looks = {}
     for made in worker.store.actions.lookup(Evaluation.name, item.parents).values():
-        if made.outcome == "done" and not _is_comparison(made.action):
+        if made.outcome == "done" and _is_clip(made.action):
             rows = Evaluated.model_validate(made.record).results
             if any(row.lacks_look for row in rows):
                 seen = with_looks(rows, made, worker.store)
@@ -293,7 +313,7 @@ def _looked_at(results: Sequence[ClipResult], item: Item, worker: Worker) -> lis
 
 
 def _measures(row: ClipResult) -> str:
-    return row.model_copy(update={"model": "aligned"}).model_dump_json()
+    return row.model_copy(update={"model": "aligned", "second_judge": None}).model_dump_json()
 
 
 @dataclass(frozen=True)
@@ -308,14 +328,20 @@ class EvaluatedClip:
 @joined
 def evaluated(run: View) -> list[EvaluatedClip]:
     own = lora_digest(run)
+    done = run.done(Evaluation)
+    judged = {
+        item.parents[0]: Judged.model_validate(made.record).judged for item, made in done if is_judging(item.action)
+    }
     found = []
-    for item, result in run.done(Evaluation):
+    for item, result in done:
         lora = item.action.inputs.get("lora")
-        if not _is_comparison(item.action):
+        if _is_clip(item.action):
             model: Model = "base" if lora is None else "aligned" if lora == own else "champion"
+            rows = Evaluated.model_validate(result.record).results
             # The champion's rows say `aligned`, because the champion was that when they were computed.
-            rows = (row.model_copy(update={"model": model}) for row in Evaluated.model_validate(result.record).results)
-            found.append(EvaluatedClip(model, tuple(rows), result))
+            changes = ({"model": model, "second_judge": one} for one in judged.get(result.key, [None] * len(rows)))
+            told = tuple(row.model_copy(update=change) for row, change in zip(rows, changes, strict=True))
+            found.append(EvaluatedClip(model, told, result))
     return found
 
 

@@ -14,6 +14,7 @@ from ipa_core.records import PoseSequence, Split
 from ipa_core.scoring.yardstick import why_unscorable
 from ipa_core.video import decode_video
 from storage import ActionResult
+from storage.registry import SHORT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,19 @@ def version_of(settings: Mapping[str, Any]) -> ScoreVersion:
     """Return the version of the score that :func:`score_settings` name. Version 1 is older than its number."""
     version: ScoreVersion = settings.get("version", 1)
     return version
+
+
+def who_judged(run: View) -> str:
+    """Return a sentence for people: who chose the samples, and who judges a comparison of the models."""
+    reward = f" with the reward {run.config.scores.reward}" if run.config.scores.reward else ""
+    score = f"the hand score, version {run.inputs.score_version}{reward} ({run.inputs.score_weights[:SHORT]})"
+    judge = run.inputs.second_judge
+    second = (
+        "; there is no second judge (evaluation.judge)"
+        if judge is None
+        else f", and by the second judge ({judge[:SHORT]}), which never chooses"
+    )
+    return f"Chosen by {score}. Judged by the same score, by comparison with the true video where there is one{second}"
 
 
 def unscorable(run: View, pose: ActionResult) -> str | None:

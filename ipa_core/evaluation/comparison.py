@@ -13,12 +13,15 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from ipa_core.evaluation.features import FeaturePair, FrechetComparison, compare_frechet
 from ipa_core.evaluation.look import Look
 from ipa_core.evaluation.metrics import VideoMetrics
+from ipa_core.evaluation.second_judge import NAME as SECOND_JUDGE_NAME
 from ipa_core.records import HandScore, Record
 
 FOUND: Final = 0.5
 """Confidence from which a hand counts as found."""
 Model = Literal["base", "aligned", "champion"]
 """``aligned`` is the adapter under test; it is compared with ``base`` and with ``champion``."""
+_LATER: Final = frozenset({"look", "second_judge"})
+"""Entries that came later and are left out where there is none."""
 Finding = Literal["better", "no difference shown", "worse", "nothing to compare"]
 
 
@@ -41,6 +44,8 @@ class ClipResult(Record):
     fid_vid: FeaturePair | None = None
     look: Look | None = None
     """``None``: an earlier version evaluated the video. Its JSON has no such entry, so that keys stay as they were."""
+    second_judge: float | None = None
+    """See `ipa_core.evaluation.second_judge`. ``None``: there was none, or no hand to judge; then no entry either."""
 
     @property
     def lacks_look(self) -> bool:
@@ -49,7 +54,7 @@ class ClipResult(Record):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = write(self)
-        return found if self.look is not None else {name: value for name, value in found.items() if name != "look"}
+        return {name: value for name, value in found.items() if value is not None or name not in _LATER}
 
 
 class Interval(Record):
@@ -164,6 +169,8 @@ METRICS: Final = (
     Metric("motion", "speed kept", _kept("motion")),
 )
 """*Kept*: share of what the true video has, at most 1 (`ipa_core.evaluation.look`)."""
+SECOND_JUDGE: Final = Metric("second_judge", SECOND_JUDGE_NAME, lambda result: result.second_judge)
+"""Compared where a video has it. Neither selection nor promotion reads it."""
 
 
 def compare(
@@ -177,7 +184,9 @@ def compare(
     first = {(result.clip_id, result.seed): result for result in base}
     second = {(result.clip_id, result.seed): result for result in aligned}
     pairs = [(first[position], second[position]) for position in sorted(first.keys() & second.keys())]
-    metrics = tuple(compare_metric(metric, pairs, bootstrap, seed) for metric in METRICS)
+    judged = any(result.second_judge is not None for pair in pairs for result in pair)
+    compared = (*METRICS, SECOND_JUDGE) if judged else METRICS
+    metrics = tuple(compare_metric(metric, pairs, bootstrap, seed) for metric in compared)
     verdict = _finding(metrics[0])
     return Comparison(
         metrics=metrics,

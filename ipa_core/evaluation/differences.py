@@ -14,15 +14,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_core.evaluation.comparison import METRICS, ClipResult, Interval, Metric
+from ipa_core.evaluation.comparison import METRICS, SECOND_JUDGE, ClipResult, Interval, Metric
 from ipa_core.records import Record
 
 SHOWN: Final = (
     *("ssim", "psnr", "ssim_hand", "psnr_hand", "hand_score", "confidence", "hands_found", "fingers"),
-    *("sharpness_hand", "sharpness", "contrast", "saturation", "motion_hand", "motion"),
+    *("sharpness_hand", "sharpness", "contrast", "saturation", "motion_hand", "motion", "second_judge"),
 )
 """Metrics that are compared, in the order of tables."""
-BY_NAME: Final = {metric.name: metric for metric in METRICS}
+BY_NAME: Final = {metric.name: metric for metric in (*METRICS, SECOND_JUDGE)}
 Gains = dict[tuple[str, int], float]
 """Gain of the second model over the first, by (clip, seed) of a video."""
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from jinja2 import Environment
 
-from ipa_core.evaluation.comparison import METRICS, ClipResult, Comparison
+from ipa_core.evaluation.comparison import METRICS, SECOND_JUDGE, ClipResult, Comparison
 from ipa_core.evaluation.preferences import Preferred
 from ipa_core.records import Decision, Digest, LeftOut, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
@@ -29,7 +29,7 @@ PREVIEW_LIMIT: Final = 6
 """Panels of a preview's film."""
 FILM_LIMIT: Final = 12_000_000
 """Bytes of all films; sheets beyond have none."""
-CLIP_METRICS: Final = ("hand_score", "psnr_hand", "ssim_hand", "fingers", "psnr", "ssim")
+CLIP_METRICS: Final = ("hand_score", "psnr_hand", "ssim_hand", "fingers", "psnr", "ssim", "second_judge")
 """Metrics of a clip's line, by name."""
 
 ClipSeed = tuple[str, int]
@@ -96,6 +96,8 @@ class NamedDigest(Record):
 class ReportData(Record):
     notes: tuple[str, ...] = ()
     """Sentences about the input that limit what the numbers mean."""
+    judges: str | None = None
+    """Sentence that says who chose the samples and who judges; it stands at each table that compares the models."""
     comparison: Comparison | None
     no_comparison: str | None
     """The reason if there is none."""
@@ -140,6 +142,7 @@ def render_results(report: ReportData) -> str:
             changes=changes_chart([change.difference for change in report.comparison.by_clip])
             if report.comparison
             else None,
+            judged_twice=any(line.values.get("second_judge") for line in report.clips),
             curves=[(curve, curve_chart(curve)) for curve in report.curves],
         )
     )
@@ -189,7 +192,7 @@ def clip_lines(
 
 
 def _means(name: str, pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[float, float] | None:
-    read = next(metric.read for metric in METRICS if metric.name == name)
+    read = next(metric.read for metric in (*METRICS, SECOND_JUDGE) if metric.name == name)
     values = [(read(one), read(other)) for one, other in pairs]
     measured = [(one, other) for one, other in values if one is not None and other is not None]
     return (fmean(one for one, _ in measured), fmean(other for _, other in measured)) if measured else None

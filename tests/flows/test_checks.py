@@ -88,6 +88,13 @@ def test_a_feature_extractor_of_another_digest(command: Command, videos: Path, t
 
 
 @both
+def test_a_folder_that_holds_no_second_judge(command: Command, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    said = refusal(command, config_of(videos, tmp_path, evaluation__judge=str(tmp_path / "judge")))
+    assert said.startswith(f"evaluation.judge: {tmp_path / 'judge'} is no second judge: there is no model.json")
+
+
+@both
 def test_a_model_of_a_class_that_nobody_here_loads(command: Command, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "LTXPipeline"}))

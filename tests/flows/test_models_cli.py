@@ -52,6 +52,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
+def test_the_table_shows_the_second_judge_where_it_judged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    name = "second judge (never chooses)"
+    _, before, _ = call(monkeypatch, capsys, "models")
+    entry = registered("c").model_copy(update={"metrics": {"second_judge": 0.625}})
+    Registry(store.address).append(lambda state: entry)
+    _, after, _ = call(monkeypatch, capsys, "models")
+    assert name not in before and name in after
+    assert "0.625" in after.splitlines()[1]
+
+
 def test_the_table_shows_roles_numbers_and_reasons(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
