@@ -153,11 +153,12 @@ class Candidates(Stage[SeedGroup]):
         return run.unknown(Poses) * (1 - config.clips.held_out) * config.candidates.seed_groups
 
     def work(self, action: Action) -> float:
-        """Return the share of the steps that early rejection leaves when it gives no clip up."""
+        """Return the share of the passes that early rejection leaves when it gives no clip up."""
         if "early" not in action.config:
             return 1.0
         rules = {name: value for name, value in action.config["early"].items() if name != "scores"}
-        settings = {name: action.config[name] for name in ("per_clip", "steps", "shift", "scheduler")}
+        names = ("per_clip", "steps", "shift", "scheduler", "guidance_scale", "guidance_until")
+        settings = {name: action.config[name] for name in names if name in action.config}
         return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
 
     def forecast_work(self, config: RunConfig) -> float:

@@ -46,8 +46,7 @@ class Network:
 
     def candidate_flops(self, config: RunConfig) -> float:
         """Return the operations to generate one video: one forward pass a step, two with classifier-free guidance."""
-        passes = config.candidates.steps * (2 if config.candidates.guidance_scale > 1 else 1)
-        return passes * self.forward_flops(config)
+        return sum(config.candidates.passes) * self.forward_flops(config)
 
     def forward_flops(self, config: RunConfig) -> float:
         """Return the operations of one forward pass for one sample, which are also those of one reference error."""
