@@ -19,6 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 DType = Literal["float32", "bfloat16"]
+Quantization = Literal["int8", "fp8"]
 TrainStrategy = Literal["ddp", "fsdp2"]
 TrackerName = Literal["wandb", "mlflow"]
 
@@ -136,6 +137,15 @@ class ModelConfig(Config):
     revision: str | None = None
     """Commit of a model on the hub."""
     dtype: DType = "bfloat16"
+    quantization: Annotated[Quantization | None, LATER] = None
+    """Hold the weights of the transformer's blocks in 8 bits, which halves them (extra [quantized]). It changes results
+    beyond rounding. It holds for candidates, evaluation and `ipa animate`; the training has all bits. None: `dtype`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.quantization is not None and self.dtype != "bfloat16":
+            raise ValueError(f"quantization: {self.quantization} needs dtype: bfloat16, got {self.dtype}")
+        return self
 
 
 class DrawingConfig(Config):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from flows.engine.components import check_reward
+from flows.engine.components import check_quantization, check_reward
 from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
@@ -96,6 +96,7 @@ class Candidates(Stage[SeedGroup]):
     def check(self, run: View) -> None:
         _ = run.inputs.model_folder
         config = run.config.candidates
+        check_quantization(config.model, run.config.execution)
         check_added(config.loras, "candidates.loras", config, run.inputs.components)
         if config.early is not None:
             _ = run.inputs.score_weights
@@ -172,7 +173,7 @@ def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: s
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
     settings = key_fields(sampling, "group", "early", "loras", "retarget") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
-    settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
+    settings |= {"per_clip": videos, "model": key_fields(sampling.model, "path", "revision")}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 
