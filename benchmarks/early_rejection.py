@@ -15,12 +15,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows.engine.components import components
-from flows.experiments.score_preview import Calibration, calibrate, tables, verdict
-from ipa_core.config import CandidatesConfig, EarlyConfig, ModelConfig
+from flows.experiments.preview_tables import tables, verdict
+from flows.experiments.score_preview import LORA_STEPS, Calibration, calibrate
+from ipa_core.config import CandidatesConfig, EarlyConfig, LoraFile, ModelConfig
 from ipa_core.config_file import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIPS, CANDIDATES, SHIFTS, FEW_STEPS = 8, 8, (5.0, 16.0), (4, 6)
+CLIPS, CANDIDATES, SHIFTS, FEW_STEPS = 8, 8, (5.0, 16.0), (2, 4)
 
 
 def main() -> None:
@@ -28,13 +29,31 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True, help="its candidates are kept here")
     parser.add_argument("--output", type=Path, help="Markdown; default: printed")
     parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--shifts", type=float, nargs="*", default=SHIFTS)
     parser.add_argument("--steps", type=int, nargs="*", default=FEW_STEPS, help="of first passes")
+    parser.add_argument("--guidance", type=float, nargs="*", default=(), help="noise levels at which it goes off")
+    parser.add_argument("--lora", type=Path, help="a step-distilled one")
+    parser.add_argument("--lora-steps", type=int, default=LORA_STEPS)
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="changes of the config, such as candidates.guidance_scale=2"
+    )
     options = parser.parse_args()
     here = [f"execution.store={options.store.resolve()}", "execution.gpus=1", "execution.workers=1"]
-    config = load_config(ROOT / "configs" / "demo.yaml", here)
+    config = load_config(ROOT / "configs" / "demo.yaml", [*here, *options.set])
     started = time.perf_counter()
-    found = calibrate(config, components(), options.clips, CANDIDATES, shifts=options.shifts, few_steps=options.steps)
+    found = calibrate(
+        config,
+        components(),
+        options.clips,
+        options.candidates,
+        shifts=options.shifts,
+        few_steps=options.steps,
+        unguided=True,
+        guidance_until=options.guidance,
+        lora=None if options.lora is None else LoraFile(path=str(options.lora)),
+        lora_steps=options.lora_steps,
+    )
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
     text = page(found)
     if options.output:

@@ -123,6 +123,12 @@ def test_guidance_doubles_the_passes() -> None:
     assert network.candidate_flops(unguided) == network.candidate_flops(config) / 2
 
 
+def test_guidance_until_a_noise_level_doubles_the_passes_above_it() -> None:
+    network, config = wan("14b")
+    until = config.model_copy(update={"candidates": config.candidates.model_copy(update={"guidance_until": 0.9})})
+    assert network.candidate_flops(until) / network.candidate_flops(config) == pytest.approx((50 + 32) / 100)
+
+
 def test_a_model_is_known_by_its_hub_id_or_by_a_folder_of_that_name() -> None:
     _, config = wan("1.3b")
     model = config.candidates.model.model_copy(update={"path": "/models/Wan2.1-VACE-14B-diffusers/"})

@@ -299,7 +299,7 @@ def _memory(config: RunConfig, gpus: Sequence[Gpu]) -> Iterator[Finding]:
         advice = f"loading needs {_gib(network.weights_bytes)} of main memory; take a machine with more"
         yield Finding("memory", "problem", _gib(memory), advice)
     smallest = min(gpu.memory for gpu in gpus)
-    if one - network.weights_bytes > smallest:
+    if network.generation_bytes(config, 2) - one > smallest:  # The activations of one, without any weights.
         advice = f"a GPU here has {_gib(smallest)}; take a larger one, smaller clips or a smaller model"
         yield Finding("GPU memory", "problem", about, advice)
     elif training > smallest:

@@ -184,17 +184,27 @@ def preview(
         list[int] | None, typer.Option(help="Also a first pass of so few steps.", show_default=False)
     ] = None,
     unguided: Annotated[bool, typer.Option(help="Also without guidance.")] = False,
+    guidance_until: Annotated[
+        list[float] | None, typer.Option(help="Also with this candidates.guidance_until.", show_default=False)
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="Also with this step-distilled LoRA, unguided.", show_default=False)
+    ] = None,
+    lora_steps: Annotated[int, typer.Option(min=1, help="Steps with the LoRA.")] = 4,
     set_: Overrides = None,
     json_: AsJson = False,
 ) -> None:
     """Show what early rejection (candidates.early) would cost and save on the config's model, on a few clips.
 
-    It generates all candidates to the end, scores previews of them on the way, and replays every setting.
+    It generates all candidates to the end, scores previews of them on the way, and replays every setting. The last
+    table compares it with the other ways to spend half of the cost.
     """
     from dataclasses import asdict
 
     from flows.engine.components import components
-    from flows.experiments.score_preview import calibrate, tables, verdict
+    from flows.experiments.preview_tables import tables, verdict
+    from flows.experiments.score_preview import calibrate
+    from ipa_core.config import LoraFile
 
     found = calibrate(
         load_config(config, set_ or []),
@@ -204,6 +214,9 @@ def preview(
         shifts=shift or (),
         few_steps=steps or (),
         unguided=unguided,
+        guidance_until=guidance_until or (),
+        lora=None if lora is None else LoraFile(path=str(lora)),
+        lora_steps=lora_steps,
     )
     if json_:
         print(json.dumps(asdict(found)))

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from ipa_core.config import (
     NEWEST_SCORE,
@@ -22,6 +22,9 @@ from ipa_core.config import (
     ScoreVersion,
 )
 from ipa_core.pose import PoseExtractor
+
+FP8: Final = (8, 9)
+"""Least compute capability of a GPU that computes with 8-bit floats."""
 
 if TYPE_CHECKING:
     from ipa_core.models.animation import AnimationModel
@@ -151,13 +154,40 @@ def animation_model(
     ``MissingModel``, and ``UnknownModel`` when no kind of model here knows the pipeline class."""
     from ipa_core.models import kind_of
 
-    folder = model_folder(config)
+    folder, training = model_folder(config), not text_encoder
+    quantization = None if training else config.quantization
+    if quantization is not None:
+        check_quantization(config, execution)
     model = kind_of(folder).load(
-        folder, dtype=config.dtype, device=device(execution), lora=lora, text_encoder=text_encoder
+        folder,
+        dtype=config.dtype,
+        device=device(execution),
+        lora=lora,
+        text_encoder=text_encoder,
+        quantization=quantization,
     )
-    if execution.compile and text_encoder:  # Without a text encoder it is for a training.
+    if execution.compile and not training:
         model.compile_blocks()
     return model
+
+
+def check_quantization(config: ModelConfig, execution: Execution) -> None:
+    """Raises ``ConfigError`` when this machine can't do ``candidates.model.quantization``."""
+    if config.quantization is None:
+        return
+    if find_spec("torchao") is None:
+        raise ConfigError(
+            f"candidates.model.quantization: {config.quantization} needs the extra [quantized]: "
+            "pip install 'ipa-pipeline[quantized]'"
+        )
+    if config.quantization == "fp8" and device(execution) == "cuda":
+        import torch
+
+        if (found := torch.cuda.get_device_capability()) < FP8:
+            raise ConfigError(
+                "candidates.model.quantization: fp8 needs a GPU of compute capability 8.9 (Ada, Hopper) or higher, "
+                f"and this one has {found[0]}.{found[1]}; take int8"
+            )
 
 
 def combined_lora(config: ModelConfig, loras: Sequence[tuple[bytes, float]]) -> bytes:

@@ -60,14 +60,17 @@ class Worker:
             self._scorers[version] = self.components.hand_scorer(scores, self.extractor)
         return self._scorers[version]
 
-    def model(self, lora: str | None = None, added: Added = ()) -> AnimationModel:
+    def model(self, lora: str | None = None, added: Added = (), *, all_bits: bool = False) -> AnimationModel:
         """Return the animation model with the LoRA of this digest and with added ones. Keep one model only: two may not
-        fit on a GPU."""
-        if self._model is None or self._model[0] != (lora, added):
+        fit on a GPU. ``all_bits``: as the training has it, without the config's quantization."""
+        config = self.config.candidates.model
+        if all_bits:
+            config = config.model_copy(update={"quantization": None})
+        wanted = lora, added, config
+        if self._model is None or self._model[0] != wanted:
             self._model = None
-            model, weights = self.config.candidates.model, self._weights(lora, added)
-            loaded = self.components.animation_model(model, self.config.execution, weights, True)
-            self._model = ((lora, added), loaded)
+            weights = self._weights(lora, added)
+            self._model = wanted, self.components.animation_model(config, self.config.execution, weights, True)
         return self._model[1]
 
     def _weights(self, lora: str | None, added: Added) -> bytes | None:

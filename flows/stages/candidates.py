@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from flows.engine.components import check_reward
+from flows.engine.components import check_quantization, check_reward
 from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
@@ -96,6 +96,7 @@ class Candidates(Stage[SeedGroup]):
     def check(self, run: View) -> None:
         _ = run.inputs.model_folder
         config = run.config.candidates
+        check_quantization(config.model, run.config.execution)
         check_added(config.loras, "candidates.loras", config, run.inputs.components)
         if config.early is not None:
             _ = run.inputs.score_weights
@@ -153,11 +154,12 @@ class Candidates(Stage[SeedGroup]):
         return run.unknown(Poses) * (1 - config.clips.held_out) * config.candidates.seed_groups
 
     def work(self, action: Action) -> float:
-        """Return the share of the steps that early rejection leaves when it gives no clip up."""
+        """Return the share of the passes that early rejection leaves when it gives no clip up."""
         if "early" not in action.config:
             return 1.0
         rules = {name: value for name, value in action.config["early"].items() if name != "scores"}
-        settings = {name: action.config[name] for name in ("per_clip", "steps", "shift", "scheduler")}
+        names = ("per_clip", "steps", "shift", "scheduler", "guidance_scale", "guidance_until")
+        settings = {name: action.config[name] for name in names if name in action.config}
         return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
 
     def forecast_work(self, config: RunConfig) -> float:
@@ -171,7 +173,7 @@ def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: s
     """Return the settings, besides bytes, on which generating so many videos depends. Evaluation uses the same."""
     settings = key_fields(sampling, "group", "early", "loras", "retarget") | added_weights(sampling.loras)
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
-    settings |= {"per_clip": videos, "model": {"dtype": sampling.model.dtype}}
+    settings |= {"per_clip": videos, "model": key_fields(sampling.model, "path", "revision")}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
 
 

@@ -229,9 +229,10 @@ def sampled_otherwise(config: RunConfig) -> str | None:
     if sampling == config.candidates and not sampling.loras:
         return None
     added = f", with {in_words(sampling.loras)}" if sampling.loras else ""
+    until = f" until t = {sampling.guidance_until:g}" if sampling.guidance_until else ""
     return (
         f"in {sampling.steps} steps of {sampling.scheduler} (shift {sampling.shift:g}, guidance "
-        f"{sampling.guidance_scale:g}){added}"
+        f"{sampling.guidance_scale:g}{until}){added}"
     )
 
 

@@ -77,7 +77,7 @@ class References(Stage[ReferenceErrors]):
             group=inputs["conditioning"],
             seed=item.action.config.get("noise"),
         )
-        model = worker.model()
+        model = worker.model(all_bits=True)
         # One draw at a time fits into memory wherever a candidate does.
         return Output(reference_errors(model, prepare(sample, model, config), _epochs(item.action), config))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import floor
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ class Scores:
 
     final: Floats
     previews: Mapping[float, Floats]
+
+
+class Sampling(Protocol):
+    """The part of a ``CandidatesConfig`` that says what a step costs."""
+
+    @property
+    def noise_levels(self) -> Sequence[float]:
+        """t of each step."""
+
+    @property
+    def passes(self) -> Sequence[int]:
+        """Passes of the model in each step."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +105,14 @@ def ratio(numbers: Floats, whole: Floats) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def full(clips: Sequence[Scores], bar: Bar, cost: float = 1.0) -> Result:
+def full(clips: Sequence[Scores], bar: Bar) -> Result:
     """Return what all candidates give."""
-    return _result([(list(clip.final), cost) for clip in clips], bar)
+    return _result([(list(clip.final), 1.0) for clip in clips], bar)
 
 
-def replayed(clips: Sequence[Scores], bar: Bar, rule: EarlyConfig, levels: Sequence[float]) -> Result:
-    """Return what early rejection gives. ``levels``: t of each step."""
-    return _result([_replay(clip, rule, levels) for clip in clips], bar)
+def replayed(clips: Sequence[Scores], bar: Bar, rule: EarlyConfig, sampling: Sampling) -> Result:
+    """Return what early rejection gives to candidates that were sampled so."""
+    return _result([_replay(clip, rule, sampling) for clip in clips], bar)
 
 
 def screened(clips: Sequence[Scores], screen: Sequence[Scores], bar: Bar, keep: float, cost: float) -> Result:
@@ -133,17 +145,18 @@ def _of_some(final: Floats, count: int, bar: Bar) -> Floats:
     return np.mean([[some.max(), *bar.kept(some)] for some in chosen], axis=0)
 
 
-def _replay(clip: Scores, rule: EarlyConfig, levels: Sequence[float]) -> tuple[list[float], float]:
+def _replay(clip: Scores, rule: EarlyConfig, sampling: Sampling) -> tuple[list[float], float]:
     """Return the finished candidates' scores, and the cost."""
+    levels, passes = sampling.noise_levels, sampling.passes
     under_way, paid, begun = list(range(len(clip.final))), 0, 0
     for level in rule.at:
         t = max(found for found in clip.previews if found <= level)
         step = 1 + int(np.argmin(np.abs(np.array(levels) - t)))
-        paid, begun = paid + len(under_way) * (step - begun), step
+        paid, begun = paid + len(under_way) * sum(passes[begun:step]), step
         why = reasons(t, [float(clip.previews[t][place]) for place in under_way], rule)
         under_way = [place for place, reason in zip(under_way, why, strict=True) if reason is None]
-    paid += len(under_way) * (len(levels) - begun)
-    return [float(clip.final[place]) for place in under_way], paid / (len(clip.final) * len(levels))
+    paid += len(under_way) * sum(passes[begun:])
+    return [float(clip.final[place]) for place in under_way], paid / (len(clip.final) * sum(passes))
 
 
 def _result(finished: Sequence[tuple[Sequence[float], float]], bar: Bar) -> Result:

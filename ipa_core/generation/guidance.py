@@ -26,9 +26,9 @@ class Guidance:
         """Whether both passes are one batch. None: the first pass will show whether a GPU has the memory. A CPU gains
         nothing by it, so that its single seeds stay diffusers' own to the bit."""
 
-    def velocity(self, latents: Tensor, t: Tensor) -> Tensor:
-        """Predict for ``latents [B, C, R + T', h, w]`` at ``t [B]``."""
-        if self._unguided is None:
+    def velocity(self, latents: Tensor, t: Tensor, *, off: bool = False) -> Tensor:
+        """Predict for ``latents [B, C, R + T', h, w]`` at ``t [B]``. ``off``: without guidance in this step."""
+        if self._unguided is None or off:
             return self._model.velocity(latents, t, self._guided)
         if self.together:
             both = {name: torch.cat([self._unguided[name], self._guided[name]]) for name in self._guided}

@@ -167,7 +167,9 @@ class _Sampling:
         while part.step < self._config.steps:
             timestep = part.scheduler.timesteps[part.step]
             if part.velocity is None:
-                part.velocity = guidance.velocity(part.latents, (timestep.double() / 1000).expand(batch))
+                t = (timestep.double() / 1000).expand(batch)
+                off = not self._config.guided_at(self._t(part))
+                part.velocity = guidance.velocity(part.latents, t, off=off)
             if level is not None and (self._t(part) <= level or part.step == self._config.steps - 1):
                 return
             part.latents = part.scheduler.step(part.velocity, timestep, part.latents, return_dict=False)[0]

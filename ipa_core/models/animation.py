@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DrawingConfig, DType, RunConfig
+from ipa_core.config import (
+    AlignmentConfig,
+    CandidatesConfig,
+    ConfigError,
+    DrawingConfig,
+    DType,
+    Quantization,
+    RunConfig,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,13 +183,21 @@ class ModelKind(Protocol):
         """Raise :class:`UnknownModel` when a ``model_index.json`` of this class names a model that can't be run."""
 
     def load(
-        self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
+        self,
+        folder: Path,
+        *,
+        dtype: DType,
+        device: str,
+        lora: Path | bytes | None = None,
+        text_encoder: bool = True,
+        quantization: Quantization | None = None,
     ) -> AnimationModel:
         """Load a pipeline folder with all gradients off.
 
         ``lora``: a folder with :data:`LORA_FILE`, such a file, or its bytes. ``text_encoder`` False leaves the text
-        encoder out: training needs none, because its prompts are encoded already. Raises ``ValueError`` when the LoRA
-        does not fit this model.
+        encoder out: training needs none, because its prompts are encoded already. ``quantization``: 8 bits for the
+        weights of the repeated blocks, a LoRA apart, for sampling alone. Raises ``ValueError`` when the LoRA does not
+        fit this model.
         """
 
     def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:

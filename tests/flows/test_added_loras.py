@@ -70,6 +70,17 @@ def test_another_sampler_changes_the_evaluation_alone(tmp_path: Path) -> None:
     assert {stage for stage in plain if plain[stage] != other[stage]} == {"evaluation"}
 
 
+def test_guidance_until_a_noise_level_is_in_the_keys_of_what_it_samples(tmp_path: Path) -> None:
+    plain, off, on = (
+        told(tmp_path, name, candidates=own)
+        for name, own in (("plain", {}), ("off", {"guidance_until": 0}), ("on", {"guidance_until": 0.5}))
+    )
+    evaluated = told(tmp_path, "evaluated", evaluation={"sampler": {"guidance_until": 0.5}})
+    assert off == plain
+    assert not set(on["candidates"].values()) & set(plain["candidates"].values())
+    assert {stage for stage in plain if plain[stage] != evaluated[stage]} == {"evaluation"}
+
+
 def test_the_evaluation_is_kept_when_the_candidates_change_to_another_sampler(tmp_path: Path) -> None:
     sampler = {"steps": 50, "shift": 16.0, "guidance_scale": 5.0, "loras": []}
     few = {"steps": 4, "shift": 5.0, "guidance_scale": 1.0}

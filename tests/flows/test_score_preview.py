@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from flows.engine.walk import Scope
-from flows.experiments.score_preview import Calibration, Way, calibrate, tables, verdict
+from flows.experiments.preview_tables import tables, verdict
+from flows.experiments.score_preview import Calibration, Way, calibrate
 from flows.stages.scores import scored_candidates
-from ipa_core.config import EarlyConfig
+from ipa_core.config import EarlyConfig, LoraFile
 from tests.fakes import FAKES, fake_config, write_videos
 from tests.flows.conftest import run_fake
+from tests.flows.test_added_loras import write_lora
 
 pytestmark = pytest.mark.slow
 SETTINGS: dict[str, object] = {"candidates__steps": 6, "clips__held_out": 0.0, "candidates__per_clip": 4}
@@ -52,6 +54,30 @@ def test_a_first_pass_of_few_steps_is_cheaper(found: Calibration) -> None:
     assert way(found, "shift 1", "first 2 steps, then half").cost == pytest.approx(1 / 3 + 1 / 2)
 
 
+def test_the_alternatives_cost_half_at_most(found: Calibration) -> None:
+    told = {one.setting: (one.name, one.cost) for one in found.alternatives if "candidates" in one.name}
+    assert told == {
+        "shift 1": ("2 candidates", 0.5),
+        "shift 3": ("2 candidates", 0.5),
+        "2 steps": ("4 candidates", pytest.approx(1 / 3)),
+    }
+    assert {one.name for one in found.alternatives if one.setting == "shift 1"} > {"2 candidates"}
+    assert max(one.cost for one in found.alternatives) == 0.5
+
+
+def test_a_lora_and_guidance_off_are_priced_by_their_passes(folder: Path) -> None:
+    lora = write_lora(folder / "steps.safetensors")
+    config = fake_config(folder, **SETTINGS, candidates__guidance_scale=2.0)
+    about = {"guidance_until": [0.5], "lora": LoraFile(path=str(lora)), "lora_steps": 3}
+    found = calibrate(config, FAKES, clips=1, per_clip=4, **about)  # type: ignore[arg-type]
+    noise = config.candidates.noise_levels
+    part = (6 + sum(t > 0.5 for t in noise)) / 12
+    assert way(found, "guidance until t = 0.5", "all candidates").cost == pytest.approx(part)
+    assert way(found, "steps.safetensors in 3 steps", "all candidates").cost == pytest.approx(3 / 12)
+    counts = {one.setting: one.name for one in found.alternatives if "candidates" in one.name}
+    assert counts["guidance until t = 0.5"] == f"{4 * 0.5 / part:.3g} candidates"
+
+
 def best_of_clips(folder: Path, early: EarlyConfig | None) -> float:
     """The sum over the clips of the best finished score, in a run."""
     done = run_fake(fake_config(folder, **SETTINGS, candidates__early=early), Scope(last="scores"))
@@ -74,7 +100,8 @@ def test_a_second_call_computes_nothing(folder: Path, found: Calibration) -> Non
     assert calibrate(fake_config(folder, **SETTINGS), FAKES, 2, 4, shifts=[3.0], few_steps=[2]) == found
 
 
-def test_people_read_two_tables_and_a_verdict(found: Calibration) -> None:
-    levels, ways = tables(found)
+def test_people_read_three_tables_and_a_verdict(found: Calibration) -> None:
+    levels, ways, alternatives = tables(found)
     assert len(levels[3]) == len(found.levels) and len(ways[3]) == len(found.ways)
+    assert len(alternatives[3]) == len(found.alternatives)
     assert verdict(found)[0].startswith("2 clips, 4 candidates of each. Kept: a score of at least 0.1 ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -18,8 +20,8 @@ from ipa_core.generation.calibration import (
     screened,
 )
 
-LEVELS = (1.0, 0.75, 0.5, 0.25)
-"""t of four steps."""
+LEVELS = SimpleNamespace(noise_levels=(1.0, 0.75, 0.5, 0.25), passes=(1, 1, 1, 1))
+GUIDED = SimpleNamespace(noise_levels=LEVELS.noise_levels, passes=(2, 2, 1, 1))
 CLIPS = (
     Scores(np.array([0.1, 0.2, 0.3, 0.4]), {0.75: np.array([0.4, 0.1, 0.2, 0.3]), 0.5: np.array([0.1, 0.2, 0.3, 0.4])}),
     Scores(np.array([0.8, 0.6, 0.0, 0.0]), {0.75: np.array([0.9, 0.8, 0.0, 0.0]), 0.5: np.array([0.9, 0.8, 0.0, 0.0])}),
@@ -32,6 +34,11 @@ def test_the_better_half_is_finished_and_its_steps_are_paid() -> None:
     assert found.cost == (2 * 4 + 2 * 2) / 16
     assert found.best.tolist() == [0.4, 0.8]
     assert (found.kept.tolist(), found.strict.tolist()) == ([1, 1], [0, 1])
+
+
+def test_a_guided_step_is_paid_twice() -> None:
+    found = replayed(CLIPS, BAR, EarlyConfig(at=(0.75,)), GUIDED)
+    assert found.cost == (4 * 4 + 2 * 2) / 24
 
 
 def test_halving_twice_pays_each_part() -> None:

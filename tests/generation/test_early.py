@@ -164,6 +164,13 @@ def test_the_share_of_steps_that_is_paid(levels: tuple[float, ...], keep: float,
     assert (settings.finished_per_clip, settings.early_share) == (finished, steps / 64)
 
 
+def test_guided_steps_weigh_twice_in_the_share() -> None:
+    guided = {"guidance_scale": 3.0, "guidance_until": 0.75}
+    settings = config(early=EarlyConfig(at=(0.5,)), per_clip=8, steps=8, shift=1.0, **guided)
+    # Two of eight steps are guided, five lie at or above the level.
+    assert settings.early_share == (7 * 8 + 3 * 4) / (10 * 8)
+
+
 @pytest.mark.parametrize("scheduler", ["euler", "unipc"])
 @pytest.mark.parametrize(("steps", "shift"), [(12, 3.0), (50, 16.0)])
 def test_the_noise_levels_are_the_schedulers(scheduler: str, steps: int, shift: float) -> None:

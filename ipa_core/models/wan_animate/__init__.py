@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ipa_core.config import AlignmentConfig, DType
+from ipa_core.config import AlignmentConfig, DType, Quantization
 from ipa_core.models.animation import ModelKind, UnknownModel
 from ipa_core.models.folder import INDEX, check_transformer, parts_of
 from ipa_core.models.wan_animate.cost import AnimateNetwork, network_of
@@ -39,11 +39,20 @@ class WanAnimate:
         check_transformer(folder, "transformer", "WanAnimateTransformer3DModel")
 
     def load(
-        self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
+        self,
+        folder: Path,
+        *,
+        dtype: DType,
+        device: str,
+        lora: Path | bytes | None = None,
+        text_encoder: bool = True,
+        quantization: Quantization | None = None,
     ) -> WanAnimateModel:
         from ipa_core.models.wan_animate.model import WanAnimateModel
 
-        return WanAnimateModel.load(folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder)
+        return WanAnimateModel.load(
+            folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder, quantization=quantization
+        )
 
     def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
         from ipa_core.models.wan_animate.model import WanAnimateModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ipa_core.config import AlignmentConfig, DType
+from ipa_core.config import AlignmentConfig, DType, Quantization
 from ipa_core.models.animation import ModelKind, UnknownModel
 from ipa_core.models.folder import EXPERTS, INDEX, check_transformer, parts_of
 from ipa_core.models.wan_vace.card import model_card
@@ -54,11 +54,20 @@ class WanVACE:
             )
 
     def load(
-        self, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
+        self,
+        folder: Path,
+        *,
+        dtype: DType,
+        device: str,
+        lora: Path | bytes | None = None,
+        text_encoder: bool = True,
+        quantization: Quantization | None = None,
     ) -> WanVACEModel:
         from ipa_core.models.wan_vace.model import WanVACEModel
 
-        return WanVACEModel.load(folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder)
+        return WanVACEModel.load(
+            folder, dtype=dtype, device=device, lora=lora, text_encoder=text_encoder, quantization=quantization
+        )
 
     def combined_lora(self, folder: Path, loras: Sequence[tuple[bytes, float]]) -> bytes:
         from ipa_core.models.wan_vace.model import WanVACEModel

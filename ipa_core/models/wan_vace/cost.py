@@ -46,8 +46,7 @@ class Network:
 
     def candidate_flops(self, config: RunConfig) -> float:
         """Return the operations to generate one video: one forward pass a step, two with classifier-free guidance."""
-        passes = config.candidates.steps * (2 if config.candidates.guidance_scale > 1 else 1)
-        return passes * self.forward_flops(config)
+        return sum(config.candidates.passes) * self.forward_flops(config)
 
     def forward_flops(self, config: RunConfig) -> float:
         """Return the operations of one forward pass for one sample, which are also those of one reference error."""
@@ -76,7 +75,8 @@ class Network:
     def generation_bytes(self, config: RunConfig, seeds: int) -> float:
         """Return the GPU memory to sample so many seeds at once."""
         activations = _FORWARD_BYTES * latent_tokens(config.clips) * self.dim
-        return self.weights_bytes / self.experts + _CODEC_BYTES + seeds * activations
+        weights = self.weights_bytes / self.experts / (1 if config.candidates.model.quantization is None else 2)
+        return weights + _CODEC_BYTES + seeds * activations
 
     def training_bytes(self, config: RunConfig) -> float:
         """Return the GPU memory of one process that trains one part of a batch."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 
 from ipa_core.models.folder import EXPERTS
+from ipa_core.models.quantized import bytes_of
 
 FAST_ATTENTION: Final = ("_flash_3", "flash")
 """diffusers' names of the kernels to try, the fastest first. Quantised ones (SageAttention) change results, so they are
@@ -53,7 +54,7 @@ def placement(sizes: Mapping[str, int], encoders: Sequence[str], memory: float) 
 def sizes_of(pipeline: Any) -> dict[str, int]:
     """Return the bytes of each network of a pipeline."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    return {name: sum(weight.nbytes for weight in part.parameters()) for name, part in networks.items()}
+    return {name: sum(bytes_of(weight) for weight in part.parameters()) for name, part in networks.items()}
 
 
 def memory_of(device: torch.device) -> float:

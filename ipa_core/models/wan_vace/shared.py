@@ -21,11 +21,12 @@ from peft import LoraConfig
 from PIL import Image
 from torch import Tensor
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig, DType
+from ipa_core.config import AlignmentConfig, CandidatesConfig, DType, Quantization
 from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.compiled import CompiledBlocks, compiler_trouble
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.folder import EXPERTS, INDEX, parts_of, read_json
+from ipa_core.models.quantized import quantize, torchao_version
 from ipa_core.models.wan_vace.experts import Experts
 from ipa_core.models.wan_vace.lora import experts_lora_files, lora_files, target_modules
 from ipa_core.models.wan_vace.lora_reader import adapter_of, combined_loras, read_lora
@@ -77,12 +78,20 @@ class WanModel:
         self._placed = Placement()
         self._attention = "native"
         self._compiled: CompiledBlocks | None = None
+        self._quantized: Quantization | None = None
         self._mean = self._per_channel(config.latents_mean)
         self._inverse_std = 1.0 / self._per_channel(config.latents_std)
 
     @classmethod
     def load(
-        cls, folder: Path, *, dtype: DType, device: str, lora: Path | bytes | None = None, text_encoder: bool = True
+        cls,
+        folder: Path,
+        *,
+        dtype: DType,
+        device: str,
+        lora: Path | bytes | None = None,
+        text_encoder: bool = True,
+        quantization: Quantization | None = None,
     ) -> Self:
         """Load a pipeline folder: transformer and text encoder in ``dtype``, the codec in float32.
 
@@ -98,6 +107,9 @@ class WanModel:
         model = cls(pipeline, torch.device(device))
         if lora is not None:
             model._load_lora(lora)
+        if quantization is not None:
+            quantize(model._transformers, model.blocks, quantization)
+            model._quantized = quantization
         model._place(memory_of(model.device))
         return model
 
@@ -118,7 +130,9 @@ class WanModel:
         """See :class:`~ipa_core.models.AnimationModel`."""
         decoding = "tiles" if self.pipeline.vae.use_tiling else "whole"
         compiled = {} if self._compiled is None else {"compiled": "blocks"}
-        return {"attention": self._attention, "placement": str(self._placed), "decoding": decoding, **compiled}
+        quantized = {} if self._quantized is None else {"quantized": f"{self._quantized} by {torchao_version()}"}
+        about = {"attention": self._attention, "placement": str(self._placed), "decoding": decoding}
+        return about | compiled | quantized
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
