@@ -274,7 +274,8 @@ class Store:
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
-            folder.write(_MARKER, json_bytes({"format": FORMAT, "generation": GENERATION}), replace=False)
+            for name in (_MARKER, _COPY):
+                folder.write(name, json_bytes({"format": FORMAT, "generation": GENERATION}), replace=False)
             self.exists = True
         self.objects = ObjectStore(self.address, cache_gb)
         self.actions = ActionCache(self.address)
@@ -287,14 +288,18 @@ class Store:
     @cached_property
     def generation(self) -> int:
         """The generation of defaults that the store was made with (see :data:`GENERATION`)."""
-        marker = self.folder.read(_MARKER)
-        return GENERATION if marker is None else _number(marker, "generation") or 1
+        if not self.exists:
+            return GENERATION
+        said = (self.folder.read(name) for name in (_MARKER, _COPY))
+        return max(_number(marker, "generation") or 1 for marker in said if marker is not None)
 
     def __reduce__(self) -> tuple[Any, tuple[str | Path]]:
         return partial(Store, cache_gb=self._cache_gb), (self.address,)
 
 
 _MARKER: Final = "ipa-store.json"
+_COPY: Final = "ipa-store-copy.json"
+"""The same again: a store that loses its generation would compute everything anew under other keys."""
 FORMAT: Final = 1
 """The format of the store. It rises with a change that an older version would misread, and with each new place whose
 files name objects: `storage.collection` does not know what they keep. A version reads its own format only."""
@@ -326,12 +331,14 @@ def _is_store(folder: Folder, address: str | Path) -> bool:
 
 
 def mend_marker(address: str | Path) -> bool:
-    """Write the marker of a store again where it is damaged or lost, and return whether it was."""
+    """Write the marker of a store again where it is damaged or lost, and return whether it was. A store without a copy
+    of the marker is of generation 1."""
     folder = open_folder(address)
     marker = folder.read(_MARKER)
     lost = _was_store(folder) if marker is None else _format(marker) is None
     if lost:
-        folder.write(_MARKER, json_bytes({"format": FORMAT}))
+        copy = folder.read(_COPY)
+        folder.write(_MARKER, json_bytes({"format": FORMAT}) if copy is None or _format(copy) is None else copy)
     return lost
 
 

@@ -64,6 +64,7 @@ def test_a_new_store_takes_the_newest_version_also_after_somebody_asked_for_vers
 
 def test_version_2_scores_the_candidates_of_an_older_store_anew_and_version_1_stays(folder: Path) -> None:
     (folder / "store" / "ipa-store.json").write_text('{"format":1}')
+    (folder / "store" / "ipa-store-copy.json").unlink()
     first = run_fake(fake_config(folder, scores__version=1), TO_SCORES)
     assert set(first.computed()) == {"scores"}
     assert run_fake(fake_config(folder), TO_SCORES).computed() == {}

@@ -17,6 +17,7 @@ from storage import (
     Store,
     StoreError,
 )
+from storage.actions import GENERATION, mend_marker
 from storage.digest import digest_bytes, json_bytes
 from tests.storage.test_digest import JSON, TEXT
 
@@ -275,6 +276,21 @@ class TestStore:
     def test_what_a_newer_version_says_beside_the_format_is_left_unread(self, tmp_path):
         (tmp_path / "ipa-store.json").write_text('{"format":1,"written_by":"0.9"}')
         assert Store(tmp_path).exists
+
+    @pytest.mark.parametrize("left", [None, b'{"form', b'{"format":1}'])
+    def test_a_store_knows_its_generation_whatever_becomes_of_its_marker(self, address, left):
+        folder = Store(address).folder
+        Store(address).actions.commit(done(address))
+        if left is None:
+            folder.delete("ipa-store.json")
+        else:
+            folder.write("ipa-store.json", left)
+        mend_marker(address)
+        assert Store(address).generation == GENERATION
+
+    def test_a_store_that_an_older_version_made_is_of_generation_1(self, tmp_path):
+        (tmp_path / "ipa-store.json").write_text('{"format":1}')
+        assert Store(tmp_path).generation == 1
 
     def test_nothing_is_made_where_a_store_is_only_looked_for(self, address):
         store = Store(address, make=False)
