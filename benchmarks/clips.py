@@ -1,9 +1,10 @@
-"""Pictures of 1080p footage a second and core: ours against ffmpeg's own decoding, scaling and encoding.
+"""Pictures of 1080p footage a second and core: ours, before and now, against ffmpeg's own decoding and scaling.
 
     python benchmarks/clips.py [--seconds 11] [--ffmpeg ffmpeg]
 
 The footage is a demo video in 1080p at 30 fps. Each line is of CPU time on one thread. `ffmpeg` decodes, takes 16
-pictures a second, scales them to 832 x 480 and encodes them by the same encoder and settings.
+pictures a second, scales them to 832 x 480 and encodes them by the same encoder. `before` is how stores of generation 1
+cut: pictures are converted in full and scaled twice. The last lines tell the time of each step.
 """
 
 from __future__ import annotations
@@ -17,19 +18,27 @@ import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import av
 import cv2
+import numpy as np
 
+from ipa_core.clips.crop import crop_around
 from ipa_core.clips.cut import CutClip, cut_video
+from ipa_core.clips.kept import Scaled, Stored
+from ipa_core.clips.shots import colour_histograms
 from ipa_core.config import ClipsConfig
-from ipa_core.video import encode_png, encode_video, frames
+from ipa_core.video import LARGE, encode_png, encode_video, frames
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 30
+STEPPED = 45
+"""Pictures on which the steps are timed one by one."""
+PRESETS = "medium", "superfast"
 CONFIG = ClipsConfig(sources=("unused",), crop="center")
 
 
@@ -50,24 +59,46 @@ def record(path: Path, count: int) -> None:
         container.mux(stream.encode())
 
 
-def decode(path: Path) -> None:
-    for _ in frames(path):
-        pass
+def cut(path: Path, traits: tuple[str, ...]) -> list[CutClip]:
+    return [part for part in cut_video(path, "ab" * 32, CONFIG, None, traits) if isinstance(part, CutClip)]
 
 
-def cut(path: Path) -> list[CutClip]:
-    return [part for part in cut_video(path, "ab" * 32, CONFIG, None) if isinstance(part, CutClip)]
-
-
-def cut_and_encode(path: Path) -> None:
-    for clip in cut(path):
-        encode_video(clip.frames, CONFIG.fps)
+def cut_and_encode(path: Path, traits: tuple[str, ...]) -> None:
+    preset = PRESETS[LARGE in traits]
+    for clip in cut(path, traits):
+        encode_video(clip.frames, CONFIG.fps, preset=preset)
         encode_png(clip.frames[clip.reference_index])
+
+
+def steps(path: Path, seconds: int) -> dict[str, tuple[float, float]]:
+    """Return CPU seconds of each step, as earlier versions made it and now."""
+    seen = list(islice(frames(path), STEPPED))
+    taken = seen[: round(STEPPED * CONFIG.fps / RATE)]
+    crop = crop_around(None, *seen[0].shown.size, CONFIG.width / CONFIG.height, CONFIG.crop_margin)
+    size = CONFIG.width, CONFIG.height
+    pictures = np.stack([Stored.of(frame, CONFIG).cut(crop, *size) for frame in taken])
+    sketch = cpu_seconds(lambda: [colour_histograms(frame.shown.sketch(264, 144)) for frame in seen])
+    convert = cpu_seconds(lambda: [frame.picture for frame in taken])
+    twice = cpu_seconds(lambda: [Scaled(frame, CONFIG).cut(crop, *size) for frame in taken])
+    once = cpu_seconds(lambda: [Stored.of(frame, CONFIG).cut(crop, *size) for frame in taken])
+    encode = [cpu_seconds(lambda: encode_video(pictures, CONFIG.fps, preset=preset)) for preset in PRESETS]  # noqa: B023
+    decode = cpu_seconds(lambda: [None for _ in frames(path)]) * STEPPED / (seconds * RATE)
+    return {
+        "decoding": (decode, decode),
+        "finding shots": (sketch, sketch),
+        "scaling, with colours": (convert + twice, once),
+        "encoding": (encode[0], encode[1]),
+    }
 
 
 def by_ffmpeg(binary: str, path: Path, *output: str) -> None:
     one = ("-threads", "1", "-filter_threads", "1")
     subprocess.run([binary, "-v", "error", "-y", *one, "-i", str(path), *one, *output], check=True)
+
+
+def psnr(ours: list[CutClip], others: list[CutClip]) -> float:
+    pairs = zip(ours, others, strict=True)
+    return float(np.mean([cv2.PSNR(one.frames.ravel(), other.frames.ravel()) for one, other in pairs]))
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -88,18 +119,26 @@ def main() -> None:
         path, count = Path(folder) / "hd.mp4", told.seconds * RATE
         record(path, count)
         scaled = ("-vf", f"fps={CONFIG.fps:g},scale={CONFIG.width}:{CONFIG.height}")
-        coded = ("-c:v", "libx264", "-preset", "medium", "-crf", "12", "-f", "mp4", f"{folder}/out.mp4")
+        coded = ("-c:v", "libx264", "-crf", "12", "-f", "mp4", f"{folder}/out.mp4")
         works: dict[str, Callable[[], object]] = {
-            "ours, decoding": lambda: decode(path),
-            "ours, cutting": lambda: cut(path),
-            "ours, cutting and encoding": lambda: cut_and_encode(path),
+            "before, cutting": lambda: cut(path, ()),
+            "now, cutting": lambda: cut(path, (LARGE,)),
+            "before, cutting and encoding": lambda: cut_and_encode(path, ()),
+            "now, cutting and encoding": lambda: cut_and_encode(path, (LARGE,)),
         }
         if told.ffmpeg:
             works["ffmpeg, decoding"] = lambda: by_ffmpeg(told.ffmpeg, path, "-f", "null", "-")
             works["ffmpeg, decoding and scaling"] = lambda: by_ffmpeg(told.ffmpeg, path, *scaled, "-f", "null", "-")
-            works["ffmpeg, decoding, scaling and encoding"] = lambda: by_ffmpeg(told.ffmpeg, path, *scaled, *coded)
+            for preset in PRESETS:
+                works[f"ffmpeg, the same and encoding ({preset})"] = lambda preset=preset: by_ffmpeg(
+                    told.ffmpeg, path, *scaled, *coded, "-preset", preset
+                )
         for name, work in works.items():
-            print(f"{name:40} {count / cpu_seconds(work):6.1f} pictures a second and core")
+            print(f"{name:40} {count / cpu_seconds(work):6.1f} pictures a second and core", flush=True)
+        print(f"PSNR of now against before: {psnr(cut(path, (LARGE,)), cut(path, ())):.1f} dB")
+        print("milliseconds a picture of the source, before and now:")
+        for name, (before, now) in steps(path, told.seconds).items():
+            print(f"  {name:38} {1e3 * before / STEPPED:6.1f} {1e3 * now / STEPPED:6.1f}")
 
 
 if __name__ == "__main__":

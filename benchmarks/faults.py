@@ -204,7 +204,9 @@ def main() -> None:
                 rows.append(row)
                 print(f"{'kept  ' if row.kept else 'BROKEN'} {row.promise}: {row.printed}", flush=True)
     if output is not None:
-        output.write_text(HEAD + table(rows, time.monotonic() - started))
+        written = output.read_text() if output.exists() else ""
+        _, heading, rest = written.partition("\n## ")  # Sections by hand stay.
+        output.write_text(HEAD + table(rows, time.monotonic() - started) + heading + rest)
     sys.exit(not all(row.kept for row in rows))
 
 

@@ -3,20 +3,21 @@
     python -m benchmarks.soak [--candidates 6000] [--rounds 5] [--folder DIR]
 
 Each round is the flow up to the shards, with the fakes of the tests and another seed, against one Prefect server. (The
-training has a process of its own in each run.) A line per round tells the memory, descriptors and threads of the flow's
-process and of the server, and by how much that memory, the store and Prefect's database grew per item. The exit code is
-1 if descriptors or memory of the flow's process grow from round 2 on.
+training has a process of its own in each run.) A line per round tells memory, Python's objects, descriptors
+and threads of the flow's process, the same of the server, and by how much that memory, the store and Prefect's database
+grew per item. The exit code is 1 if descriptors or memory of the flow's process grow from round 2 on.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ class Size:
     """Resident bytes."""
     descriptors: int
     threads: int
+    objects: int | None = None
+    """What Python holds, of this process."""
+
+    @staticmethod
+    def own() -> Size:
+        """Return the size of this process without garbage. Python seldom looks for all of it itself."""
+        gc.collect()
+        return replace(Size.of(os.getpid()), objects=len(gc.get_objects()))
 
     @staticmethod
     def of(process: int) -> Size:
@@ -43,7 +52,8 @@ class Size:
             return Size(about.memory_info().rss, about.num_fds(), about.num_threads())
 
     def __str__(self) -> str:
-        return f"{self.memory / 1e6:.0f} MB, {self.descriptors} descriptors, {self.threads} threads"
+        held = f", {self.objects / 1e3:.0f} k objects" if self.objects else ""
+        return f"{self.memory / 1e6:.0f} MB{held}, {self.descriptors} descriptors, {self.threads} threads"
 
 
 def main() -> None:
@@ -79,7 +89,7 @@ def soak(folder: Path, rounds: int) -> list[Size]:
             assert state.is_completed(), state.message
             items = sum(stage.computed for stage in state.result().stages)
             grown = stored(store) - before[0], stored(database) - before[1]
-            sizes.append(Size.of(os.getpid()))
+            sizes.append(Size.own())
             memory = f"memory {(sizes[-1].memory - sizes[-2].memory) / items / 1e3:+.1f} kB, " if number else ""
             print(
                 f"round {number + 1}: {items} items in {time.monotonic() - started:.0f} s; flow {sizes[-1]}; server "

@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, Literal, cast
 
@@ -19,8 +19,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from ipa_core.colours import CONVERSION, ToBT709, Transfer
-from ipa_core.records import Rejected
+from ipa_core.colours import AREA, CONVERSION, ENLARGING, ToBT709, Transfer
+from ipa_core.records import Box, Rejected
 from ipa_core.streams import Damage, check_size
 
 LOOKED_AT: Final = 4
@@ -56,6 +56,14 @@ class Turn:
         turned = picture.swapaxes(0, 1) if self.transposed else picture
         turned = turned[:, ::-1] if self.left_right else turned
         return np.ascontiguousarray(turned[::-1] if self.top_bottom else turned)
+
+    def stored(self, part: Box, width: int, height: int) -> Box:
+        """Return where a part of the upright picture of ``width x height`` lies in the stored one."""
+        left = width - part.x - part.width if self.left_right else part.x
+        top = height - part.y - part.height if self.top_bottom else part.y
+        if self.transposed:
+            return Box(x=top, y=left, width=part.height, height=part.width)
+        return Box(x=left, y=top, width=part.width, height=part.height)
 
 
 @dataclass(frozen=True)
@@ -144,34 +152,56 @@ class Pictures:
     """Makes uint8 RGB ``[H, W, 3]`` with square pixels of decoded frames, also when the container is closed. Raises
     ``Rejected`` where that can't be right."""
 
-    def __init__(self, reading: Reading, stream: VideoStream) -> None:
+    def __init__(self, reading: Reading, pixel_aspect: Fraction | None = None) -> None:
         if reading.refused:
             raise Rejected(reading.refused)
         self._reading = reading
-        self._pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self._pixel_aspect = pixel_aspect or Fraction(1)
         self._reformatter = VideoReformatter()
         self._sketcher = VideoReformatter()
+        self._shrinker = VideoReformatter()
+        self._cropper = _Cropper()
         self._matrix = Colorspace.ITU709 if reading.colour == "untagged" else None
         transfer = _TRANSFERS.get(reading.colour)
         self._to_bt709 = ToBT709(transfer) if transfer else None
         self._sketch_to_bt709 = ToBT709(transfer) if transfer else None
 
+    def size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Return width and height of the upright picture."""
+        width, height = round(frame.width * self._pixel_aspect), frame.height
+        check_size(width, height)
+        return (height, width) if self._reading.turn.transposed else (width, height)
+
     def full(self, frame: VideoFrame) -> np.ndarray:
         width = round(frame.width * self._pixel_aspect)
         check_size(width, frame.height)
-        if self._to_bt709:
-            return self._reading.turn(self._to_bt709(frame, width, frame.height))
         # Planes take less than half of the time, with the same values.
         planes = frame.format.name == "yuv420p" and width == frame.width
-        made = self._reformatter.reformat(
-            frame,
-            width,
-            format="gbrp" if planes else "rgb24",
-            src_colorspace=self._matrix,
-            interpolation=CONVERSION,
-            threads=1,
+        return self._reading.turn(self._converted(frame, width, frame.height, CONVERSION, planes))
+
+    def part(self, frame: VideoFrame, part: Box, width: int, height: int) -> np.ndarray:
+        """Return a part of the upright picture as ``[height, width, 3]``. It is scaled once, before its colours are
+        converted: area means where it shrinks."""
+        if self._reading.turn.transposed:
+            width, height = height, width
+        stored = self._reading.turn.stored(part, *self.size(frame))
+        how = AREA if stored.height > height else ENLARGING
+        cut = self._cropper(frame, _across(stored, 1 / self._pixel_aspect))
+        return self._reading.turn(self._converted(cut, width, height, how, planes=True))
+
+    def smaller(self, frame: VideoFrame, scale: float) -> VideoFrame:
+        """Return the stored picture in another size, in its own colours."""
+        return self._shrinker.reformat(
+            frame, round(frame.width * scale), round(frame.height * scale), interpolation=AREA, threads=1
         )
-        return self._reading.turn(_joined(made) if planes else made.to_ndarray())
+
+    def _converted(self, frame: VideoFrame, width: int, height: int, how: Interpolation, planes: bool) -> np.ndarray:
+        if self._to_bt709:
+            return self._to_bt709(frame, width, height, how)
+        made = self._reformatter.reformat(
+            frame, width, height, "gbrp" if planes else "rgb24", self._matrix, interpolation=how, threads=1
+        )
+        return _joined(made) if planes else made.to_ndarray()
 
     def sketch(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
         """Return every n-th pixel of the picture, ``[height, width, 3]``, in a fraction of the time. Colours between
@@ -184,6 +214,61 @@ class Pictures:
             frame, width, height, "rgb24", self._matrix, interpolation=Interpolation.POINT, threads=1
         )
         return self._reading.turn(made.to_ndarray())
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A decoded frame and the way in which it is shown. It makes pictures when they are asked for, because that takes
+    longer than to decode it."""
+
+    frame: VideoFrame
+    pictures: Pictures
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.pictures.size(self.frame)
+
+    def full(self) -> np.ndarray:
+        return self.pictures.full(self.frame)
+
+    def sketch(self, width: int, height: int) -> np.ndarray:
+        """Return :meth:`Pictures.sketch`."""
+        return self.pictures.sketch(self.frame, width, height)
+
+    def part(self, part: Box, width: int, height: int) -> np.ndarray:
+        """Return :meth:`Pictures.part`; ``part`` is in pixels of :attr:`size`."""
+        return self.pictures.part(self.frame, part, width, height)
+
+    def at_most(self, side: int) -> Shown:
+        """Return the frame with a shorter side of at most ``side`` pixels."""
+        scale = side / min(self.frame.width, self.frame.height)
+        return self if scale >= 1 else replace(self, frame=self.pictures.smaller(self.frame, scale))
+
+
+def _across(box: Box, by: Fraction | float) -> Box:
+    return Box(x=box.x * by, y=box.y, width=box.width * by, height=box.height)
+
+
+class _Cropper:
+    """Cuts parts out of frames by ffmpeg's ``crop``, which copies nothing. Where colours are stored for two pixels at
+    once, a part begins and ends with such a pair."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._made_for: tuple[object, ...] = ()
+
+    def __call__(self, frame: VideoFrame, part: Box) -> VideoFrame:
+        x, y = round(part.x), round(part.y)
+        width = max(1, min(round(part.width), frame.width - x))
+        height = max(1, min(round(part.height), frame.height - y))
+        if (width, height) == (frame.width, frame.height):
+            return frame
+        now = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, x, y, width, height)
+        if self._graph is None or self._made_for != now:
+            self._graph, self._made_for = _graph(frame, "crop", f"{width}:{height}:{x}:{y}"), now
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 def _joined(planes: VideoFrame) -> np.ndarray:
@@ -209,7 +294,7 @@ def progressive(found: Iterator[VideoFrame | Damage], time_base: Fraction) -> It
             yield frame
             continue
         if graph is None:
-            graph, shape = _bwdif(frame, time_base), now
+            graph, shape = _graph(frame, "bwdif", "mode=send_field:parity=auto:deint=interlaced", time_base), now
         graph.vpush(frame)
         yield from _ready(graph)
     if graph is not None:
@@ -217,12 +302,12 @@ def progressive(found: Iterator[VideoFrame | Damage], time_base: Fraction) -> It
         yield from _ready(graph)
 
 
-def _bwdif(frame: VideoFrame, time_base: Fraction) -> av.filter.Graph:
+def _graph(frame: VideoFrame, name: str, told: str, time_base: Fraction = Fraction(1, 1000)) -> av.filter.Graph:
     graph = av.filter.Graph()
     graph.threads = 1
     graph.link_nodes(
         graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base),
-        graph.add("bwdif", mode="send_field", parity="auto", deint="interlaced"),
+        graph.add(name, told),
         graph.add("buffersink"),
     ).configure()
     return graph

@@ -44,6 +44,9 @@ class Box(Record):
     width: float
     height: float
 
+    def scaled(self, by: float) -> Box:
+        return Box(x=self.x * by, y=self.y * by, width=self.width * by, height=self.height * by)
+
 
 class Clip(Record):
     """A window of a driving video: ``frames`` pictures of ``width`` x ``height`` at ``fps``, cropped to the person."""

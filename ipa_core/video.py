@@ -4,10 +4,10 @@ colours of BT.709."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from ipa_core.colours import CONVERSION
-from ipa_core.reading import LOOKED_AT, Pictures, Reading, progressive, reading_of
+from ipa_core.reading import LOOKED_AT, Pictures, Reading, Shown, progressive, reading_of
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
 from ipa_core.streams import Damage, all_streams, decoded, duration_of, findings, opened
@@ -47,31 +47,20 @@ class VideoInfo:
 
 
 class TimedFrame:
-    """A picture (uint8 RGB ``[H, W, 3]``) and the time when it is shown, in seconds from the first picture.
+    """A picture and the time when it is shown, in seconds from the first picture.
 
-    ``broken`` tells of damage between this picture and the one before. A picture is made when it is first asked for,
-    because that takes longer than to decode it.
+    ``broken`` tells of damage between this picture and the one before.
     """
 
-    def __init__(
-        self,
-        seconds: float,
-        picture: np.ndarray | Callable[[], np.ndarray],
-        broken: BrokenVideo | None = None,
-        sketch: Callable[[int, int], np.ndarray] | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, seconds: float, shown: Shown, broken: BrokenVideo | None = None) -> None:
         self.seconds = seconds
+        self.shown = shown
         self.broken = broken
-        self.size = size
-        """Width and height of the stored picture."""
-        self.sketch = sketch
-        """Makes about every n-th pixel of the picture, ``[height, width, 3]`` of (width, height), in little time."""
-        self._picture = picture
 
     @cached_property
     def picture(self) -> np.ndarray:
-        return self._picture() if callable(self._picture) else self._picture
+        """The whole picture, uint8 RGB ``[H, W, 3]``."""
+        return self.shown.full()
 
 
 class BrokenVideo(Rejected):
@@ -98,15 +87,24 @@ class Look:
 
 
 ORDINARY: Final = Look((), 0.0, 0.0)
-LOOK_VERSION: Final = 1
+LOOK_VERSION: Final = 2
 """Raise it when :func:`look` finds something else."""
+
+
+UNTAGGED: Final = "untagged"
+"""The trait of videos that have more than a few lines and do not tell their colours."""
+LARGE: Final = "large"
+"""The trait of videos whose shorter side is above :data:`_LARGE_SIDE` pixels."""
+_LARGE_SIDE: Final = 720
 
 
 def look(source: Path | BinaryIO) -> Look:
     """Read the header and decode the first pictures. Raises ``Rejected`` when no picture can be decoded."""
     with opened(source) as (container, stream):
-        _, reading, begins_late = _first(container, stream)
+        first, reading, begins_late = _first(container, stream)
         traits = [*reading.traits, *(["start"] if begins_late else [])]
+        if min(first.width, first.height) > _LARGE_SIDE and not first.format.is_bit_stream:
+            traits.append(LARGE)
         if all_streams(container)[0].index != stream.index:
             traits.append("stream")
         fps = float(_rate(stream)) * (2 if reading.interlaced else 1)
@@ -131,7 +129,7 @@ def probe(path: Path) -> VideoInfo:
     """Read the header and decode the first pictures. Raises ``Rejected`` when that fails."""
     with opened(path) as (container, stream):
         first, reading, _ = _first(container, stream)
-        height, width = Pictures(reading, stream).full(first).shape[:2]
+        width, height = Pictures(reading, stream.sample_aspect_ratio).size(first)
         rate = float(_rate(stream)) * (2 if reading.interlaced else 1)
         return VideoInfo(width, height, rate, duration_of(container, stream))
 
@@ -159,10 +157,10 @@ def frames(path: Path, most_pixels: float = math.inf, *, as_sd: bool = False) ->
     """
     with opened(path) as (container, stream):
         _, reading, _ = _first(container, stream)
-    if as_sd and reading.colour == "untagged":
+    if as_sd and reading.colour == UNTAGGED:
         reading = replace(reading, colour="plain")
     with opened(path) as (container, stream):
-        pictures = Pictures(reading, stream)
+        pictures = Pictures(reading, stream.sample_aspect_ratio)
         found = decoded(container, stream, most_pixels)
         step = float(1 / _rate(stream))
         if reading.interlaced and stream.time_base is not None:
@@ -178,14 +176,13 @@ def frames(path: Path, most_pixels: float = math.inf, *, as_sd: bool = False) ->
                 start = one.time - (seconds + step)
             shown = one.time - start if start is not None and one.time is not None else seconds
             seconds = shown if shown > seconds else seconds + step
-            picture, sketch = partial(pictures.full, one), partial(pictures.sketch, one)
-            yield TimedFrame(seconds, picture, broken, sketch, (one.width, one.height))
+            yield TimedFrame(seconds, Shown(one, pictures), broken)
             broken = None
         if broken:
             raise broken
 
 
-def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
+def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12, preset: str = "medium") -> bytes:
     """Encode uint8 ``[T, H, W, 3]`` as H.264 mp4 (yuv420p, BT.709). The same pictures give the same bytes. Raises
     ``ValueError`` for other shapes, and for odd sizes, because yuv420p has none."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
@@ -200,7 +197,7 @@ def encode_video(frames: np.ndarray, fps: float, *, crf: int = 12) -> bytes:
         with av.open(str(path), "w", format="mp4", options=options) as container:
             # Without cpu-independent, x264 takes other algorithms on other processors. Some of them, for AVX-512, read
             # uninitialised memory (mbtree with B-frames), so the same pictures sometimes give other bytes.
-            settings = {"preset": "medium", "crf": str(crf), "flags": "+bitexact", "x264-params": "cpu-independent=1"}
+            settings = {"preset": preset, "crf": str(crf), "flags": "+bitexact", "x264-params": "cpu-independent=1"}
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=settings)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             coder = stream.codec_context
@@ -217,7 +214,7 @@ def decode_video(video: bytes | Path) -> np.ndarray:
     """Decode all pictures that :func:`encode_video` wrote: uint8 ``[T, H, W, 3]``, exactly the T that went in. Raises
     ``Rejected`` when the bytes are damaged or no video. For videos of other origin use :func:`frames`."""
     with opened(video) as (container, stream), findings(Rejected):
-        pictures = Pictures(Reading(), stream)
+        pictures = Pictures(Reading(), stream.sample_aspect_ratio)
         return np.stack([pictures.full(frame) for frame in container.decode(stream)])
 
 

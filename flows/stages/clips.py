@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,11 +23,9 @@ from ipa_core.clips.sources import Video, local_file
 from ipa_core.clips.split import group_of, split_of
 from ipa_core.config import ConfigError
 from ipa_core.records import Box, Clip, Record, Split
-from ipa_core.video import encode_png, encode_video, probe
+from ipa_core.video import LARGE, UNTAGGED, encode_png, encode_video, probe
 from storage import Action, ActionResult
 from storage.digest import digest_file
-
-_UNTAGGED: Final = "untagged"
 
 
 class Window(Record):
@@ -74,7 +72,7 @@ class Clips(Stage[CutVideo]):
         known = _known(run, actions)
         for digest, action in actions.items():
             traits = _traits(run, digest)
-            if traits and not (traits == [_UNTAGGED] and digest in known):
+            if traits and not (traits == [UNTAGGED] and digest in known):
                 actions[digest] = replace(action, config={**action.config, "reading": traits})
         return actions
 
@@ -152,7 +150,7 @@ def _known(run: View, plain: Mapping[str, Action]) -> set[str]:
 
 def _readings(run: View, known: set[str]) -> Iterator[str]:
     """Say what becomes of clips that an earlier version cut from videos that it read wrong."""
-    kept = [digest for digest in known if _traits(run, digest) == [_UNTAGGED]]
+    kept = [digest for digest in known if _traits(run, digest) == [UNTAGGED]]
     if kept:
         yield (
             f"videos of 720 lines or more without a colour tag: {len(kept)} keep the clips that this store has, in the "
@@ -165,9 +163,11 @@ def _readings(run: View, known: set[str]) -> Iterator[str]:
 
 
 def _traits(run: View, digest: str) -> list[str]:
-    """Return what of a video is read otherwise since version 2."""
+    """Return what of a video is read otherwise since version 2. Stores of generation 1 keep the clips of large videos
+    that they have, and new ones are made like them."""
     look, least = run.inputs.looks[digest], run.config.clips.min_source_fps
-    return [*look.traits, *(["uneven"] if look.fps < least <= look.usual_fps else [])]
+    traits = [trait for trait in look.traits if trait != LARGE or run.store.generation > 1]
+    return [*traits, *(["uneven"] if look.fps < least <= look.usual_fps else [])]
 
 
 @contextmanager
@@ -255,11 +255,12 @@ def _cut(video: Path, item: Item, worker: Worker) -> Output:
     objects: dict[str, bytes] = {}
     clips: list[Window] = []
     dropped: list[DroppedWindow] = []
-    as_sd = _UNTAGGED not in item.action.config.get("reading", ())
+    traits = item.action.config.get("reading", ())
+    encode = partial(encode_video, preset="superfast") if LARGE in traits else encode_video
     whole = probe(video).duration
-    for part in cut_video(video, item.action.inputs["video"], config, people, as_sd=as_sd):
+    for part in cut_video(video, item.action.inputs["video"], config, people, traits):
         if isinstance(part, CutClip):
-            objects[f"{part.index:03d}.mp4"] = encode_video(part.frames, config.fps)
+            objects[f"{part.index:03d}.mp4"] = encode(part.frames, config.fps)
             objects[f"{part.index:03d}.png"] = encode_png(part.frames[part.reference_index])
             start, crop = round(part.start, 4), part.crop
             clips.append(Window(index=part.index, start=start, crop=crop, reference_index=part.reference_index))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import blake3
-import cv2
 import numpy as np
 
-from ipa_core.clips.crop import crop_around, cut_out, main_person
+from ipa_core.clips.crop import crop_around, main_person
+from ipa_core.clips.kept import Kept, Scaled, Stored
 from ipa_core.clips.shots import shots
 from ipa_core.clips.windows import Leftover, Window, windows
 from ipa_core.config import ClipsConfig
 from ipa_core.records import Box, Digest, Record, Rejected
-from ipa_core.video import frames, probe, usual_fps
+from ipa_core.video import LARGE, UNTAGGED, TimedFrame, frames, look, probe, usual_fps
 
 FindPeople = Callable[[np.ndarray], Sequence[Box]]
 """Takes a picture ``[H, W, 3]`` and returns the boxes of the people in its pixels, largest first."""
@@ -28,8 +28,6 @@ _MISSING_PICTURES: Final = 4
 """A shot ends where more pictures of the least rate are missing. Until then the picture only stood still."""
 _UNEVEN_GAP: Final = 1.5
 """The same where the average rate is too low: the rest must not have gaps in which hands jump."""
-_HELD_SIDE: Final = 720
-"""Pixels that the shorter side of kept pictures may always have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,29 +54,36 @@ class DroppedWindow(Record):
 
 
 def cut_video(
-    path: Path, source: Digest, config: ClipsConfig, find_people: FindPeople | None, *, as_sd: bool = False
+    path: Path,
+    source: Digest,
+    config: ClipsConfig,
+    find_people: FindPeople | None,
+    traits: Collection[str] | None = None,
 ) -> Iterator[CutClip | DroppedWindow]:
     """Cut a video into clips: windows of ``config.frames`` pictures at ``config.fps``, back to back, none across a cut.
 
     Yields in the order of time. Raises ``Rejected`` at the end when no clip came out. Damage divides a video as a cut
-    does. ``crop: person`` needs ``find_people``; None crops in the middle. For ``as_sd`` see ``ipa_core.video.frames``.
+    does. ``crop: person`` needs ``find_people``; None crops in the middle. ``traits``: those of ``Look.traits`` that
+    count; the others are read as earlier versions did. None: all.
 
     One window of pictures is in memory at a time. A picture is cut out at once where no person is looked for. Else it
-    is kept whole, scaled so that the shorter side is at most 720 pixels or twice the clip's (81 pictures of 1707 x 960:
-    400 MB).
+    is kept whole (81 pictures of 1920 x 1080: 250 MB, 500 MB if they have 10 bits).
     """
+    traits = look(path).traits if traits is None else traits
     fps, longest_gap = probe(path).fps, _MISSING_PICTURES / config.min_source_fps
     if fps < config.min_source_fps:
         # A recording of a screen has no pictures while nothing moves. Its other parts may do.
         average, fps, longest_gap = fps, usual_fps(path), _UNEVEN_GAP / config.min_source_fps
         if fps < config.min_source_fps:
             raise Rejected(f"{average:.3g} fps is below the {config.min_source_fps:g} fps that clips need")
-    pictures = frames(path, most_pixels=1e9 * config.max_gigapixels, as_sd=as_sd)
+    pictures = frames(path, most_pixels=1e9 * config.max_gigapixels, as_sd=UNTAGGED not in traits)
     parts = shots(pictures, config.cut_threshold, longest_gap)
-    if config.crop == "center":
-        find_people = None
-    shrink = partial(_shrunk, config=config) if find_people else partial(_centred, config=config)
-    found = windows(parts, config.frames, config.fps, step=1 / fps, shrink=shrink)
+    kept: Callable[[TimedFrame], Kept] = partial(Stored.of if LARGE in traits else Scaled, config=config)
+    if find_people is None or config.crop == "center":
+        found = windows(parts, config.frames, config.fps, 1 / fps, lambda frame: _cut(kept(frame), None, config))
+    else:
+        whole = windows(parts, config.frames, config.fps, 1 / fps, lambda frame: kept(frame).held())
+        found = _around_people(whole, find_people, config)
     leftovers: list[Leftover] = []
     clips = 0
     for index, window in enumerate(found):
@@ -86,8 +91,11 @@ def cut_video(
             leftovers.append(window)
             yield DroppedWindow(index=index, start=round(window.start, 4), reason=_reason(window, config))
             continue
-        yield _clip(index, window, source, config, find_people)
-        window.pictures.clear()  # Frees the memory before the next window is filled.
+        cuts, crops = zip(*window.pictures, strict=True)
+        reference = 0 if config.reference == "first" else reference_index(source, index, config.frames)
+        yield CutClip(index, window.start, np.stack(cuts), crops[0], reference)
+        del cuts
+        window.pictures.clear()
         clips += 1
         if clips == config.max_windows:
             return
@@ -95,36 +103,37 @@ def cut_video(
         raise Rejected(_nothing_usable(leftovers, config))
 
 
-def _shrunk(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
-    height, width = picture.shape[:2]
-    scale = min(1.0, max(_HELD_SIDE, 2 * min(config.width, config.height)) / min(width, height))
-    return cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+_Cut = tuple[np.ndarray, Box]
 
 
-def _centred(picture: np.ndarray, config: ClipsConfig) -> np.ndarray:
-    height, width = picture.shape[:2]
-    return cut_out(_shrunk(picture, config), _crop(None, width, height, config), width, config.width, config.height)
+def _around_people(
+    found: Iterable[Window[Kept] | Leftover], find_people: FindPeople, config: ClipsConfig
+) -> Iterator[Window[_Cut] | Leftover]:
+    """Cut the pictures of each window around its main person."""
+    for part in found:
+        if isinstance(part, Leftover):
+            yield part
+            continue
+        person = _main_person(part.pictures, find_people)
+        cuts = [_cut(kept, person, config) for kept in part.pictures]
+        part.pictures.clear()  # Frees the memory before the next window is filled.
+        yield Window(part.start, cuts)
 
 
-def _crop(person: Box | None, width: int, height: int, config: ClipsConfig) -> Box:
-    return crop_around(person, width, height, config.width / config.height, config.crop_margin)
+def _cut(kept: Kept, person: Box | None, config: ClipsConfig) -> _Cut:
+    """Return the clip's part of a picture, and where it lies."""
+    crop = crop_around(person, *kept.size, config.width / config.height, config.crop_margin)
+    return kept.cut(crop, config.width, config.height), crop
 
 
-def _clip(index: int, window: Window, source: Digest, config: ClipsConfig, find_people: FindPeople | None) -> CutClip:
-    person, pictures = None, window.pictures
-    if find_people is not None:
-        looks = sorted({round(at) for at in np.linspace(0, config.frames - 1, _LOOKS)})
-        scale = window.width / pictures[0].shape[1]
-        person = main_person([_scaled(box, scale) for box in find_people(pictures[look])] for look in looks)
-    crop = _crop(person, window.width, window.height, config)
-    if find_people is not None:
-        pictures = [cut_out(picture, crop, window.width, config.width, config.height) for picture in pictures]
-    reference = 0 if config.reference == "first" else reference_index(source, index, config.frames)
-    return CutClip(index, window.start, np.stack(pictures), crop, reference)
+def _main_person(pictures: Sequence[Kept], find_people: FindPeople) -> Box | None:
+    looks = sorted({round(at) for at in np.linspace(0, len(pictures) - 1, _LOOKS)})
+    return main_person(_people(pictures[look], find_people) for look in looks)
 
 
-def _scaled(box: Box, by: float) -> Box:
-    return Box(x=box.x * by, y=box.y * by, width=box.width * by, height=box.height * by)
+def _people(kept: Kept, find_people: FindPeople) -> list[Box]:
+    seen = kept.seen()
+    return [box.scaled(kept.size[0] / seen.shape[1]) for box in find_people(seen)]
 
 
 def reference_index(source: Digest, index: int, frames: int) -> int:

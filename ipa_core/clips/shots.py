@@ -51,7 +51,8 @@ class _Seen:
 
     def __init__(self, frame: TimedFrame) -> None:
         self._frame = frame
-        self._sketch = colour_histograms(frame.sketch(*_SAMPLED)) if frame.sketch else self._exact
+        self._size = frame.shown.frame.width, frame.shown.frame.height
+        self._sketch = colour_histograms(frame.shown.sketch(*_SAMPLED))
 
     @cached_property
     def _exact(self) -> np.ndarray:
@@ -59,7 +60,7 @@ class _Seen:
 
     def is_apart(self, before: _Seen, longest_gap: float) -> bool:
         frame, last = self._frame, before._frame
-        return frame.broken is not None or frame.size != last.size or frame.seconds - last.seconds > longest_gap
+        return frame.broken is not None or self._size != before._size or frame.seconds - last.seconds > longest_gap
 
     def is_cut(self, before: _Seen, cut_threshold: float) -> bool:
         distance = colour_distance(before._sketch, self._sketch)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
-
-import numpy as np
+from typing import Final, Generic, TypeVar
 
 from ipa_core.video import BrokenVideo, TimedFrame
 
@@ -15,15 +13,15 @@ _ROUNDING: Final = 1e-6
 """Seconds by which time stamps may be off without moving a picture."""
 
 
+Kept = TypeVar("Kept")
+
+
 @dataclass(frozen=True, eq=False)
-class Window:
-    """The pictures of a clip (uint8 ``[H, W, 3]``). start: seconds from the source's first picture. width, height: of
-    the source's pictures, before they shrank."""
+class Window(Generic[Kept]):
+    """The pictures of a clip, as they are kept. start: seconds from the source's first picture."""
 
     start: float
-    pictures: list[np.ndarray]
-    width: int
-    height: int
+    pictures: list[Kept]
 
 
 @dataclass(frozen=True)
@@ -37,28 +35,23 @@ class Leftover:
 
 
 def windows(
-    shots: Iterable[Iterable[TimedFrame]],
-    frames: int,
-    fps: float,
-    step: float,
-    shrink: Callable[[np.ndarray], np.ndarray],
-) -> Iterator[Window | Leftover]:
-    """Divide each shot into windows of ``frames`` pictures at ``fps``. ``shrink`` makes each kept picture smaller. For
-    ``step`` see :func:`resample`. Damage before a shot, and a :class:`BrokenVideo` at the end of the pictures, becomes
-    a leftover."""
+    shots: Iterable[Iterable[TimedFrame]], frames: int, fps: float, step: float, keep: Callable[[TimedFrame], Kept]
+) -> Iterator[Window[Kept] | Leftover]:
+    """Divide each shot into windows of ``frames`` pictures at ``fps``. ``keep`` makes of a picture what a window holds.
+    For ``step`` see :func:`resample`. Damage before a shot, and a :class:`BrokenVideo` at the end of the pictures,
+    becomes a leftover."""
     start = 0.0
-    pictures: list[np.ndarray] = []
+    pictures: list[Kept] = []
     try:
         for shot in shots:
             before, whole = _peeked(shot)
             if before:
                 yield Leftover(before.seconds, 0.0, before)
-            for frame in resample(whole, fps, step):
-                start = start if pictures else frame.seconds
-                height, width = frame.picture.shape[:2]
-                pictures.append(shrink(frame.picture))
+            for seconds, frame in resample(whole, fps, step):
+                start = start if pictures else seconds
+                pictures.append(keep(frame))
                 if len(pictures) == frames:
-                    yield Window(start, pictures, width, height)
+                    yield Window(start, pictures)
                     pictures = []
             if pictures:
                 yield Leftover(start, len(pictures) / fps)
@@ -74,9 +67,9 @@ def _peeked(shot: Iterable[TimedFrame]) -> tuple[BrokenVideo | None, Iterator[Ti
     return first.broken, chain([first], pictures)
 
 
-def resample(shot: Iterable[TimedFrame], fps: float, step: float) -> Iterator[TimedFrame]:
-    """Yield pictures at ``fps``. The k-th is the one nearest to ``k / fps`` seconds after the shot's first picture, and
-    the earlier of two equally near ones. The last picture stands for ``step`` seconds."""
+def resample(shot: Iterable[TimedFrame], fps: float, step: float) -> Iterator[tuple[float, TimedFrame]]:
+    """Yield times at ``fps``, each with its picture. The k-th is the one nearest to ``k / fps`` seconds after the first
+    picture of the shot, and the earlier of two equally near ones. The last picture stands for ``step`` seconds."""
     count, start = 0, 0.0
     previous: TimedFrame | None = None
     for frame in shot:
@@ -85,9 +78,9 @@ def resample(shot: Iterable[TimedFrame], fps: float, step: float) -> Iterator[Ti
         else:
             middle = (previous.seconds + frame.seconds) / 2
             while start + count / fps <= middle + _ROUNDING:
-                yield TimedFrame(start + count / fps, previous.picture)
+                yield start + count / fps, previous
                 count += 1
         previous = frame
     while previous is not None and start + count / fps <= previous.seconds + step / 2 + _ROUNDING:
-        yield TimedFrame(start + count / fps, previous.picture)
+        yield start + count / fps, previous
         count += 1

@@ -10,6 +10,8 @@ import av
 import cv2
 import numpy as np
 
+from ipa_core.reading import Pictures, Reading, Shown
+
 _BITS = 8
 _TICKS = 90_000
 """Of a second, in which times are given to the recorder."""
@@ -46,6 +48,11 @@ def _squares(picture: np.ndarray) -> list[np.ndarray]:
     side = width // (2 * _BITS)
     top, left = (height - side) // 2, width // 4
     return [picture[top : top + side, left + bit * side : left + (bit + 1) * side] for bit in range(_BITS)]
+
+
+def shown(picture: np.ndarray) -> Shown:
+    """A picture as if it came from a video without compression."""
+    return Shown(av.VideoFrame.from_ndarray(picture, format="rgb24"), Pictures(Reading()))
 
 
 def record(

@@ -4,7 +4,7 @@ import pytest
 from ipa_core.clips.shots import colour_distance, colour_histograms, shots
 from ipa_core.config import ClipsConfig
 from ipa_core.video import TimedFrame
-from tests.clips.recordings import scene
+from tests.clips.recordings import scene, shown
 
 THRESHOLD = ClipsConfig(sources=()).cut_threshold
 
@@ -52,6 +52,6 @@ def test_noise_is_no_cut() -> None:
 
 def test_shots_end_at_cuts_and_at_pauses() -> None:
     levels_and_times = [(10, 0.0), (10, 0.1), (200, 0.2), (200, 0.3), (200, 0.9), (10, 1.0)]
-    pictures = [TimedFrame(seconds, plain(level)) for level, seconds in levels_and_times]
+    pictures = [TimedFrame(seconds, shown(plain(level))) for level, seconds in levels_and_times]
     found = [[frame.seconds for frame in shot] for shot in shots(pictures, THRESHOLD, longest_gap=0.5)]
     assert found == [[0.0, 0.1], [0.2, 0.3], [0.9], [1.0]]

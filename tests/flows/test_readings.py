@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from flows.engine.view import View
 from flows.engine.worker import Worker
 from flows.stages.clips import Clips, _names, _unchanged
 from ipa_core.clips.sources import Video
-from ipa_core.video import ORDINARY, Look
+from ipa_core.video import LARGE, ORDINARY, Look
 from storage import Action, ActionResult, Store
 from storage.digest import digest_file
 from tests.clips.recordings import numbered, record
@@ -55,6 +56,14 @@ def test_a_trait_changes_the_key_of_its_video_alone(tmp_path: Path) -> None:
     first, second = actions(viewed(tmp_path, {"b.mp4": Look(("hlg", "mirrored"), 30, 30)}))
     assert first == plain[0]
     assert second.config == {**plain[1].config, "reading": ["hlg", "mirrored"]}
+
+
+@pytest.mark.parametrize(("generation", "reading"), [(1, None), (2, ["large"])])
+def test_older_stores_cut_large_videos_as_before(generation: int, reading: list[str] | None, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "ipa-store.json").write_text(json.dumps({"format": 1, "generation": generation}))
+    first, _ = actions(viewed(tmp_path, {"a.mp4": Look((LARGE,), 30, 30)}))
+    assert first.config.get("reading") == reading
 
 
 @pytest.mark.parametrize(("least", "reading"), [(8.0, ["uneven"]), (4.0, None), (40.0, None)])
