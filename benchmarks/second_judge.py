@@ -62,8 +62,8 @@ class Judged:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("judge", help="folder of the judge's files")
-    parser.add_argument("--demo", type=int, default=6, help="clips of the demo")
-    parser.add_argument("--recordings", type=int, default=7, help="real clips of pose2sim")
+    parser.add_argument("--demo", type=int, default=4, help="clips of the demo")
+    parser.add_argument("--recordings", type=int, default=5, help="real clips of pose2sim")
     parser.add_argument("--output", type=Path, help="page to write")
     options = parser.parse_args()
     started, judge = time.monotonic(), SecondJudge(options.judge)
@@ -77,10 +77,8 @@ def main() -> None:
         lines += section(name, judged, unseen)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {time.monotonic() - started:.0f} s"
-    lines += [
-        f"{today}, {machine}. Written by `python benchmarks/second_judge.py JUDGE --output {options.output}`.",
-        "",
-    ]
+    command = f"python benchmarks/second_judge.py JUDGE --demo {options.demo} --recordings {options.recordings}"
+    lines += [f"{today}, {machine}. Written by `{command}`.", ""]
     text = "\n".join(lines)
     if options.output:
         before = options.output.read_text().partition(HEADING)[0] if options.output.exists() else ""

@@ -25,6 +25,10 @@ ConfidenceSource = Literal["presence", "model"]
 network's own confidence of each point (DWPose)."""
 
 
+DEGENERATE: Final = "degenerate"
+"""Begins the reason why a video that shows nothing can't be scored."""
+
+
 class Rejected(Exception):  # noqa: N818 - a finding about the input, not an error
     """A finding about the input (no person, unreadable, hands too small). It is cached and listed, and the run goes on.
     The message is the reason that people read in the report: short, without paths, without a full stop."""
@@ -251,6 +255,17 @@ class HandScore(Record):
     """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]. ``None`` exactly
     when ``unscorable`` gives a reason."""
     hands: tuple[HandMeasures, ...]
+
+    @classmethod
+    def none(cls, why: str, hands: tuple[HandMeasures, ...] = ()) -> Self:
+        """Return the score of a video in which no hand can be scored, with its reason."""
+        nothing = ScoreComponents(**dict.fromkeys(ScoreComponents.model_fields))
+        return cls(score=None, unscorable=why, components=nothing, good_frames=None, hands=hands)
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether the video shows nothing, by the model's fault. All other reasons lie in the driving video."""
+        return self.unscorable is not None and self.unscorable.startswith(DEGENERATE)
 
 
 class ScoredCandidate(Record):

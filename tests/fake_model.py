@@ -63,7 +63,8 @@ class FakeModel:
         mask = torch.ones(1, 64, frames + 1, height // 8, width // 8)
         words = torch.full((1, 4, 8), (len(prompt) % 7) / 7)
         control = torch.cat([inactive, reactive, mask], 1)
-        return Conditioning({"control": control}, {"prompt_embeds": words}, None, kept, frames, height, width)
+        unguided = None if negative_prompt is None else {"prompt_embeds": torch.zeros_like(words)}
+        return Conditioning({"control": control}, {"prompt_embeds": words}, unguided, kept, frames, height, width)
 
     def encode_video(self, video: np.ndarray) -> Tensor:
         cells = torch.from_numpy(video).float().permute(3, 0, 1, 2)[None] / 127.5 - 1

@@ -186,6 +186,8 @@ class _Prediction:
             reason = why(stage, item.action, before, self._config)
         self._reasons[stage.name][reason] += 1
         guess = known or before
+        if guess is not None and not stage.foretells(guess, item.action):
+            guess = None
         return ItemResult(item, "pending", replace(guess, action=item.action) if guess else None)
 
     def find_missing_bytes(self, stages: Stages) -> None:
@@ -295,6 +297,8 @@ def _shown(value: Any, stage: Stage[Any], name: str, config: RunConfig) -> Any:
     """Return the value to show. A later field that the key leaves out is at its default."""
     if value is not _ABSENT:
         return value
+    if name in stage.absent:
+        return stage.absent[name]
     node: Any = config
     *parents, last = _path(stage, name, config).split(".")
     for parent in parents:

@@ -98,6 +98,8 @@ class Stage(ABC, Generic[Kept]):
     """The section of the run config that holds its settings."""
     fields: ClassVar[Mapping[str, str]] = {}
     """Config path of a setting in the key, if not `section.setting`. A path may stand for all settings below it."""
+    absent: ClassVar[Mapping[str, Any]] = {}
+    """Value of a setting that older keys leave out, where it is not the field's default. For `ipa plan`."""
     record: ClassVar[type[Record]]
     """The record of a result that is not a rejection."""
     handed_on: ClassVar[bool] = False
@@ -142,6 +144,10 @@ class Stage(ABC, Generic[Kept]):
     def forecast(self, run: Forecast) -> float:
         """Estimate the number of items that can't be listed before a stage upstream has run."""
         return 0
+
+    def foretells(self, before: ActionResult, action: Action) -> bool:
+        """Return whether an item's last result tells how much the stages after it get from its next action."""
+        return True
 
     def work(self, action: Action) -> float:
         """Return the work of an item as a share of the stage's usual item."""

@@ -17,7 +17,7 @@ from flows.engine.machine import device_of, provenance
 from flows.engine.room import check_room
 from flows.engine.stage import Item, Output, Place
 from flows.engine.work import Batch, Listener, Outcome
-from ipa_core.config import ConfigError, ExtractorConfig, RunConfig, ScoreVersion
+from ipa_core.config import ConfigError, ExtractorConfig, ModelConfig, RunConfig, ScoreVersion
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
 from storage import ActionResult, Blob, CorruptObject, MissingObject, Store, StoreError
@@ -44,7 +44,7 @@ class Worker:
         """Called with (done, total) parts of the item under way."""
         self.scratch: Path
         """A folder for outputs too big for memory; each item has its own, which goes with the item."""
-        self._model: tuple[tuple[str | None, Added], AnimationModel] | None = None
+        self._model: tuple[tuple[str | None, Added, ModelConfig], AnimationModel] | None = None
         self._features: dict[str, FeatureExtractor] = {}
         self._scorers: dict[ScoreVersion, HandScorer] = {}
         self._judges: dict[str, SecondJudge] = {}
@@ -70,7 +70,8 @@ class Worker:
         if self._model is None or self._model[0] != wanted:
             self._model = None
             weights = self._weights(lora, added)
-            self._model = wanted, self.components.animation_model(config, self.config.execution, weights, True)
+            loaded = self.components.animation_model(config, self.config.execution, weights, True)
+            self._model = (wanted, loaded)
         return self._model[1]
 
     def _weights(self, lora: str | None, added: Added) -> bytes | None:

@@ -19,6 +19,7 @@ from flows.stages.evaluation import Evaluated, Evaluation, clip_item
 from flows.stages.poses import Poses, posed_clips
 from ipa_core.config import ConfigError, RunConfig
 from ipa_core.evaluation import ClipResult, video_metrics
+from ipa_core.evaluation.comparison import hand_score
 from ipa_core.evaluation.differences import Difference, differences
 from ipa_core.evaluation.metrics import VideoMetrics, keypoint_error
 from ipa_core.people.hand_bench import DIFFICULTIES, Truth, class_of, load_truth
@@ -170,7 +171,7 @@ def _row(difficulty: str, model: str, measured: Sequence[_Measured]) -> BenchRow
         psnr_hand=_mean([one.psnr_hand for one in metrics]),
         ssim_hand=_mean([one.ssim_hand for one in metrics]),
         keypoint_error=_mean([one.keypoint_error for one in chosen]),
-        hand_score=_mean([one.result.score.score for one in chosen]),
+        hand_score=_mean([hand_score(one.result) for one in chosen]),
         hands_found=_mean([one.result.hands_found for one in chosen]),
         drift=_mean([one.result.drift for one in chosen]),
     )

@@ -129,7 +129,7 @@ def calibrate(
     if lora is not None:
         told = {"loras": (lora,), "steps": lora_steps, "guidance_scale": 1.0}
         fewer_passes[f"{Path(lora.path).name} in {lora_steps} steps"] = told
-        check_added(told["loras"], "the LoRA", config.candidates, components)
+        check_added((lora,), "the LoRA", config.candidates, components)
     settings = [
         _generated(_changed(config, per_clip, change), components, clips, name) for name, change in changes.items()
     ]
@@ -256,8 +256,8 @@ class _Ways:
             yield self._way(setting, f"{count:.3g} candidates", fewer(setting.clips, self._bar, share))
         for begin in ("t = ", "first "):
             cheap = [one for one in self.found if one.name.startswith(begin) and one.cost <= EVEN]
-            for setting in dict.fromkeys(one.setting for one in cheap):
-                own = [one for one in cheap if one.setting == setting]
+            for name in dict.fromkeys(one.setting for one in cheap):
+                own = [one for one in cheap if one.setting == name]
                 yield max(own, key=lambda one: (one.kept.value, one.strict.value, -one.cost))
 
     def _unit(self, setting: _Setting) -> float:

@@ -61,6 +61,7 @@ class Candidates(Stage[SeedGroup]):
         "early.scores.backend": "poses.backend",
         "early.scores": "scores",
     }
+    absent: ClassVar[Mapping[str, Any]] = {"early.scores.version": 1}
     record = SeedGroup
 
     def items(self, run: View) -> Iterator[Item | Drop]:
@@ -161,6 +162,11 @@ class Candidates(Stage[SeedGroup]):
         names = ("per_clip", "steps", "shift", "scheduler", "guidance_scale", "guidance_until")
         settings = {name: action.config[name] for name in names if name in action.config}
         return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
+
+    def foretells(self, before: ActionResult, action: Action) -> bool:
+        """Say no where another number of candidates was sampled or finished."""
+        was, now = ({name: one.config.get(name) for name in ("per_clip", "early")} for one in (before.action, action))
+        return was == now
 
     def forecast_work(self, config: RunConfig) -> float:
         return config.candidates.early_share

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from blake3 import blake3
 from pydantic import TypeAdapter
@@ -20,7 +20,7 @@ from flows.stages import second_judge
 from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, needs_of, seeds_of
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
-from flows.stages.judge import no_hands, score_settings, unscorable, version_of
+from flows.stages.judge import no_hands, score_settings, shows_nothing, unscorable, version_of
 from flows.stages.looks import objects_of, with_looks
 from flows.stages.people import seen_people
 from flows.stages.poses import Poses, posed_clips
@@ -30,7 +30,7 @@ from ipa_core.evaluation import ClipResult, Comparison, compare, look, video_met
 from ipa_core.evaluation.comparison import Model, hands_found
 from ipa_core.masks import hand_mask
 from ipa_core.models import Network
-from ipa_core.records import PoseSequence, Record
+from ipa_core.records import HandScore, PoseSequence, Record
 from ipa_core.video import decode_video, encode_video
 from storage import Action, ActionResult
 
@@ -61,6 +61,7 @@ class Evaluation(Stage[Evaluated]):
         "prompt": "clips.prompt",
         "clip_id": "the clip",
     }
+    absent: ClassVar[Mapping[str, Any]] = {"scores.version": 1}
     record = Evaluated
 
     def items(self, run: View) -> Iterator[Item | Drop]:
@@ -251,7 +252,8 @@ def _generate(item: Item, worker: Worker) -> Output:
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
     hands = hand_mask(pose)
-    scorer = worker.scorer(version_of(item.action.config["scores"]))
+    version = version_of(item.action.config["scores"])
+    scorer = worker.scorer(version)
     seeds = seeds_of(item.action, config.candidates.seed)
     conditioning = condition(model, item, worker, sampling)
     sampled = steps_of(len(seeds), sampling)
@@ -271,6 +273,8 @@ def _generate(item: Item, worker: Worker) -> Output:
         video = decode_video(outputs[f"{k}.mp4"])
         scored = scorer.score(video, truth, pose, **another)
         outputs[f"{k}.pose"] = scored.pose.to_bytes()
+        nothing = shows_nothing(video, version)
+        score = HandScore.none(nothing) if nothing else scored.score
         found.append(
             ClipResult(
                 clip_id=item.action.config["clip_id"],
@@ -278,8 +282,8 @@ def _generate(item: Item, worker: Worker) -> Output:
                 model="aligned" if "lora" in inputs else "base",
                 metrics=None if another else video_metrics(video, truth, hands),
                 look=None if another else look(video, truth, hands),
-                score=scored.score.model_copy(update={"hands": ()}),
-                hands_found=hands_found(scored.score),
+                score=score.model_copy(update={"hands": ()}),
+                hands_found=hands_found(score),
                 drift=drift,
                 second_judge=None,  # It has a wave of its own.
                 **{

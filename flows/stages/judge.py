@@ -11,6 +11,7 @@ from flows.engine.worker import Worker
 from flows.stages.poses import posed_clips
 from ipa_core.config import ScoreVersion
 from ipa_core.records import PoseSequence, Split
+from ipa_core.scoring.degenerate import why_degenerate
 from ipa_core.scoring.yardstick import why_unscorable
 from ipa_core.video import decode_video
 from storage import ActionResult
@@ -79,6 +80,16 @@ def preview_judge(item: Item, worker: Worker) -> Callable[[np.ndarray], float | 
     inputs, objects = item.action.inputs, worker.store.objects
     truth = decode_video(objects.get(inputs["clip"]))
     pose = PoseSequence.from_bytes(objects.get(inputs["pose"]))
-    scorer = worker.scorer(version_of(item.action.config["early"]["scores"]))
+    version = version_of(item.action.config["early"]["scores"])
+    scorer = worker.scorer(version)
     another = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
-    return lambda video: scorer.score(video, truth, pose, **another).score.score
+
+    def judge(video: np.ndarray) -> float | None:
+        return None if shows_nothing(video, version) else scorer.score(video, truth, pose, **another).score.score
+
+    return judge
+
+
+def shows_nothing(video: np.ndarray, version: ScoreVersion) -> str | None:
+    """Return why a generated video uint8 ``[T, H, W, 3]`` is not scored, or None. Version 1 scores everything."""
+    return why_degenerate(video) if version > 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flows.engine.components import check_reward
 from flows.engine.plan import Forecast
@@ -32,6 +32,7 @@ class Scores(Stage[HandScore]):
     place = "cpu"
     section = "scores"
     fields: ClassVar[Mapping[str, str]] = {"backend": "poses.backend"}
+    absent: ClassVar[Mapping[str, Any]] = {"version": 1}
     record = HandScore
 
     def items(self, run: View) -> Iterator[Item]:

@@ -107,12 +107,20 @@ class Comparison(Record):
     unscorable_base: int
     """Number of the pairs' videos without a hand score."""
     unscorable_aligned: int
+    degenerate_base: int = 0
+    """Number of the pairs' videos that show nothing. They have no score, and count as 0: their model lost the pair."""
+    degenerate_aligned: int = 0
     drift: float | None
     """Drift of the aligned model from its base, mean over the pairs; see `ipa_core.evaluation.drift`."""
     verdict: Finding
     """About the hand score: ``better`` or ``worse`` only if the interval leaves zero out."""
     sentence: str
     """The verdict with its numbers, for people."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        return {name: value for name, value in found.items() if value or not name.startswith("degenerate_")}
 
 
 def hands_found(score: HandScore) -> float | None:
@@ -146,8 +154,13 @@ def _picture(name: str) -> Callable[[ClipResult], float | None]:
     return read
 
 
+def hand_score(result: ClipResult) -> float | None:
+    """Return a video's hand score, 0 where it shows nothing: the driving hands could be scored, the model failed."""
+    return 0.0 if result.score.degenerate else result.score.score
+
+
 METRICS: Final = (
-    Metric("hand_score", "hand score", lambda result: result.score.score),
+    Metric("hand_score", "hand score", hand_score),
     Metric("confidence", "hand confidence", lambda result: result.score.components.confidence),
     Metric("hands_found", "hands found", lambda result: result.hands_found),
     Metric("pck", "PCK to the driving hand", lambda result: result.score.components.pck),
@@ -188,6 +201,7 @@ def compare(
     compared = (*METRICS, SECOND_JUDGE) if judged else METRICS
     metrics = tuple(compare_metric(metric, pairs, bootstrap, seed) for metric in compared)
     verdict = _finding(metrics[0])
+    nothing = [sum(pair[side].score.degenerate for pair in pairs) for side in (0, 1)]
     return Comparison(
         metrics=metrics,
         by_clip=_changes(pairs),
@@ -196,11 +210,13 @@ def compare(
         clips=len({one.clip_id for one, _ in pairs}),
         pairs=len(pairs),
         unpaired=len(first.keys() ^ second.keys()),
-        unscorable_base=sum(one.score.score is None for one, _ in pairs),
-        unscorable_aligned=sum(other.score.score is None for _, other in pairs),
+        unscorable_base=sum(hand_score(one) is None for one, _ in pairs),
+        unscorable_aligned=sum(hand_score(other) is None for _, other in pairs),
+        degenerate_base=nothing[0],
+        degenerate_aligned=nothing[1],
         drift=_mean(np.array([other.drift for _, other in pairs if other.drift is not None])),
         verdict=verdict,
-        sentence=_sentence(metrics[0], verdict, against),
+        sentence=_sentence(metrics[0], verdict, against) + _degenerate(nothing[0], nothing[1], against),
     )
 
 
@@ -242,8 +258,9 @@ def _frechet(pairs: Sequence[tuple[ClipResult, ClipResult]], name: str) -> Frech
 def _changes(pairs: Sequence[tuple[ClipResult, ClipResult]]) -> tuple[ClipChange, ...]:
     scores: dict[str, list[tuple[float, float]]] = {}
     for one, other in pairs:
-        if one.score.score is not None and other.score.score is not None:
-            scores.setdefault(one.clip_id, []).append((one.score.score, other.score.score))
+        before, after = hand_score(one), hand_score(other)
+        if before is not None and after is not None:
+            scores.setdefault(one.clip_id, []).append((before, after))
     means = {clip: np.mean(both, axis=0).round(6).tolist() for clip, both in sorted(scores.items())}
     return tuple(
         ClipChange(clip_id=clip, base=base, aligned=aligned, difference=round(aligned - base, 6))
@@ -286,6 +303,12 @@ def _sentence(hand_score: MetricComparison, verdict: Finding, against: str) -> s
         f"{metric.difference:+.3f} ({bounds}); aligned wins {metric.win_rate:.0%} of {_count(metric.pairs, 'pair')} "
         f"on {_count(metric.clips, 'clip')}."
     )
+
+
+def _degenerate(base: int, aligned: int, against: str) -> str:
+    if not base and not aligned:
+        return ""
+    return f" Degenerate videos count as 0: {base} of {against}, {aligned} of aligned."
 
 
 def _count(number: int, noun: str) -> str:

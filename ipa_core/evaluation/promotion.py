@@ -27,7 +27,7 @@ def promotion_rule(
       champions does not lose piece by piece what the base model had.
 
     The win rate leaves out pairs with a video without hand score; PSNR and SSIM do not. The driving video determines
-    whether hands can be scored, so both models lose the same pairs.
+    whether hands can be scored, so both models lose the same pairs. A video that shows nothing counts as 0.
     """
     hands, psnr, ssim = (_metric(comparison, name) for name in ("hand_score", "psnr", "ssim"))
     interval, blur = hands.win_rate_interval, _sharpness_drop(comparison)

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from jinja2 import Environment
 
-from ipa_core.evaluation.comparison import METRICS, SECOND_JUDGE, ClipResult, Comparison
+from ipa_core.evaluation.comparison import METRICS, SECOND_JUDGE, ClipResult, Comparison, hand_score
 from ipa_core.evaluation.preferences import Preferred
 from ipa_core.records import Decision, Digest, LeftOut, Record, Ruling, ScoreComponents, YieldReport
 from ipa_core.reporting.charts import Curve, changes_chart, curve_chart
@@ -155,11 +155,11 @@ def sheets_to_show(
 
     Not only the best, so that a reader sees good and bad effects of alignment.
     """
-    first = {(result.clip_id, result.seed): result.score.score for result in base}
+    first = {(result.clip_id, result.seed): hand_score(result) for result in base}
     gains: list[tuple[float, ClipSeed]] = []
     for result in aligned:
         position = (result.clip_id, result.seed)
-        before, after = first.get(position), result.score.score
+        before, after = first.get(position), hand_score(result)
         if before is not None and after is not None:
             gains.append((before - after, position))
     return [position for _, position in evenly(sorted(gains), limit)]

@@ -255,13 +255,7 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
     """Make the score of one candidate from its hands. Components are means weighted by hand size."""
     scored = [hand for hand in hands if hand.unscorable is None]
     if not scored:
-        return HandScore(
-            score=None,
-            unscorable=_why_none(hands),
-            components=ScoreComponents(**dict.fromkeys(ScoreComponents.model_fields)),
-            good_frames=None,
-            hands=tuple(hands),
-        )
+        return HandScore.none(_why_none(hands), tuple(hands))
     weights = [min(1.0, hand.size / config.trusted_hand_size) for hand in scored if hand.size is not None]
     scores = [hand_score(hand, config, model) for hand in scored]
     components = {

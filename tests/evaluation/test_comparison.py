@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ipa_core.evaluation import Comparison, compare
-from ipa_core.evaluation.comparison import MetricComparison, clip_bootstrap
+from ipa_core.evaluation.comparison import ClipResult, MetricComparison, Model, clip_bootstrap
 from ipa_core.evaluation.features import NO_EXTRACTOR, FeaturePair
+from ipa_core.records import HandScore
 from tests.evaluation.material import paired, result
 
 
@@ -157,3 +158,24 @@ def test_videos_without_a_true_one_are_left_out_of_what_needs_it() -> None:
 def test_fvd_says_that_there_is_no_true_video() -> None:
     sides = [[one.model_copy(update={"metrics": None}) for one in side] for side in paired(2, gain=0.1)]
     assert compare(*sides, bootstrap=10).fvd.reason == "not computed: there is no true video"
+
+
+def degenerate(clip: str, seed: int, model: Model) -> ClipResult:
+    why = HandScore.none("degenerate: 5 of 5 pictures have one colour (red 0, green 0, blue 0)")
+    return result(clip, seed, model, None).model_copy(update={"score": why})
+
+
+def test_a_degenerate_video_counts_as_0_and_loses_its_pair() -> None:
+    base = [result("a", 0, "base", 0.5), result("b", 0, "base", 0.4), degenerate("c", 0, "base")]
+    aligned = [result("a", 0, "aligned", 0.9), degenerate("b", 0, "aligned"), result("c", 0, "aligned", 0.3)]
+    found = compare(base, aligned, bootstrap=50)
+    hands = found.metrics[0]
+    assert (hands.pairs, hands.difference, hands.win_rate) == (3, pytest.approx(0.1), pytest.approx(2 / 3))
+    assert [change.difference for change in found.by_clip] == [0.4, -0.4, 0.3]
+    assert (found.degenerate_base, found.degenerate_aligned, found.unscorable_aligned) == (1, 1, 0)
+    assert found.sentence.endswith("Degenerate videos count as 0: 1 of base, 1 of aligned.")
+
+
+def test_a_comparison_without_degenerate_videos_is_stored_as_before() -> None:
+    base, aligned = paired(2, 0.1)
+    assert not [name for name in compare(base, aligned, bootstrap=10).model_dump() if "degenerate" in name]

@@ -10,7 +10,7 @@ import torch
 
 from flows.cli.use import yield_table
 from flows.engine.plan import plan_run
-from flows.engine.run_folder import runs
+from flows.engine.run_folder import RunFolder, runs
 from flows.engine.stage import Item, RunStopped
 from flows.engine.summary import drops
 from flows.engine.walk import Scope
@@ -130,6 +130,21 @@ def test_the_plan_forecasts_the_finished_ones(tmp_path: Path) -> None:
     settings = config(tmp_path)
     rows = {row.name: row for row in plan_run(Store(tmp_path / "store"), settings, STAGES, FAKES).stages}
     assert (rows["candidates"].uncounted, rows["scores"].uncounted) == (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finished"),
+    [({"early": EARLY}, 4), ({"early": EARLY | {"keep": 0.25}}, 2), ({"early": None, "candidates__per_clip": 6}, 12)],
+    ids=["switched on", "fewer kept", "off and more of them"],
+)
+def test_the_plan_forecasts_the_finished_ones_of_the_new_settings(
+    tmp_path: Path, changes: dict[str, Any], finished: int
+) -> None:
+    write_videos(tmp_path / "videos", 2)
+    done = run_fake(config(tmp_path, early=None), Scope(last="scores"))
+    RunFolder.new(done.store).write_items(done.results)
+    rows = {row.name: row for row in plan_run(done.store, config(tmp_path, **changes), STAGES, FAKES).stages}
+    assert (rows["candidates"].compute, rows["scores"].items) == (2, finished)
 
 
 def test_the_plan_prices_the_share_of_the_steps(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,16 +12,22 @@ import pytest
 
 from flows.engine.components import hand_scorer
 from flows.engine.inputs import RunInputs
-from flows.engine.stage import Item
+from flows.engine.plan import why
+from flows.engine.stage import Item, Stage
 from flows.engine.view import View
 from flows.engine.walk import Scope
+from flows.engine.worker import Worker
+from flows.stages.candidates import Candidates
+from flows.stages.evaluation import Evaluation
+from flows.stages.judge import preview_judge
 from flows.stages.scores import Scores
 from ipa_core.config import ConfigError, PosesConfig, ScoresConfig
 from ipa_core.records import Rejected
 from ipa_core.scoring.quality import PACKAGED
 from ipa_core.video import encode_video
 from storage import Action, ActionResult, Store
-from tests.fakes import FAKES, fake_config, fake_extractor
+from tests.fake_model import FakeModel
+from tests.fakes import FAKES, FRAMES, SIZE, fake_config, fake_extractor
 from tests.flows.conftest import run_fake
 
 TO_SCORES = Scope(last="scores")
@@ -121,3 +128,48 @@ def test_a_black_candidate_is_rejected_by_version_2_and_scored_by_version_1(tmp_
     with pytest.raises(Rejected if number == 2 else KeyError, match="degenerate" if number == 2 else None):
         Scores().compute(item, worker)
     assert asked == ([] if number == 2 else [1])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_black_video_is_evaluated_by_version_1_alone(
+    folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = fake_config(folder, scores__version=number)
+    done = run_fake(config, Scope(last="poses"))
+    [item, *_] = [one for one in Evaluation().items(done.view) if isinstance(one, Item)]
+    black = np.zeros((1, FRAMES, SIZE, SIZE, 3), np.uint8)
+    monkeypatch.setattr(FakeModel, "decode", lambda model, latents: black)
+    made = Evaluation().compute(item, Worker(done.store, config, FAKES)).record_json()
+    [row] = made["results"]
+    why = f"degenerate: {FRAMES} of {FRAMES} pictures have one colour (red 0, green 0, blue 0)" if number == 2 else None
+    assert (row["score"]["unscorable"], row["score"]["score"] is None) == (why, number == 2)
+    assert row["metrics"]["psnr"] > 0
+
+
+def test_a_black_preview_has_no_score(folder: Path) -> None:
+    early = {"at": [0.6], "keep": 0.5}
+    config = fake_config(folder, scores__version=2, candidates__early=early)
+    done = run_fake(config, Scope(last="poses"))
+    [item, *_] = [one for one in Candidates().items(done.view) if isinstance(one, Item)]
+    judge = preview_judge(item, Worker(done.store, config, FAKES))
+    black = np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8)
+    assert judge(black) is None
+    assert judge(np.random.default_rng(0).integers(0, 256, black.shape, np.uint8)) is not None
+
+
+@pytest.mark.parametrize(
+    ("stage", "now"),
+    [
+        (Scores(), {"version": 2}),
+        (Evaluation(), {"scores": {"version": 2}}),
+        (Candidates(), {"early": {"scores": {"version": 2}}}),
+    ],
+    ids=["scores", "evaluation", "candidates"],
+)
+def test_a_plan_names_version_1_where_old_keys_leave_it_out(
+    tmp_path: Path, stage: Stage[Any], now: dict[str, Any]
+) -> None:
+    was = json.loads(json.dumps(now).replace('"version": 2', ""))
+    before, action = (Action(stage.name, stage.version, settings, {}) for settings in (was, now))
+    told = why(stage, action, ActionResult(before, "done", None, {}), fake_config(tmp_path))
+    assert told == "scores.version: 1 -> 2"

@@ -47,7 +47,7 @@ def test_the_report_has_it_clip_by_clip() -> None:
     names = {row.clip_id: row.clip_id for row in rows()[0]}
     lines = clip_lines(*rows(), names)
     assert lines[0].values["second_judge"] == (0.5, 0.6)
-    assert f'<th class="n">{LABEL}</th>' in render_results(report_data(clips=lines))
+    assert '<th class="n">second judge</th>' in render_results(report_data(clips=lines))
 
 
 def test_a_report_without_it_has_no_column() -> None:
