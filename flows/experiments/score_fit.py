@@ -19,7 +19,7 @@ from ipa_core.scoring.fitting import fit
 from ipa_core.scoring.quality import Seen
 from storage.digest import digest_file
 
-LONG: Final = 2
+LONG: Final = 6
 """Long clips to judge on, each with and without nuisances."""
 LENGTHS: Final = (5, 9, 17, 33, 49, 81)
 """Frames to which a long clip is cut."""

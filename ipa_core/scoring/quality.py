@@ -58,6 +58,12 @@ def _falling(within: float, *, beyond: float = 0.0, pixels: float = 0.0) -> Util
     return lambda value, size: float(np.exp(-max(0.0, value - beyond - pixels / size) / within))
 
 
+def _enough_for_its_size(pixels: float) -> Utility:
+    """Return a utility that is 1 from the logit 1 - ``pixels`` / size on: of a small hand, a codec leaves too little to
+    be surer. No logit is above 1 (scoring.finger_pairs)."""
+    return lambda value, size: value * (1 + float(np.exp(pixels / size - 1)))
+
+
 UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {
     1: {
         "confidence": _same,
@@ -84,9 +90,9 @@ UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {
         "plausibility": _same,
         "bone_consistency": _same,
         "jitter": _falling(0.15, beyond=0.03, pixels=2.0),
-        "sway": _falling(0.1, beyond=0.05, pixels=1.0),
+        "sway": _falling(0.1, beyond=0.05, pixels=2.0),
         "sharpness": _same,
-        "fingers": _same,
+        "fingers": _enough_for_its_size(20.0),
         "reward": _same,
     },
 }

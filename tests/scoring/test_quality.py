@@ -94,3 +94,8 @@ def test_points_of_a_hand_that_was_not_found_are_worth_nothing() -> None:
 def test_a_pixel_of_a_small_hand_is_the_detector_s_error() -> None:
     small, large = (utilities(hand(0, size=size, error=0.07), 2)["error"] for size in (20.0, 200.0))
     assert small == 1.0 > large
+
+
+def test_a_small_hand_s_fingers_are_sure_enough_earlier() -> None:
+    small, large = (utilities(hand(0, size=size, fingers=0.6), 2)["fingers"] for size in (25.0, 200.0))
+    assert small == 1.0 > large
