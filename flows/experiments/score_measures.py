@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MATERIAL = 3
 """Raise it when videos or the pose backend change; older videos are then not used."""
-VERSION = 3
+VERSION = 4
 """Raise it when measures change; older measures are then not used."""
 SCORES = ScoresConfig()
 

@@ -17,8 +17,8 @@ from storage.digest import digest_bytes
 
 FIRST_FITTED, FIRST_TESTED = 0, 1000
 """First seeds of the people to fit on and of those to test on."""
-FIRST_LONG, FIRST_TESTED_LONG = 2000, 2100
-"""The same for long clips."""
+FIRST_LONG = 2100
+"""First seed of the people of long clips to test on."""
 PERFORMER = "performer"
 """The nuisance that renders the motion again in other colours. It is the first one of a video."""
 CLEAN_DRAWS = 6
@@ -68,14 +68,15 @@ def _seen(subjects: list[Subject], views: Sequence[View], frames: int) -> list[S
 
 
 def trials_to_fit(subjects: Iterable[Subject], kinds: Sequence[str]) -> list[Trial]:
-    """Return, for each subject, the untouched video, some with nuisances, and one with each fault and nuisances. The
-    severity goes round with the subjects."""
+    """Return, for each subject, the untouched video, one with each nuisance, some with several; and each fault in its
+    mildest form without, and once with nuisances. The severity of these goes round with the subjects."""
     found = []
     for number, subject in enumerate(subjects):
         found.append(Trial(subject))
+        found += [Trial(subject, nuisances=(name,)) for name in nuisances_of(subject)]
         found += [_disturbed(Trial(subject, draw=draw)) for draw in range(1, CLEAN_DRAWS + 1)]
         for order, kind in enumerate(kinds):
-            found.append(_disturbed(Trial(subject, kind, 1 + (number + order) % 3)))
+            found += [Trial(subject, kind, 1), _disturbed(Trial(subject, kind, 1 + (number + order) % 3))]
     return found
 
 

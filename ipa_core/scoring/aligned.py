@@ -61,17 +61,15 @@ class Similarity:
         return _pairs((_complex(points) - self.end[:, None]) / self.turn[:, None] + self.start[:, None])
 
 
-@_SILENT
 def sway(fit: Similarity, size: Floats) -> Floats:
-    """Return the second time difference of the similarity, ``[T]`` >= 0: of the shift in hand sizes, of the rotation in
-    radians and of the scale's logarithm. A hand that stays beside the driving one, or larger, costs nothing. NaN in
-    the first and last frame and where one of three has no hand."""
+    """Return the second time difference of the hand's shift from the driving hand, in hand sizes, ``[T]`` >= 0. A hand
+    that stays beside the driving one costs nothing. NaN in the first and last frame and where one of three has no hand.
+
+    A detector's errors turn and scale a hand far more than they move its centre, so rotation and scale don't count.
+    """
     result = np.full(len(size), np.nan)
     if len(size) >= 3:
-        shift = np.diff(fit.end - fit.start, n=2) / size[1:-1]
-        # Of the quotients of neighbours, so that a rotation by more than half a turn does not jump.
-        change = np.log(fit.turn[1:] / fit.turn[:-1])
-        result[1:-1] = np.hypot(np.abs(shift), np.abs(np.diff(change)))
+        result[1:-1] = np.abs(np.diff(fit.end - fit.start, n=2)) / size[1:-1]
     return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -151,11 +151,17 @@ class FingerPairInspector:
     def of_pairs(self, pictures: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Return what :meth:`compare` returns, for pictures uint8 ``[N, SIZE, SIZE, 6]`` and pooled skeletons."""
         with one_thread():
-            answers: list[Any] = [
-                self._network(as_input(pictures[start : start + _AT_ONCE]), as_input(drawn[start : start + _AT_ONCE]))
+            answers = [
+                self._of_both(as_input(pictures[start : start + _AT_ONCE]), as_input(drawn[start : start + _AT_ONCE]))
                 for start in range(0, len(pictures), _AT_ONCE)
             ]
-        return np.minimum(np.concatenate([answer.numpy() for answer in answers]).astype(np.float64), SURE)
+        return np.minimum(np.concatenate(answers).astype(np.float64), SURE)
+
+    def _of_both(self, pictures: torch.Tensor, drawn: torch.Tensor) -> np.ndarray:
+        """Return the mean logits of the pairs and of their mirror images, whose errors are others."""
+        plain: torch.Tensor = self._network(pictures, drawn)
+        mirrored: torch.Tensor = self._network(pictures.flip(3), drawn.flip(3))
+        return ((plain + mirrored) / 2).numpy()
 
 
 def pooled(drawn: np.ndarray) -> np.ndarray:

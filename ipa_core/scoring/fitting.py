@@ -12,34 +12,29 @@ from ipa_core.config import NEWEST_SCORE
 from ipa_core.scoring.quality import QualityModel, Seen, feature_names
 
 Floats = NDArray[np.float64]
-ENOUGH: Final = 0.5
+ENOUGH: Final = 0.2
 """Share of the faultless videos below the value up to which a feature counts."""
-CEILING: Final = 0.4
+CEILING: Final = 0.15
 """Share of the faultless videos below the ceiling of the logit."""
+_TO_THE_END: Final = {"maxiter": 20_000, "maxfun": 100_000, "ftol": 1e-13, "gtol": 1e-8}
+"""With the usual tolerances the search stops far from the least loss."""
 
 
-def fit(
-    clean: Sequence[Seen],
-    spoilt: Sequence[Seen],
-    lengths: Sequence[Sequence[Sequence[Seen]]],
-    *,
-    recipe: dict[str, Any],
-    decay: float = 1e-2,
-) -> QualityModel:
+def fit(clean: Sequence[Seen], spoilt: Sequence[Seen], *, recipe: dict[str, Any], decay: float = 3e-3) -> QualityModel:
     """Fit a logistic regression of clean against spoilt, with weights >= 0 and equal total weight of both classes.
 
-    ``lengths``: of some faultless clips, cut into clips of several lengths. The loss contains ``decay`` / 2 times the
-    mean of the squared weights. The same data give the same model. Raises ``ValueError`` when one class is empty.
+    The loss contains ``decay`` / 2 times the mean of the squared weights. The same data give the same model. Raises
+    ``ValueError`` when one class is empty.
     """
     if not clean or not spoilt:
         raise ValueError("a hand score is fitted on clean and on spoilt videos; one of the two is missing")
-    model = QualityModel(version=NEWEST_SCORE, bias=0, weights={}, typical={}, slopes=slopes(lengths), recipe=recipe)
-    rows = [model.counted(one.features(), one.windows) for one in clean]
+    model = QualityModel(version=NEWEST_SCORE, bias=0, weights={}, typical={}, recipe=recipe)
+    rows = [model.counted(one.features()) for one in clean]
     known = {name: [row[name] for row in rows if name in row] for name in feature_names(NEWEST_SCORE)}
     enough = {name: _rounded(np.quantile(values, ENOUGH)) for name, values in known.items() if values}
     model = model.model_copy(update={"enough": enough})
-    rows = [model.counted(one.features(), one.windows) for one in clean]
-    others = [model.counted(one.features(), one.windows) for one in spoilt]
+    rows = [model.counted(one.features()) for one in clean]
+    others = [model.counted(one.features()) for one in spoilt]
     typical = {name: float(np.mean([row[name] for row in rows if name in row])) for name in enough}
     # Without spread a feature tells nothing.
     typical = {name: value for name, value in typical.items() if len({row.get(name) for row in (*rows, *others)}) > 1}
@@ -49,33 +44,11 @@ def fit(
             "bias": bias,
             "weights": weights,
             "typical": {name: _rounded(typical[name]) for name in weights},
-            "slopes": {name: slope for name, slope in model.slopes.items() if name in weights},
             "enough": {name: value for name, value in enough.items() if name in weights},
         }
     )
-    reached = [model.logit(one.features(), one.windows) for one in clean]
+    reached = [model.logit(one.features()) for one in clean]
     return model.model_copy(update={"ceiling": _rounded(np.quantile(reached, CEILING))})
-
-
-def slopes(lengths: Sequence[Sequence[Sequence[Seen]]]) -> dict[str, float]:
-    """Return by how much the worst window of a utility falls, in the mean, when the windows grow by a factor of e."""
-    found = {}
-    for name in feature_names(NEWEST_SCORE):
-        above = below = 0.0
-        for clip in lengths if name.startswith("worst") else ():
-            parts = [[one for one in part if name in one.features()] for part in clip]
-            pairs = [
-                (np.mean([np.log(one.windows) for one in part]), np.mean([one.features()[name] for one in part]))
-                for part in parts
-                if part
-            ]
-            if len(pairs) > 1:
-                many, values = np.array(pairs).T
-                above += float((many - many.mean()) @ (values - values.mean()))
-                below += float((many - many.mean()) @ (many - many.mean()))
-        if below and above < 0:
-            found[name] = _rounded(-above / below)
-    return found
 
 
 def _regression(
@@ -97,7 +70,7 @@ def _regression(
 
     start = np.concatenate([[-len(typical) / 2], np.ones(len(typical))])
     bounds = [(None, None), *[(0.0, None)] * len(typical)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000})
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=_TO_THE_END)
     weights = {name: _rounded(value) for name, value in zip(typical, found.x[1:], strict=True) if value > 1e-6}
     return _rounded(found.x[0]), weights
 

@@ -1,14 +1,15 @@
-"""Make one score of the hands' components by a logistic regression. Its weights can't be negative, so no component that
-gets better makes the score worse.
+"""Make one score of the hands' components: a logistic function of their weighted sum. Weights cannot be negative, so no
+component that gets better makes the score worse.
 
 Every component of a hand becomes a utility in [0, 1] (:data:`UTILITIES`). A candidate enters with two numbers of each
-utility: the mean over its scorable hands and frames, and the mean of the worst five frames in a row of one hand,
-because a hand that collapses for five frames spoils the clip. ``ipa lab score fit`` fits the coefficients on faultless
-videos against corrupted ones. They lie in a JSON file with the recipe of their data.
+utility: the mean over its scorable hands and frames, and the mean of the worst frames in a row of one hand (five, or a
+third of a longer clip), because a hand that collapses for a while spoils the clip. ``ipa lab score fit`` fits the
+coefficients on faultless videos against corrupted ones (scoring.fitting). They lie in a JSON file with the recipe of
+their data.
 
 Version 1 stays for the stores that have its scores. Version 2 takes other measures (see scoring.aligned), and knows how
-faultless videos measure: the worst of many frames is worse than that of few, and what no faultless video reaches is not
-asked for.
+faultless videos measure: the worst of many frames is worse than that of few, and the score ends at a ceiling that most
+faultless videos reach, whatever harmless changes they have.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ FINGER_WEIGHTS: Final[dict[ScoreVersion, Path]] = {
 """Weights of the networks in scoring.fingers and scoring.finger_pairs. They are named here because those modules load
 torch."""
 WINDOW: Final = 5
-"""Number of frames in a row over which the worst is taken."""
-TYPICAL_WINDOWS: Final = 26
-"""Number of windows in 17 frames of two hands."""
+"""Least number of frames in a row over which the worst is taken."""
+SHARE: Final = 1 / 3
+"""Share of a hand's frames over which version 2 takes the worst. With a fixed number, the worst of more is worse."""
 
 SOFTNESS: Final = 3.0
 """Softness of the score's curve. With 1 the score would be the probability that a video is none of the spoilt videos of
@@ -55,6 +56,12 @@ def _falling(within: float, *, beyond: float = 0.0, pixels: float = 0.0) -> Util
     """Return a utility that falls by a factor of e every ``within`` from ``beyond`` on. A detector errs by some pixels
     whatever the size of the hand, so ``pixels`` over that size are free too."""
     return lambda value, size: float(np.exp(-max(0.0, value - beyond - pixels / size) / within))
+
+
+def _enough_for_its_size(pixels: float) -> Utility:
+    """Return a utility that is 1 from the logit 1 - ``pixels`` / size on: of a small hand, a codec leaves too little to
+    be surer. No logit is above 1 (scoring.finger_pairs)."""
+    return lambda value, size: value * (1 + float(np.exp(pixels / size - 1)))
 
 
 UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {
@@ -83,9 +90,9 @@ UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {
         "plausibility": _same,
         "bone_consistency": _same,
         "jitter": _falling(0.15, beyond=0.03, pixels=2.0),
-        "sway": _falling(0.2, beyond=0.03, pixels=2.0),
+        "sway": _falling(0.1, beyond=0.05, pixels=2.0),
         "sharpness": _same,
-        "fingers": _same,
+        "fingers": _enough_for_its_size(20.0),
         "reward": _same,
     },
 }
@@ -118,15 +125,18 @@ class Seen:
     mean: dict[str, float]
     """Weighted mean over hands and frames; nothing for a utility that was measured nowhere."""
     worst: dict[str, float]
-    """Least mean over WINDOW frames in a row of one hand. Unscorable frames do not break a row. When a hand has fewer
-    frames, the mean is over all of them."""
-    windows: int
-    """Number of such rows, over all hands."""
+    """Least mean over :func:`window` frames in a row of one hand. Unscorable frames do not break a row. When a hand has
+    fewer frames, the mean is over all of them."""
 
     def features(self) -> dict[str, float]:
         return {f"mean {name}": value for name, value in self.mean.items() if name != "reward"} | {
             f"worst {name}": value for name, value in self.worst.items() if name != "reward"
         }
+
+
+def window(frames: int, version: ScoreVersion) -> int:
+    """Return the number of frames in a row over which the worst of a hand is taken that is seen in ``frames``."""
+    return WINDOW if version == 1 else max(WINDOW, round(SHARE * frames))
 
 
 def seen(hands: Sequence[HandMeasures], weights: Sequence[float], version: ScoreVersion) -> Seen:
@@ -137,19 +147,17 @@ def seen(hands: Sequence[HandMeasures], weights: Sequence[float], version: Score
     weight = np.where(np.isfinite(table), np.asarray(weights)[:, None], 0.0)
     total, summed = weight.sum(axis=0), (np.nan_to_num(table) * weight).sum(axis=0)
     worst: dict[str, float] = {}
-    windows = 0
     for side in sorted({hand.side for hand in hands}):
         order = sorted((hand.frame, row) for row, hand in enumerate(hands) if hand.side == side)
         mine = table[[row for _, row in order]]
-        windows += max(1, len(mine) - WINDOW + 1)
         for name, column in zip(names, mine.T, strict=True):
             values = column[np.isfinite(column)]
             if len(values):
-                span = min(WINDOW, len(values))
+                span = min(window(len(values), version), len(values))
                 least = float(np.convolve(values, np.ones(span) / span, "valid").min())
                 worst[name] = min(least, worst.get(name, 1.0))
     mean = {name: float(summed[i] / total[i]) for i, name in enumerate(names) if total[i] > 0}
-    return Seen(mean, worst, windows)
+    return Seen(mean, worst)
 
 
 class QualityModel(BaseModel):
@@ -163,12 +171,11 @@ class QualityModel(BaseModel):
     """Weights by the names of :func:`feature_names`, all >= 0; weights that are 0 may be left out."""
     typical: dict[str, float]
     """Mean of each feature over faultless videos, used for a feature that could not be measured."""
-    slopes: dict[str, float] = {}
-    """Fall of a feature of faultless videos when the number of windows grows by a factor of e, >= 0."""
     enough: dict[str, float] = {}
     """A feature counts up to this value, which most faultless videos reach."""
     ceiling: float | None = None
-    """The logit counts up to this value, which nine of ten faultless videos reach: what lies above is nuisance."""
+    """The logit counts up to this value, which most faultless videos reach: in different clips, what lies above is
+    nuisance. In one clip it still tells candidates apart (:meth:`order`)."""
     recipe: dict[str, Any]
     """Recipe of the fit: data, seeds, digests, versions, date."""
 
@@ -181,21 +188,22 @@ class QualityModel(BaseModel):
             raise ValueError(f"{path}: weights must be >= 0 and named as the features are; got {model.weights}")
         return model
 
-    def counted(self, features: Mapping[str, float], windows: int) -> dict[str, float]:
-        """Return the features as if the candidate had TYPICAL_WINDOWS windows, and cut where they are good enough."""
-        many = float(np.log(max(1, windows) / TYPICAL_WINDOWS))
-        return {
-            name: min(value + self.slopes.get(name, 0.0) * many, self.enough.get(name, np.inf))
-            for name, value in features.items()
-        }
+    def counted(self, features: Mapping[str, float]) -> dict[str, float]:
+        """Return the features, cut where they are good enough."""
+        return {name: min(value, self.enough.get(name, np.inf)) for name, value in features.items()}
 
-    def logit(self, features: Mapping[str, float], windows: int = TYPICAL_WINDOWS) -> float:
-        """Return the logit of a candidate's features, any real number."""
-        counted = self.counted(features, windows)
-        logit = self.bias + sum(
+    def order(self, features: Mapping[str, float]) -> float:
+        """Return the logit of a candidate's features, any real number, without the ceiling. It orders candidates whose
+        scores are equal."""
+        counted = self.counted(features)
+        return self.bias + sum(
             weight * counted.get(name, self.typical.get(name, 0.0)) for name, weight in self.weights.items()
         )
-        return logit if self.ceiling is None else min(logit, self.ceiling)
+
+    def logit(self, features: Mapping[str, float]) -> float:
+        """Return the logit of a candidate's features, any real number up to the ceiling."""
+        order = self.order(features)
+        return order if self.ceiling is None else min(order, self.ceiling)
 
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"

@@ -265,7 +265,9 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
         for name in ScoreComponents.model_fields
     }
     found = quality.seen(scored, weights, model.version)
-    logit = model.logit(found.features(), found.windows) + _second_opinion(found.mean.get("reward"), config)
+    opinion = _second_opinion(found.mean.get("reward"), config)
+    logit = model.logit(found.features()) + opinion
+    order = None if model.ceiling is None else round(model.order(found.features()) + opinion, 5)
     return HandScore(
         score=round(quality.score_of(logit), 5),
         unscorable=None,
@@ -275,6 +277,7 @@ def summarise(hands: list[HandMeasures], config: ScoresConfig, model: QualityMod
         scorable=round(len(scored) / len(hands), 5),
         good_frames=sum(score >= config.good_hand for score in scores) / len(scores),
         hands=tuple(hands),
+        order=order,
     )
 
 

@@ -204,12 +204,14 @@ def rank_value(item: ScoredCandidate, measure: str) -> float | None:
 
 
 def in_turn(items: Iterable[ScoredCandidate], config: SelectionConfig) -> list[ScoredCandidate]:
-    """Sort candidates by the order of ``config.pick``; candidates without a value come last in every order."""
+    """Sort candidates by the order of ``config.pick``; candidates without a value come last in every order. Equal
+    scores are ordered by what lies above their ceiling."""
 
-    def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, str, int]:
+    def turn(item: ScoredCandidate) -> tuple[bool, float | bytes, float | bytes, str, int]:
         clip, seed = _clip_seed(item)
         value = rank_value(item, config.rank_by)
-        return value is None, place(value or 0.0, clip, seed), clip, seed
+        order = item.score.order if config.rank_by == "score" else None
+        return value is None, place(value or 0.0, clip, seed), place(order or 0.0, clip, seed), clip, seed
 
     def place(value: float, clip: str, seed: int) -> float | bytes:
         match config.pick:

@@ -40,6 +40,11 @@ def test_what_stays_beside_the_driving_hand_does_not_sway_and_what_jumps_does() 
     assert shaken == pytest.approx(16 / SIZE[1:-1])
 
 
+def test_a_hand_that_a_detector_turns_and_scales_in_place_does_not_sway() -> None:
+    turning = np.where((np.arange(9) % 2)[:, None, None], moved(1.2, 0.3), DRIVING)
+    assert sway(Similarity.between(DRIVING, turning), SIZE)[1:-1] == pytest.approx(0, abs=1e-9)
+
+
 def test_fingers_are_looked_for_where_the_hand_was_found() -> None:
     places, scale = where_to_look(DRIVING, Similarity.between(DRIVING, moved(1.2, 0.1, (6, 8))), SIZE)
     assert places == pytest.approx(moved(1.2, 0.1, (6, 8)))

@@ -60,6 +60,15 @@ def test_the_same_crops_give_the_same_answer_alone_and_together() -> None:
     assert (together <= SURE).all()
 
 
+def test_a_mirrored_pair_gives_the_same_answer() -> None:
+    picture, points = drawn_hand(40.0)
+    theirs = crop(picture, points, 40.0)
+    ours = crop(spoil("warp", picture[None], points[None], 2, 1)[0], points, 40.0)
+    inspector = FingerPairInspector()
+    mirrored = inspector.compare([ours[:, ::-1]], [theirs[:, ::-1]])
+    assert inspector.compare([ours], [theirs]) == pytest.approx(mirrored, abs=1e-4)
+
+
 def test_no_pairs_give_no_answers() -> None:
     assert FingerPairInspector().compare([], []).shape == (0,)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,13 +21,13 @@ def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMea
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
-@given(measured=SHARES, name=st.sampled_from(feature_names(2)), more=st.floats(0, 1), windows=st.integers(1, 200))
+@given(measured=SHARES, name=st.sampled_from(feature_names(2)), more=st.floats(0, 1))
 def test_no_component_that_gets_better_makes_the_packaged_score_worse(
-    measured: dict[str, float], name: str, more: float, windows: int
+    measured: dict[str, float], name: str, more: float
 ) -> None:
     model = QualityModel.load()
     before = measured | {name: min(more, 0.5)}
-    assert model.logit(before | {name: max(more, 0.5)}, windows) >= model.logit(before, windows)
+    assert model.logit(before | {name: max(more, 0.5)}) >= model.logit(before)
 
 
 def test_the_packaged_model_says_how_it_was_fitted() -> None:
@@ -46,14 +45,6 @@ def test_the_files_of_version_1_are_those_of_the_stores_that_have_its_scores() -
     assert digest_file(FINGER_WEIGHTS[1]).startswith("c4be1d11909857c0")
 
 
-def test_the_worst_of_many_windows_counts_as_the_worst_of_few() -> None:
-    model = QualityModel(
-        version=2, bias=0, weights={"worst error": 1}, typical={}, slopes={"worst error": 0.1}, recipe={}
-    )
-    few, many = model.logit({"worst error": 0.8}, 26), model.logit({"worst error": 0.8 - 0.1 * np.log(4)}, 104)
-    assert many == pytest.approx(few)
-
-
 def test_more_than_enough_counts_as_enough() -> None:
     model = QualityModel(version=2, bias=0, weights={"mean pck": 1}, typical={}, enough={"mean pck": 0.9}, recipe={})
     assert [model.logit({"mean pck": value}) for value in (0.8, 0.9, 1.0)] == [0.8, 0.9, 0.9]
@@ -62,6 +53,7 @@ def test_more_than_enough_counts_as_enough() -> None:
 def test_the_logit_ends_at_the_ceiling() -> None:
     model = QualityModel(version=2, bias=0, weights={"mean pck": 4}, typical={}, ceiling=2.0, recipe={})
     assert [model.logit({"mean pck": value}) for value in (0.25, 0.75)] == [1.0, 2.0]
+    assert [model.order({"mean pck": value}) for value in (0.25, 0.75)] == [1.0, 3.0]
 
 
 def test_negative_weights_are_refused(tmp_path: Path) -> None:
@@ -82,9 +74,10 @@ def test_one_bad_frame_counts_a_fifth_in_the_worst() -> None:
     assert seen(hands, [1.0] * 20, 1).worst["confidence"] == pytest.approx(0.8)
 
 
-def test_the_windows_of_both_hands_are_counted() -> None:
-    hands = [hand(frame, side=side) for side, frames in (("left", 9), ("right", 3)) for frame in range(frames)]
-    assert seen(hands, [1.0] * 12, 2).windows == 5 + 1
+def test_version_2_takes_the_worst_over_a_third_of_a_long_clip() -> None:
+    hands = [hand(frame, pck=0.0 if frame < 5 else 1.0) for frame in range(30)]
+    assert seen(hands, [1.0] * 30, 2).worst["pck"] == pytest.approx(0.5)
+    assert seen(hands, [1.0] * 30, 1).worst["pck"] == 0.0
 
 
 def test_means_follow_the_weights() -> None:
@@ -100,4 +93,9 @@ def test_points_of_a_hand_that_was_not_found_are_worth_nothing() -> None:
 
 def test_a_pixel_of_a_small_hand_is_the_detector_s_error() -> None:
     small, large = (utilities(hand(0, size=size, error=0.07), 2)["error"] for size in (20.0, 200.0))
+    assert small == 1.0 > large
+
+
+def test_a_small_hand_s_fingers_are_sure_enough_earlier() -> None:
+    small, large = (utilities(hand(0, size=size, fingers=0.6), 2)["fingers"] for size in (25.0, 200.0))
     assert small == 1.0 > large

@@ -48,6 +48,15 @@ def test_the_best_of_each_clip_is_kept() -> None:
     assert kept(scored) == [("a", 1), ("b", 0)]
 
 
+@pytest.mark.parametrize(("pick", "seed"), [("best", 1), ("worst", 2)])
+def test_equal_scores_are_told_apart_by_what_lies_above_their_ceiling(pick: str, seed: int) -> None:
+    scored = []
+    for number, order in enumerate((1.5, 2.0, 1.2)):
+        one = candidate("a", number, 0.6)
+        scored.append(one.model_copy(update={"score": one.score.model_copy(update={"order": order})}))
+    assert kept(scored, pick=pick) == [("a", seed)]
+
+
 def test_the_worst_of_each_clip_is_kept_where_asked_for() -> None:
     scored = [candidate("a", 0, 0.7), candidate("a", 1, 0.8), candidate("a", 2, None), candidate("b", 0, 0.6)]
     assert kept(scored, pick="worst") == [("a", 0), ("b", 0)]
