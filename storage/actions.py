@@ -274,7 +274,7 @@ class Store:
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
-            for name in (_MARKER, _COPY):
+            for name in (_COPY, _MARKER):
                 folder.write(name, json_bytes({"format": FORMAT, "generation": GENERATION}), replace=False)
             self.exists = True
         self.objects = ObjectStore(self.address, cache_gb)
@@ -312,8 +312,8 @@ def _is_store(folder: Folder, address: str | Path) -> bool:
     """Whether the folder is a store of this format; False for an empty folder. Raises :class:`StoreError`."""
     marker = folder.read(_MARKER)
     if marker is None:
-        stranger = next(folder.names(), None)
-        # Another process may make this store now. It writes the marker before all other files.
+        stranger = next((name for name in folder.names() if name != _COPY), None)
+        # Another process may make this store now. It writes copy and marker before all other files.
         marker = folder.read(_MARKER)
         if marker is None and stranger is not None:
             raise StoreError(

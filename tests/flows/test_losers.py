@@ -37,7 +37,7 @@ def test_shards_hold_the_kept_and_the_losing_candidates_of_a_clip(folder: Path) 
 
 
 def test_the_labels_of_a_control_are_reversed(folder: Path) -> None:
-    samples = packed(shards(folder, "dpo", selection__pick="worst"))
+    samples = packed(shards(folder, "dpo", selection__pick="worst", selection__threshold=0.0))
     kept = {one["clip_id"]: one["score"] for one in samples if one["kept"]}
     assert all(one["score"] >= kept[one["clip_id"]] for one in samples if not one["kept"])
     assert {one["reward"] for one in samples if one["kept"]} == {1.0}
