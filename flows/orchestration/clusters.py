@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from prefect.task_runners import TaskRunner
 
 from flows.engine.stage import Place, RunStopped
 from ipa_core.config import Execution
+
+TRIES: Final = 3
+_STARTS_BADLY: Final = "Initialization failure from server"
+"""What Ray says when its server is there, but the process that it starts for each client died at once (a fault of its
+gRPC when it forks, seen in one of some dozens of starts)."""
 
 
 class Cluster(Protocol):
@@ -79,12 +84,20 @@ class Ray:
 
         # One connection for the whole run: a new one for each stage would start new workers, which load models again.
         if not ray.is_initialized():
-            try:
-                ray.init(self._address, log_to_driver=False)
-            except ConnectionError as error:
-                raise RunStopped(f"execution.cluster: no Ray answers at {self._address}: {error}") from None
+            self._connect()
         runner: TaskRunner[Any] = RayTaskRunner(self._address)
         return runner
+
+    def _connect(self) -> None:
+        import ray
+
+        for tried in range(1, TRIES + 1):
+            try:
+                ray.init(self._address, log_to_driver=False)
+                return
+            except ConnectionError as error:
+                if tried == TRIES or _STARTS_BADLY not in str(error):
+                    raise RunStopped(f"execution.cluster: no Ray answers at {self._address}: {error}") from None
 
     @contextmanager
     def about(self, place: Place, runner: Any) -> Iterator[None]:
