@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import torch
 import torch.distributed as dist
-from diffusers import ContextParallelConfig
-from diffusers.models._modeling_parallel import ParallelConfig
+from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
 from torch import Tensor, nn
 
 from ipa_core.models.group import Helpers, Seat
@@ -46,7 +45,7 @@ class Share:
         leave()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.FileStore(str(seat.meeting), seat.size),
+            init_method=seat.meeting.as_uri(),
             rank=seat.rank,
             world_size=seat.size,
             timeout=seat.patience,
