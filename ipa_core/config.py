@@ -544,6 +544,9 @@ class Execution(Config):
     [dask] and [ray]). None computes on this machine."""
     gpus: PositiveInt = 1
     """Processes that compute with the animation model at the same time, each on its own GPU."""
+    gpus_per_clip: PositiveInt = 1
+    """GPUs, of the `gpus`, that make each step of a clip together, where one is too slow. Each holds the whole
+    transformer. Wan-VACE only, for what samples; trainings and their reference errors don't use it."""
     item_minutes: Positive = 120.0
     """An item that shows no progress for this long counts as hung: its process is ended and the item fails."""
     train_processes: PositiveInt = 1
@@ -580,6 +583,11 @@ class Execution(Config):
     def _check(self) -> Execution:
         if self.cluster is not None and not self.cluster.startswith(("tcp://", "tls://", "ray://")):
             raise ValueError(f"cluster must be tcp://, tls:// (Dask) or ray:// and an address, got '{self.cluster}'")
+        if self.gpus % self.gpus_per_clip:
+            raise ValueError(f"gpus must be a multiple of gpus_per_clip, got {self.gpus} and {self.gpus_per_clip}")
+        if self.gpus_per_clip > 1 and (self.compile or self.cluster is not None):
+            other = "compile" if self.compile else "cluster"
+            raise ValueError(f"gpus_per_clip can't be used together with {other}; leave one of them out")
         return self
 
 

@@ -13,6 +13,7 @@ from flows.cli.options import writing
 from flows.cli.talk import say
 from flows.engine import loras
 from flows.engine.components import Components, check_quantization, components
+from flows.engine.helpers import check_spread
 from flows.engine.loras import lora_path
 from flows.engine.progress import Progress
 from ipa_core.clips.cut import CutClip, cut_video
@@ -58,7 +59,7 @@ def animate_clip(config: RunConfig, asked: Request) -> None:
         )
     _make_room(asked.output)
     parts = components()
-    parts.model_folder(config.candidates.model)
+    check_spread(parts.model_folder(config.candidates.model), config.execution)
     check_quantization(config.candidates.model, config.execution)
     weights = _together(config.candidates, own, parts)
     progress = Progress()

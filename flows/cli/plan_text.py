@@ -19,8 +19,9 @@ def plan_text(plan: Plan, execution: Execution) -> str:
             f"~ by formula, at an assumed {ASSUMED_FLOPS / 1e12:.0f} TF/s per GPU and without codec and text encoder; "
             "measured once items of this model are in the store"
         )
+    shared = f" ({execution.gpus_per_clip} per clip)" if execution.gpus_per_clip > 1 else ""
     lines.append(
-        f"time with execution.gpus: {execution.gpus}, train_processes: {execution.train_processes}, "
+        f"time with execution.gpus: {execution.gpus}{shared}, train_processes: {execution.train_processes}, "
         f"workers: {execution.workers}"
     )
     for change, count in plan.drift.items():

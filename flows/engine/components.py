@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final, cast
 
+from flows.engine.helpers import HelperProcesses
 from ipa_core.config import (
     NEWEST_SCORE,
     AlignmentConfig,
@@ -18,6 +19,7 @@ from ipa_core.config import (
     Execution,
     ModelConfig,
     PosesConfig,
+    Quantization,
     ScoresConfig,
     ScoreVersion,
 )
@@ -152,13 +154,30 @@ def animation_model(
 ) -> AnimationModel:
     """Load the pipeline folder; ``lora`` holds the bytes of a LoRA file. Training needs no text encoder. Raises
     ``MissingModel``, and ``UnknownModel`` when no kind of model here knows the pipeline class."""
-    from ipa_core.models import kind_of
-
-    folder, training = model_folder(config), not text_encoder
+    training = not text_encoder
     quantization = None if training else config.quantization
     if quantization is not None:
         check_quantization(config, execution)
-    model = kind_of(folder).load(
+    model = loaded_model(config, execution, lora, text_encoder=text_encoder, quantization=quantization)
+    if execution.compile and not training:
+        model.compile_blocks()
+    if execution.gpus_per_clip > 1 and not training:
+        model.spread(HelperProcesses(config, execution, lora))
+    return model
+
+
+def loaded_model(
+    config: ModelConfig,
+    execution: Execution,
+    lora: bytes | None,
+    *,
+    text_encoder: bool,
+    quantization: Quantization | None,
+) -> AnimationModel:
+    from ipa_core.models import kind_of
+
+    folder = model_folder(config)
+    return kind_of(folder).load(
         folder,
         dtype=config.dtype,
         device=device(execution),
@@ -166,9 +185,6 @@ def animation_model(
         text_encoder=text_encoder,
         quantization=quantization,
     )
-    if execution.compile and not training:
-        model.compile_blocks()
-    return model
 
 
 def check_quantization(config: ModelConfig, execution: Execution) -> None:

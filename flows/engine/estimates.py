@@ -70,7 +70,7 @@ class Estimates:
         work = sum(stage.work(result.action) for result in done)
         if not work:
             return None, None
-        seconds = sum(result.provenance["seconds"] for result in done) / work
+        seconds = sum(_seconds(stage, result) for result in done) / work
         if stage.place == "train":
             seconds *= self._config.execution.train_processes
         return seconds, usual_bytes(stage, done)
@@ -82,11 +82,17 @@ class Estimates:
             case "cpu":
                 return min(count, execution.workers)
             case "gpu":
-                return min(count, execution.gpus)
+                return min(count * execution.gpus_per_clip, execution.gpus)
             case "train":
                 return execution.train_processes
             case "here":
                 return 1
+
+
+def _seconds(stage: Stage[Any], result: ActionResult) -> float:
+    """Return the seconds of an item, summed over the GPUs that made it together."""
+    seconds: float = result.provenance["seconds"]
+    return seconds * result.provenance.get("processes", 1) if stage.place == "gpu" else seconds
 
 
 def of_model(stage: Stage[Any], results: Iterable[ActionResult], model: str | None) -> list[ActionResult]:

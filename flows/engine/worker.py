@@ -198,7 +198,7 @@ class Worker:
         """Return the device and the number of its kind that worked on the item at once, which make the item's cost, and
         how the model computed."""
         execution = self.config.execution
-        processes = execution.train_processes if place == "train" else 1
+        processes = {"train": execution.train_processes, "gpu": execution.gpus_per_clip}.get(place, 1)
         how = dict(self._model[1].how) if place == "gpu" and self._model is not None else {}
         return {"device": device_of(place, execution), "processes": processes, **how}
 

@@ -43,7 +43,8 @@ _GRACE: Final = 5.0
 
 
 class LocalCrew:
-    """A `Crew`: `execution.workers` CPU processes and `execution.gpus` GPU processes of this machine."""
+    """A `Crew`: `execution.workers` CPU processes and `execution.gpus` GPU processes of this machine, some of which
+    may be helpers of others (`execution.gpus_per_clip`)."""
 
     def __init__(self, store: Store, config: RunConfig, components: Components) -> None:
         self._execution = config.execution
@@ -51,7 +52,7 @@ class LocalCrew:
         work = RemoteWork(str(store.address), config, components)
         self._pools: dict[Place, WorkerPool] = {
             "cpu": WorkerPool(work, config.execution.workers),
-            "gpu": WorkerPool(work, config.execution.gpus),
+            "gpu": WorkerPool(work, config.execution.gpus // config.execution.gpus_per_clip),
         }
 
     def prepare(self, place: Place) -> None:

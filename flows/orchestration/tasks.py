@@ -179,7 +179,7 @@ class PrefectCrew:
         return self._execution.hand_over is not None and place in ("gpu", "train")
 
     def _gpus(self, place: Place) -> int:
-        return {"gpu": 1, "train": self._execution.train_processes}.get(place, 0)
+        return {"gpu": self._execution.gpus_per_clip, "train": self._execution.train_processes}.get(place, 0)
 
     def _send_out(self, batch: Batch) -> list[Outcome]:
         assert self._cluster is not None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from flows.engine.components import check_quantization, check_reward
+from flows.engine.helpers import check_spread
 from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields
@@ -95,7 +96,7 @@ class Candidates(Stage[SeedGroup]):
                 )
 
     def check(self, run: View) -> None:
-        _ = run.inputs.model_folder
+        check_spread(run.inputs.model_folder, run.config.execution)
         config = run.config.candidates
         check_quantization(config.model, run.config.execution)
         check_added(config.loras, "candidates.loras", config, run.inputs.components)

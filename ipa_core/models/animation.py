@@ -8,7 +8,7 @@ facts that need no weights and loads no torch. The kind loads its :class:`Animat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipa_core.models.conditioning import Conditioning as Conditioning
+    from ipa_core.models.group import Helpers, Seat
     from ipa_core.records import PoseSequence
 
 LORA_FILE: Final = "pytorch_lora_weights.safetensors"
@@ -115,6 +116,15 @@ class AnimationModel(Protocol):
 
     def compile_blocks(self) -> None:
         """Compile the repeated blocks for :meth:`sampling`. Where that can't be, say so and go on without."""
+
+    def spread(self, helpers: Helpers) -> None:
+        """Within :meth:`sampling`, make each pass together with helpers, which start with the first one.
+
+        Only for a kind with :meth:`ModelKind.heads`. Raises ``ConfigError`` when this machine can't.
+        """
+
+    def help(self, seat: Seat, orders: Iterable[str]) -> None:
+        """Take part in the leader's passes, of which the orders tell, until there are no more."""
 
     def velocity(self, latents: Tensor, t: Tensor, streams: Mapping[str, Tensor]) -> Tensor:
         """Predict ``noise - clean`` in the shape of ``latents [B, C, R + T', h, w]``, for ``t [B]`` in [0, 1].
@@ -205,6 +215,9 @@ class ModelKind(Protocol):
 
         Raises ``ConfigError`` when one is of another model, or can't be read whole.
         """
+
+    def heads(self, folder: Path) -> int | None:
+        """Return the number of attention heads, which several GPUs can share; None for a kind that can't be spread."""
 
     def network(self, path: str) -> Network | None:
         """Return the network that a hub id, or a folder named like its last part, means; None for an unknown size."""

@@ -59,6 +59,9 @@ class WanAnimate:
 
         return WanAnimateModel.combined_lora(folder, loras)
 
+    def heads(self, folder: Path) -> int | None:
+        return None  # Its face blocks attend frame by frame, and a share of the tokens is no whole frame.
+
     def network(self, path: str) -> AnimateNetwork | None:
         return network_of(path)
 

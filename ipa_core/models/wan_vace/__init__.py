@@ -74,6 +74,9 @@ class WanVACE:
 
         return WanVACEModel.combined_lora(folder, loras)
 
+    def heads(self, folder: Path) -> int | None:
+        return check_transformer(folder, "transformer", TRANSFORMER).get("num_attention_heads")
+
     def network(self, path: str) -> Network | None:
         return network_of(path)
 

@@ -20,6 +20,8 @@ from ipa_core.models.quantized import bytes_of
 FAST_ATTENTION: Final = ("_flash_3", "flash")
 """diffusers' names of the kernels to try, the fastest first. Quantised ones (SageAttention) change results, so they are
 not among them."""
+SPLIT_ATTENTION: Final = ("flash",)
+"""Those that diffusers can split over GPUs."""
 _SHARE: Final = 0.6
 """Share of the GPU's memory that weights may take; the rest is for activations."""
 _LARGEST: Final = 0.8
@@ -94,12 +96,14 @@ def at_work(parts: Sequence[torch.nn.Module], device: torch.device) -> Iterator[
             torch.cuda.empty_cache()
 
 
-def fast_attention(transformers: Sequence[Any], device: torch.device, dtype: torch.dtype) -> str:
+def fast_attention(
+    transformers: Sequence[Any], device: torch.device, dtype: torch.dtype, names: Sequence[str] = FAST_ATTENTION
+) -> str:
     """Return the fastest installed kernel, by diffusers' name. ``DIFFUSERS_ATTN_BACKEND``, where it is set, stands."""
     if device.type != "cuda" or dtype == torch.float32 or "DIFFUSERS_ATTN_BACKEND" in os.environ:
         return "native"
     hopper = torch.cuda.get_device_capability(device) >= (9, 0)
-    for name in FAST_ATTENTION if hopper else FAST_ATTENTION[1:]:
+    for name in names if hopper else [name for name in names if name != "_flash_3"]:
         try:
             with attention(transformers, name):
                 return name

@@ -6,7 +6,7 @@ Source: Wan 2.1 (arXiv 2503.20314); diffusers 0.42.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -21,16 +21,18 @@ from peft import LoraConfig
 from PIL import Image
 from torch import Tensor
 
-from ipa_core.config import AlignmentConfig, CandidatesConfig, DType, Quantization
+from ipa_core.config import AlignmentConfig, CandidatesConfig, ConfigError, DType, Quantization
 from ipa_core.models.animation import LORA_FILE, Scheduler
 from ipa_core.models.compiled import CompiledBlocks, compiler_trouble
 from ipa_core.models.conditioning import Conditioning
 from ipa_core.models.folder import EXPERTS, INDEX, parts_of, read_json
+from ipa_core.models.group import Helpers, Seat
 from ipa_core.models.quantized import quantize, torchao_version
 from ipa_core.models.wan_vace.experts import Experts
 from ipa_core.models.wan_vace.lora import experts_lora_files, lora_files, target_modules
 from ipa_core.models.wan_vace.lora_reader import adapter_of, combined_loras, read_lora
 from ipa_core.models.wan_vace.placement import (
+    SPLIT_ATTENTION,
     Placement,
     at_work,
     attention,
@@ -40,6 +42,7 @@ from ipa_core.models.wan_vace.placement import (
     put,
     sizes_of,
 )
+from ipa_core.models.wan_vace.spread import Lead, Share, follow
 
 log = logging.getLogger(__name__)
 REFERENCE_FRAMES: Final = 1
@@ -79,6 +82,7 @@ class WanModel:
         self._attention = "native"
         self._compiled: CompiledBlocks | None = None
         self._quantized: Quantization | None = None
+        self._shared: Lead | Share | None = None
         self._mean = self._per_channel(config.latents_mean)
         self._inverse_std = 1.0 / self._per_channel(config.latents_std)
 
@@ -132,12 +136,15 @@ class WanModel:
         compiled = {} if self._compiled is None else {"compiled": "blocks"}
         quantized = {} if self._quantized is None else {"quantized": f"{self._quantized} by {torchao_version()}"}
         about = {"attention": self._attention, "placement": str(self._placed), "decoding": decoding}
-        return about | compiled | quantized
+        shared = {} if self._shared is None else {"gpus_per_clip": str(self._shared.size)}
+        return about | compiled | quantized | shared
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
         compiled = nullcontext() if self._compiled is None else self._compiled.at_work()
-        with attention(self._transformers, self._attention), compiled:
+        shared = nullcontext() if self._shared is None else self._shared.at_work()
+        # In this order diffusers refuses a kernel that does not know of the other processes.
+        with shared, attention(self._transformers, self._attention), compiled:
             yield
 
     def compile_blocks(self) -> None:
@@ -147,6 +154,26 @@ class WanModel:
             self._compiled = CompiledBlocks(self._transformers, self.blocks)
         else:
             log.warning("execution.compile: the blocks are not compiled, and sampling is slower: %s", trouble)
+
+    def spread(self, helpers: Helpers) -> None:
+        """See :class:`~ipa_core.models.AnimationModel`."""
+        self._share_passes(Lead(self.transformer, self.device, helpers))
+
+    @torch.no_grad()
+    def help(self, seat: Seat, orders: Iterable[str]) -> None:
+        self._share_passes(Share(self.transformer, self.device, seat))
+        with self.sampling():
+            follow(self.transformer, self.device, orders)
+
+    def _share_passes(self, part: Lead | Share) -> None:
+        if self._placed.blocks_wait:
+            raise ConfigError(
+                "execution.gpus_per_clip needs GPUs that hold the whole transformer, and here its blocks wait in main "
+                "memory; set it to 1, or quantize the model (candidates.model.quantization)"
+            )
+        self._shared = part
+        # diffusers can't split FlashAttention 3.
+        self._attention = fast_attention(self._transformers, self.device, self.dtype, SPLIT_ATTENTION)
 
     @contextmanager
     def _encoding(self) -> Iterator[None]:
