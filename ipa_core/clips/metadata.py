@@ -61,11 +61,11 @@ class VideoMetadata:
         """Return the rows that name none of the videos, and the videos that no row names."""
         rows = {video.address: self._row(video.address) for video in videos}
         used = set(rows.values())
-        groups = {self.entries[row].group for row in used if row is not None}
+        # The split of a group is that of all its rows. A row without a group speaks for itself only.
+        groups = {self.entries[row].group for row in used if row is not None} - {None}
         left = [row for row in self.entries if row not in used]
         return Unmatched(
             rows=tuple("/".join(row) for row in left),
-            # The split of a group is that of all its rows.
             deciding=tuple(
                 "/".join(row) for row in left if self.entries[row].split and self.entries[row].group not in groups
             ),

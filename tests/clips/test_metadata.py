@@ -120,3 +120,9 @@ def test_rows_and_videos_that_have_nothing_in_common(tmp_path: Path) -> None:
     left = read_metadata(str(tmp_path / "table.csv")).unmatched([Video("/v/a.mp4"), Video("/v/b.mp4")])
     assert left == Unmatched(rows=("B.mp4", "c.mp4"), deciding=("B.mp4",), videos=("b.mp4",))
     assert left.guess("B.mp4") == "'B.mp4' (did you mean 'b.mp4'?)"
+
+
+def test_a_row_without_a_group_decides_whatever_other_rows_match(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("file,split\na.mp4,train\nB.mp4,held_out\n")
+    left = read_metadata(str(tmp_path / "table.csv")).unmatched([Video("/v/a.mp4"), Video("/v/b.mp4")])
+    assert left.deciding == ("B.mp4",)
