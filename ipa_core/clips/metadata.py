@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import io
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from ipa_core.clips.references import one_form
 from ipa_core.clips.sources import Video, is_url, reaching
 from ipa_core.config import ConfigError
 from ipa_core.records import Split
@@ -102,26 +103,32 @@ def read_metadata(address: str) -> VideoMetadata:
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
+    groups: dict[str, str] = {}
     for row in table.to_pylist():
         if not row["file"]:
             raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
         parts = _parts(row["file"].strip().replace("\\", "/"))
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
-        split = row.get("split") or None
+        split = (row.get("split") or "").strip() or None
         if split not in (*get_args(Split), None):
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
-        entries[parts] = VideoEntry(
-            row.get("prompt") or None, row.get("group") or None, split, (row.get("reference") or "").strip() or None
-        )
+        reference = one_form((row.get("reference") or "").strip()) or None
+        entries[parts] = VideoEntry(row.get("prompt") or None, _group(row.get("group") or "", groups), split, reference)
     sides = _sides(entries.values(), address)
     split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
     return VideoMetadata(split, note)
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a path or URL. Letters with accents are one character: a Mac writes two into file names."""
-    return PurePosixPath(unicodedata.normalize("NFC", name)).parts
+    """Return the parts of a path or URL."""
+    return PurePosixPath(one_form(name)).parts
+
+
+def _group(name: str, known: dict[str, str]) -> str | None:
+    """Return a group as its first row spells it. Blanks around it or another form of an accent make no other
+    performer, of whom one could be trained on and one judged on."""
+    return known.setdefault(one_form(name.strip()), name) if name.strip() else None
 
 
 def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
@@ -163,6 +170,8 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
 
 
 def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text".
+        return content.decode("utf-16", errors="replace").encode(), None
     try:
         content.decode()
     except UnicodeDecodeError:
