@@ -40,7 +40,10 @@ def find_pictures(folder: str) -> Pictures:
 
 def _can_be_read(path: Path) -> bool:
     # Some signatures that OpenCV knows it can't decode (HEIC). An eighth of the size is quick for photographs.
-    return cv2.haveImageReader(str(path)) and cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8) is not None
+    try:
+        return cv2.haveImageReader(str(path)) and cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8) is not None
+    except cv2.error:  # Its header asks for more pixels than OpenCV takes.
+        return False
 
 
 def one_form(name: str) -> str:

@@ -21,10 +21,11 @@ CLIPS = [f"clip-{number:03d}" for number in range(200)]
 
 def test_pictures_are_told_from_other_files_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "huge.pgm").write_bytes(b"P6 99999999 99999999 255\n123")
     for name in ("a.png", "Thumbs.db", ".hidden.png"):
         (tmp_path / name).write_bytes(b"no picture")
     found = find_pictures(str(tmp_path))
-    assert (dict(found.paths), found.others) == ({"b.jpg": tmp_path / "b.jpg"}, ("Thumbs.db", "a.png"))
+    assert (dict(found.paths), found.others) == ({"b.jpg": tmp_path / "b.jpg"}, ("Thumbs.db", "a.png", "huge.pgm"))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
