@@ -159,9 +159,8 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
             table = pyarrow.parquet.read_table(data)
             return table.cast(pa.schema([(name, pa.string()) for name in table.column_names])), None
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-        content, note = _utf8(data.getvalue(), address)
-        header = content.split(b"\n", 1)[0]
-        parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
+        content, note = as_utf8(data.getvalue(), address)
+        parsing = pyarrow.csv.ParseOptions(delimiter=separator(content.decode()))
         return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
     except pa.ArrowException as error:
         # The error shows what it read, which may be no text.
@@ -169,7 +168,8 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
         raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
 
 
-def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+def as_utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+    """Return a table's text, and a sentence for people where its encoding had to be guessed."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text".
         return content.decode("utf-16", errors="replace").encode(), None
     try:
@@ -180,6 +180,12 @@ def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
         )
         return content.decode("cp1252", errors="replace").encode(), note
     return content, None
+
+
+def separator(text: str) -> str:
+    """Return the sign between the columns of a CSV: the most frequent one of its header."""
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)
 
 
 def _bytes(address: str) -> bytes:

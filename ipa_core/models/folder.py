@@ -36,7 +36,9 @@ def parts_of(index: Mapping[str, Any]) -> list[str]:
 def shards_of(shard_list: Path) -> list[str]:
     """Return the names of the files of weights that a shard list names. Raises :class:`UnknownModel` for no such list."""
     files = read_json(shard_list).get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(name, str) and Path(name).name == name for name in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in files.values()
+    ):
         raise UnknownModel(f"{shard_list} is no list of weights; download the model again")
     return sorted(set(files.values()))
 

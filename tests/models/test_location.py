@@ -78,7 +78,9 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         resolve_model(ModelConfig(path=str(folder)))
 
 
-@pytest.mark.parametrize("content", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "/b"}}'])
+@pytest.mark.parametrize(
+    "content", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "/b"}}']
+)
 def test_a_shard_list_of_another_form_is_refused(folder: Path, content: str) -> None:
     (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(content)
 

@@ -172,14 +172,18 @@ def test_damaged_metadata_are_refused(wan_folder: Path, state: State) -> None:
 LAYER = "diffusion_model.blocks.0.self_attn.q"
 
 
-@pytest.mark.parametrize("alpha", [torch.tensor(float("nan")), torch.ones(2), torch.ones(0)], ids=["NaN", "two", "none"])
+@pytest.mark.parametrize(
+    "alpha", [torch.tensor(float("nan")), torch.ones(2), torch.ones(0)], ids=["NaN", "two", "none"]
+)
 def test_an_alpha_that_is_no_number_is_refused(wan_folder: Path, state: State, alpha: Tensor) -> None:
     data = safetensors.torch.save({**safetensors.torch.load(comfyui(state)), f"{LAYER}.alpha": alpha})
     assert "alpha of blocks.0.attn1.to_q is no number" in refusal(wan_folder, data)
 
 
 def test_a_layer_in_two_kinds_of_names_is_refused(wan_folder: Path, state: State) -> None:
-    both = {f"transformer.{name}": tensor * 2 for name, tensor in state.items()} | safetensors.torch.load(comfyui(state))
+    both = {f"transformer.{name}": tensor * 2 for name, tensor in state.items()} | safetensors.torch.load(
+        comfyui(state)
+    )
     assert "twice, in two kinds of names, such as transformer.blocks.0." in refusal(wan_folder, written(both))
 
 

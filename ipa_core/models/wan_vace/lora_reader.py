@@ -162,14 +162,18 @@ def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]
         part = "down" if match[2] else "up" if match[3] else "alpha"
         entry = found.layers.setdefault(layer, _Layer())
         if getattr(entry, part) is not None:
-            raise ConfigError(f"the LoRA has {layer} twice, in two kinds of names, such as {name}: take one of them out")
+            raise ConfigError(
+                f"the LoRA has {layer} twice, in two kinds of names, such as {name}: take one of them out"
+            )
         setattr(entry, part, _number(layer, tensor) if part == "alpha" else tensor)
     return found
 
 
 def _number(layer: str, alpha: Tensor) -> float:
     if alpha.numel() != 1 or not alpha.float().isfinite().all():
-        raise ConfigError(f"the LoRA's alpha of {layer} is no number: the file is damaged, or its training has diverged")
+        raise ConfigError(
+            f"the LoRA's alpha of {layer} is no number: the file is damaged, or its training has diverged"
+        )
     return float(alpha)
 
 
