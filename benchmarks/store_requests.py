@@ -1,9 +1,9 @@
 """How many requests a cached run makes of a store behind a URL.
 
 A run with the fakes of the tests is computed on this disk and put into a bucket of moto, a server of the S3 protocol in
-this process: without requests, since putting is not measured. Then the same run, which finds everything, is counted: the
-first time, and when the bundles are there. Below it, the look-up of 10,000 results of one stage. Nearly all the time is
-the server's, so seconds are not printed.
+this process: without requests, since putting is not measured. Then the same run, which finds everything, is counted:
+the first time, and when the bundles are there. Below it, the look-up of 10,000 results of one stage. Nearly all the
+time is the server's, so seconds are not printed.
 
     python -m benchmarks.store_requests [--videos 1540] [--candidates 4] [--results 10000]
 """

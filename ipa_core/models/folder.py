@@ -34,7 +34,7 @@ def parts_of(index: Mapping[str, Any]) -> list[str]:
 
 
 def shards_of(shard_list: Path) -> list[str]:
-    """Return the names of the files of weights that a shard list names. Raises :class:`UnknownModel` for no such list."""
+    """Return the names of the weights' files in a shard list. Raises :class:`UnknownModel` for another file."""
     files = read_json(shard_list).get("weight_map")
     if not isinstance(files, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in files.values()
