@@ -622,10 +622,10 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         for name, address in self._addresses():
-            place = address.partition("://")[2]
-            if "@" in place.partition("/")[0]:
+            host = address.partition("://")[2].partition("/")[0]
+            if "@" in host or (":" in host and "@" in address):  # A secret key of Amazon may hold a "/".
                 raise ValueError(
-                    f"{name}: the address ...@{place.rpartition('@')[2]} holds a password, and configs lie in runs' "
+                    f"{name}: the address ...@{address.rpartition('@')[2]} holds a password, and configs lie in runs' "
                     "records; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 )
         parts = self.alignment.accumulation * self.execution.train_processes

@@ -3,6 +3,7 @@ colours of BT.709."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,11 +23,22 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from ipa_core.colours import CONVERSION
-from ipa_core.reading import LOOKED_AT, Pictures, Reading, Shown, progressive, reading_of
+from ipa_core.reading import LOOKED_AT, Pictures, Reading, Shown, Turn, progressive, reading_of
 from ipa_core.records import Rejected
 from ipa_core.scratch import scratch_folder
 from ipa_core.streams import Damage, all_streams, decoded, duration_of, findings, opened
 
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Turn(False, True, False),
+    3: Turn(False, True, True),
+    4: Turn(False, False, True),
+    5: Turn(True, False, False),
+    6: Turn(True, True, False),
+    7: Turn(True, True, True),
+    8: Turn(True, False, True),
+}
+"""EXIF 2.32, tag Orientation."""
 _UNEVEN: Final = 0.6
 """Share of the rate that time stamps allow, below which the average says little about the usual rate."""
 
@@ -226,22 +238,41 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 def decode_png(data: bytes) -> np.ndarray:
     """Decode PNG (or another format that OpenCV reads) to uint8 ``[H, W, 3]``. Raises ``Rejected`` for other bytes."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _decoded(data: bytes, how: int) -> np.ndarray:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    except cv2.error:  # Its header asks for more pixels than OpenCV takes.
+        raise Rejected("not a picture, or too large a one") from None
     if picture is None:
         raise Rejected("not a picture")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return np.asarray(picture)
 
 
 def decode_picture(data: bytes) -> np.ndarray:
     """Decode a picture of any origin to uint8 ``[H, W, 3]``, upright. Transparent parts are over white. Raises
     ``Rejected`` for other bytes."""
     picture = decode_png(data)
-    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
+    raw = _decoded(data, cv2.IMREAD_UNCHANGED)
+    if raw.ndim != 3 or raw.shape[2] != 4:
         return picture
-    shades = raw.astype(np.float32) / (65535 if raw.dtype == np.uint16 else 255)
+    shades = _turn_of(data)(raw).astype(np.float32) / (65535 if raw.dtype == np.uint16 else 255)
     over = shades[..., 2::-1] * shades[..., 3:] + (1 - shades[..., 3:])
     return np.round(255 * over).astype(np.uint8)
+
+
+def _turn_of(data: bytes) -> Turn:
+    """Return the turn that a PNG or WebP asks for (EXIF), which OpenCV leaves out where it keeps transparency."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            orientation = 1 if picture.format == "TIFF" else picture.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # What Pillow does not read has no turn.
+        orientation = 1
+    return _TURNS.get(orientation, Turn())
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -274,7 +274,7 @@ class Store:
         self.address = folder.path if isinstance(folder, LocalFolder) else folder.url
         self.exists = _is_store(folder, self.address)
         if make and not self.exists:
-            for name in (_COPY, _MARKER):
+            for name in (COPY, MARKER):
                 folder.write(name, json_bytes({"format": FORMAT, "generation": GENERATION}), replace=False)
             self.exists = True
         self.objects = ObjectStore(self.address, cache_gb)
@@ -290,15 +290,15 @@ class Store:
         """The generation of defaults that the store was made with (see :data:`GENERATION`)."""
         if not self.exists:
             return GENERATION
-        said = (self.folder.read(name) for name in (_MARKER, _COPY))
+        said = (self.folder.read(name) for name in (MARKER, COPY))
         return max(_number(marker, "generation") or 1 for marker in said if marker is not None)
 
     def __reduce__(self) -> tuple[Any, tuple[str | Path]]:
         return partial(Store, cache_gb=self._cache_gb), (self.address,)
 
 
-_MARKER: Final = "ipa-store.json"
-_COPY: Final = "ipa-store-copy.json"
+MARKER: Final = "ipa-store.json"
+COPY: Final = "ipa-store-copy.json"
 """The same again: a store that loses its generation would compute everything anew under other keys."""
 FORMAT: Final = 1
 """The format of the store. It rises with a change that an older version would misread, and with each new place whose
@@ -310,21 +310,21 @@ GENERATION: Final = 2
 
 def _is_store(folder: Folder, address: str | Path) -> bool:
     """Whether the folder is a store of this format; False for an empty folder. Raises :class:`StoreError`."""
-    marker = folder.read(_MARKER)
+    marker = folder.read(MARKER)
     if marker is None:
-        stranger = next((name for name in folder.names() if name != _COPY), None)
+        stranger = next((name for name in folder.names() if name != COPY), None)
         # Another process may make this store now. It writes copy and marker before all other files.
-        marker = folder.read(_MARKER)
+        marker = folder.read(MARKER)
         if marker is None and stranger is not None:
             raise StoreError(
                 f"{address} is not empty and not a store (it holds {stranger}): name a new or empty folder"
-                + (f"; if it was one, `ipa store repair` writes {_MARKER} again" if _was_store(folder) else "")
+                + (f"; if it was one, `ipa store repair` writes {MARKER} again" if _was_store(folder) else "")
             )
     if marker is None:
         return False
     found = _format(marker)
     if found is None:
-        raise StoreError(f"{folder.address(_MARKER)} is damaged; `ipa store repair` writes it again")
+        raise StoreError(f"{folder.address(MARKER)} is damaged; `ipa store repair` writes it again")
     if found != FORMAT:
         raise StoreError(f"{address} is a store of format {found}, and this version reads format {FORMAT}; {NEWER}")
     return True
@@ -334,11 +334,11 @@ def mend_marker(address: str | Path) -> bool:
     """Write the marker of a store again where it is damaged or lost, and return whether it was. A store without a copy
     of the marker is of generation 1."""
     folder = open_folder(address)
-    marker = folder.read(_MARKER)
+    marker = folder.read(MARKER)
     lost = _was_store(folder) if marker is None else _format(marker) is None
     if lost:
-        copy = folder.read(_COPY)
-        folder.write(_MARKER, json_bytes({"format": FORMAT}) if copy is None or _format(copy) is None else copy)
+        copy = folder.read(COPY)
+        folder.write(MARKER, json_bytes({"format": FORMAT}) if copy is None or _format(copy) is None else copy)
     return lost
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from storage import bundle
-from storage.actions import Store, is_sealed, key_of
+from storage.actions import COPY, MARKER, Store, is_sealed, key_of
 from storage.checkpoints import digest_of_state
 from storage.digest import digest_bytes, digest_in, is_digest, remembered
 from storage.log import is_sealed_entry, numbered
@@ -58,6 +58,8 @@ def forget(store: Store, damage: Damage) -> str:
     if kind is _EVENT:
         number = int(damage.name[-len(numbered(0)) :].partition(".")[0])
         Registry(store.address).lose(number, Lost(at=datetime.now(UTC).isoformat(timespec="seconds"), why=damage.what))
+    if kind is _COPY_OF_MARKER:
+        store.folder.copy(MARKER, damage.name)
     return kind.after
 
 
@@ -81,7 +83,7 @@ def _kind_of(name: str) -> _Kind | None:
 
 
 def _own_files(store: Store) -> list[str]:
-    return [name for name in ("files.json", "looks.json", "urls.json") if store.folder.size(name) is not None]
+    return [name for name in ("files.json", "looks.json", "urls.json", COPY) if store.folder.size(name) is not None]
 
 
 def _wrong(store: Store, name: str) -> str | None:
@@ -229,6 +231,7 @@ _FILE: Final = _Kind(
     lambda name, data: None,  # Compared with the run's results.
     "the next run of the same config has its own",
 )
+_COPY_OF_MARKER: Final = _Kind("copy of the marker", re.escape(COPY), _no_json, "it is written again")
 _RUN: Final = "record of a run"
 _KINDS: Final = (
     _Kind("result", r"actions/[^/]+/[0-9a-f]{2}/[0-9a-f]{64}\.json", _unsealed, _AGAIN),
@@ -257,6 +260,7 @@ _KINDS: Final = (
     _Kind("rendered report", r"reports/[^/]+\.page", _no_rendered, "it is rendered again"),
     _Kind("rendered report", r"reports/[^/]+\.run", _no_run_id, "it is rendered again"),
     _Kind("model's digest", r"models/[0-9a-f]{64}", _no_digest, "the next run reads the model's folder again"),
+    _COPY_OF_MARKER,
     _Kind("known digests", r"(files|looks|urls)\.json", _no_memory, "the files are read again"),
     _Kind("bundle", r"bundles/.+\.zip", _no_bundle, "the next look-up writes it again"),
     _Kind("sweep", r"sweeps/[^/]+/[^/]+\.json", _no_json, "`ipa sweep` writes it again"),

@@ -155,14 +155,15 @@ def test_an_export_holds_no_formula_and_comes_back_as_it_was(text: str) -> None:
     assert exchange._from_text({"name": "'quoted'"}) == {"name": "'quoted'"}
 
 
-def test_a_password_in_the_stores_address_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("secret", ["K:hunter2", "K:hun/hunter2", "K:12/hunter2", "hunter2"])
+def test_a_password_in_the_stores_address_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(StoreError, match=r"\.\.\.@bucket/store holds a password") as error:
-        open_folder("s3://K:hunter2@bucket/store")
+        open_folder(f"s3://{secret}@bucket/store")
     assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "field", ["execution.store=s3://K:hunter2@b/s", "clips.sources=[s3://K:hunter2@b/v]", "clips.metadata=s3://K:hunter2@b/m.csv"]
+    "field", ["execution.store=s3://K:hunter2@b/s", "clips.sources=[s3://K:hunter2@b/v]", "clips.metadata=s3://K:hu/hunter2@b/m.csv"]
 )  # fmt: skip
 def test_a_password_in_a_config_is_refused_and_not_shown(field: str) -> None:
     with pytest.raises(ConfigError, match="holds a password") as error:
@@ -175,5 +176,6 @@ def test_a_report_without_its_seal_is_rendered_again() -> None:
 
 
 def test_an_at_sign_behind_the_bucket_is_no_password() -> None:
-    config: RunConfig = load_config(ROOT / "configs" / "demo.yaml", ["clips.sources=[s3://bucket/a@b.mp4]"])
-    assert config.clips.sources == ("s3://bucket/a@b.mp4",)
+    addresses = ("s3://bucket/a@b.mp4", "s3://bucket/a:b.mp4", "http://host:80/a.mp4")
+    config: RunConfig = load_config(ROOT / "configs" / "demo.yaml", [f"clips.sources=[{', '.join(addresses)}]"])
+    assert config.clips.sources == addresses

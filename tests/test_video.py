@@ -1,4 +1,7 @@
+import io
 import pickle
+import struct
+import zlib
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ipa_core.records import Rejected
 from ipa_core.video import (
@@ -239,3 +243,30 @@ def test_transparent_parts_of_a_picture_are_over_white(kind: type[np.unsignedint
     _, data = cv2.imencode(".png", blue)
     found = decode_picture(data.tobytes())
     assert np.abs(found.astype(int) - [[[255, 255, 255], [0, 0, 255], [128, 128, 128]]]).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_transparent_picture_is_as_upright_as_an_opaque_one(kind: str, orientation: int) -> None:
+    about = Image.Exif()
+    about[0x0112] = orientation
+    shades = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
+    shades[..., 3] = 255
+
+    def written(mode: str) -> bytes:
+        sink = io.BytesIO()
+        Image.fromarray(shades).convert(mode).save(sink, kind, exif=about, lossless=True)
+        return sink.getvalue()
+
+    assert np.array_equal(decode_picture(written("RGBA")), decode_picture(written("RGB")))
+
+
+HUGE = b"\x89PNG\r\n\x1a\n" + b"".join(
+    struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    for name, data in ((b"IHDR", struct.pack(">2I5B", 50_000, 50_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+)
+
+
+def test_a_picture_whose_header_asks_for_too_much_is_rejected() -> None:
+    with pytest.raises(Rejected, match="too large"):
+        decode_picture(HUGE)

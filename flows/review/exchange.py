@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar, get_args
 
 from flows.review.label_studio import read_tasks, reviewer, task
 from flows.review.queue import Queue, Reviewable
+from ipa_core.clips.metadata import as_utf8, separator
 from ipa_core.config import ConfigError
 from ipa_core.records import Answer
 from storage import Store
@@ -22,6 +24,7 @@ from storage.digest import is_digest
 from storage.folders import write_whole
 from storage.reviews import Review, Reviews, opinions
 
+log = logging.getLogger(__name__)
 Format = TypeVar("Format")
 Reviewed = tuple[Reviewable, Sequence[Review]]
 """A candidate with the reviews that people stand by."""
@@ -45,9 +48,12 @@ def import_reviews(store: Store, path: Path, by: str, at: str) -> tuple[int, int
     defaults of the file's values. A review that the store has already, word by word, is not added again. Raises
     ``ConfigError``, which says where the error is, before anything is added."""
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from None
+        content, note = as_utf8(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from None
+    if note:
+        log.warning("%s", note)
+    text = content.decode("utf-8-sig")
     rows = _format(path, _READERS)(text, path)
     found = [
         _review(where, {"by": by, "at": at} | {name: row[name] for name in row if row[name]}) for where, row in rows
@@ -93,12 +99,16 @@ def _from_text(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_csv(text: str, path: Path) -> Rows:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    columns = set(rows.fieldnames or ())
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator(text))
+    try:
+        rows = [(table.line_num, row) for row in table]
+    except csv.Error as error:
+        raise ConfigError(f"{path} is no table: {error}") from None
+    columns = set(table.fieldnames or ())
     if not {"candidate", "verdict"} <= columns:
         raise ConfigError(f"{path} is no table of reviews: it needs the columns candidate and verdict")
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
+    for number, row in rows:
+        where = f"{path}, line {number}"
         if "annotation_id" in columns:  # Label Studio exported it.
             # It has no time of work where an annotation was imported and nobody touched it.
             row = row | {"by": reviewer(row.get("annotator")), "at": row.get("updated_at") or row.get("created_at")}
@@ -112,18 +122,20 @@ def _json(found: Sequence[Reviewed], videos: str) -> str:
 
 
 def _review(where: str, row: Mapping[str, Any]) -> Review:
-    candidate, said, at = row.get("candidate", ""), row.get("verdict"), row["at"]
+    candidate, said, by, at = row.get("candidate", ""), row.get("verdict"), row["by"], row["at"]
     if not is_digest(candidate):
         raise ConfigError(f"{where}: a candidate is told by the 64 hex digits of its video, got '{candidate}'")
     known = next((word for word in ANSWERS if word == said), None)
     if known is None:
         raise ConfigError(f"{where}: the verdict is accept, reject or unsure, got '{said}'")
+    if not isinstance(by, str):
+        raise ConfigError(f"{where}: a person is told by a name, got '{by}'")
     try:
         time = datetime.fromisoformat(at)
-    except ValueError:
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError):
         raise ConfigError(f"{where}: the time is ISO 8601, got '{at}'") from None
-    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return Review(candidate=candidate, verdict=known, by=row["by"], at=time.isoformat(timespec="microseconds"))
+    return Review(candidate=candidate, verdict=known, by=by, at=time.isoformat(timespec="microseconds"))
 
 
 _WRITERS: Final[dict[str, Callable[[Sequence[Reviewed], str], str]]] = {".csv": _csv, ".json": _json}

@@ -107,7 +107,8 @@ def _rows(one: Mapping[str, Any], addresses: Mapping[Any, str]) -> Iterator[Mapp
 def _addresses(tasks: Iterable[Any]) -> dict[Any, str]:
     """Return users' e-mail addresses by their numbers. Only exports with whole authors (`annotations__completed_by`)
     have them."""
-    annotations = (one for task in tasks if isinstance(task, Mapping) for one in task.get("annotations") or [])
+    found = [task.get("annotations") for task in tasks if isinstance(task, Mapping)]
+    annotations = (one for some in found if isinstance(some, list) for one in some)
     authors = (one.get("completed_by") for one in annotations if isinstance(one, Mapping))
     return {who["id"]: who["email"] for who in authors if isinstance(who, Mapping) and {"id", "email"} <= who.keys()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import io
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from ipa_core.clips.references import one_form
 from ipa_core.clips.sources import Video, is_url, reaching
 from ipa_core.config import ConfigError
 from ipa_core.records import Split
@@ -61,11 +62,11 @@ class VideoMetadata:
         """Return the rows that name none of the videos, and the videos that no row names."""
         rows = {video.address: self._row(video.address) for video in videos}
         used = set(rows.values())
-        groups = {self.entries[row].group for row in used if row is not None}
+        # The split of a group is that of all its rows. A row without a group speaks for itself only.
+        groups = {self.entries[row].group for row in used if row is not None} - {None}
         left = [row for row in self.entries if row not in used]
         return Unmatched(
             rows=tuple("/".join(row) for row in left),
-            # The split of a group is that of all its rows.
             deciding=tuple(
                 "/".join(row) for row in left if self.entries[row].split and self.entries[row].group not in groups
             ),
@@ -102,26 +103,32 @@ def read_metadata(address: str) -> VideoMetadata:
     if problem := _problem(table.column_names):
         raise ConfigError(f"clips.metadata: {address} has {problem}; its columns may be: {', '.join(_COLUMNS)}")
     entries: dict[tuple[str, ...], VideoEntry] = {}
+    groups: dict[str, str] = {}
     for row in table.to_pylist():
         if not row["file"]:
             raise ConfigError(f"clips.metadata: {address} has a row without 'file'")
         parts = _parts(row["file"].strip().replace("\\", "/"))
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
-        split = row.get("split") or None
+        split = (row.get("split") or "").strip() or None
         if split not in (*get_args(Split), None):
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
-        entries[parts] = VideoEntry(
-            row.get("prompt") or None, row.get("group") or None, split, (row.get("reference") or "").strip() or None
-        )
+        reference = one_form((row.get("reference") or "").strip()) or None
+        entries[parts] = VideoEntry(row.get("prompt") or None, _group(row.get("group") or "", groups), split, reference)
     sides = _sides(entries.values(), address)
     split = {parts: replace(one, split=sides.get(one.group, one.split)) for parts, one in entries.items()}
     return VideoMetadata(split, note)
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a path or URL. Letters with accents are one character: a Mac writes two into file names."""
-    return PurePosixPath(unicodedata.normalize("NFC", name)).parts
+    """Return the parts of a path or URL."""
+    return PurePosixPath(one_form(name)).parts
+
+
+def _group(name: str, known: dict[str, str]) -> str | None:
+    """Return a group as its first row spells it. Blanks around it or another form of an accent make no other
+    performer, of whom one could be trained on and one judged on."""
+    return known.setdefault(one_form(name.strip()), name) if name.strip() else None
 
 
 def _sides(entries: Iterable[VideoEntry], address: str) -> dict[str | None, Split]:
@@ -152,9 +159,8 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
             table = pyarrow.parquet.read_table(data)
             return table.cast(pa.schema([(name, pa.string()) for name in table.column_names])), None
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-        content, note = _utf8(data.getvalue(), address)
-        header = content.split(b"\n", 1)[0]
-        parsing = pyarrow.csv.ParseOptions(delimiter=max(",;\t", key=lambda sign: header.count(sign.encode())))
+        content, note = as_utf8(data.getvalue(), address)
+        parsing = pyarrow.csv.ParseOptions(delimiter=separator(content.decode()))
         return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=text), note
     except pa.ArrowException as error:
         # The error shows what it read, which may be no text.
@@ -162,7 +168,10 @@ def _read(address: str) -> tuple[pa.Table, str | None]:
         raise ConfigError(f"clips.metadata: {address} can't be read: {text}") from None
 
 
-def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+def as_utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
+    """Return a table's text, and a sentence for people where its encoding had to be guessed."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text".
+        return content.decode("utf-16", errors="replace").encode(), None
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -171,6 +180,12 @@ def _utf8(content: bytes, address: str) -> tuple[bytes, str | None]:
         )
         return content.decode("cp1252", errors="replace").encode(), note
     return content, None
+
+
+def separator(text: str) -> str:
+    """Return the sign between the columns of a CSV: the most frequent one of its header."""
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)
 
 
 def _bytes(address: str) -> bytes:

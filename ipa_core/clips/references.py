@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,8 +30,8 @@ def find_pictures(folder: str) -> Pictures:
     if not place.is_dir():
         raise ConfigError(f"clips.references: there is no folder {folder}; name a folder of pictures, each of a person")
     files = [path for path in sorted(place.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    pictures = {path.name: path for path in files if _can_be_read(path)}
-    others = tuple(path.name for path in files if path.name not in pictures)
+    pictures = {one_form(path.name): path for path in files if _can_be_read(path)}
+    others = tuple(path.name for path in files if one_form(path.name) not in pictures)
     if not pictures:
         found = f" ({', '.join(others[:3])} can't be read)" if others else ""
         raise ConfigError(f"clips.references: {folder} holds no PNG or JPEG{found}; put a picture of a person into it")
@@ -39,7 +40,15 @@ def find_pictures(folder: str) -> Pictures:
 
 def _can_be_read(path: Path) -> bool:
     # Some signatures that OpenCV knows it can't decode (HEIC). An eighth of the size is quick for photographs.
-    return cv2.haveImageReader(str(path)) and cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8) is not None
+    try:
+        return cv2.haveImageReader(str(path)) and cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8) is not None
+    except cv2.error:  # Its header asks for more pixels than OpenCV takes.
+        return False
+
+
+def one_form(name: str) -> str:
+    """Return a name whose letters with accents are one character: a Mac writes two into the names of files."""
+    return unicodedata.normalize("NFC", name)
 
 
 def check_named(name: str, pictures: Mapping[str, object], folder: str, table: str) -> None:

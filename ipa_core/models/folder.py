@@ -33,6 +33,16 @@ def parts_of(index: Mapping[str, Any]) -> list[str]:
     return [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
 
 
+def shards_of(shard_list: Path) -> list[str]:
+    """Return the names of the weights' files in a shard list. Raises :class:`UnknownModel` for another file."""
+    files = read_json(shard_list).get("weight_map")
+    if not isinstance(files, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in files.values()
+    ):
+        raise UnknownModel(f"{shard_list} is no list of weights; download the model again")
+    return sorted(set(files.values()))
+
+
 def check_transformer(folder: Path, part: str, wanted: str) -> dict[str, Any]:
     """Return the config of a transformer, or {} while it is missing. Raises :class:`UnknownModel` for another class."""
     path = folder / part / "config.json"

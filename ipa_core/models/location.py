@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ipa_core.config import ConfigError, ModelConfig
 from ipa_core.config_file import is_hub_id
-from ipa_core.models.folder import INDEX, is_whole, parts_of, read_json
+from ipa_core.models.folder import INDEX, is_whole, parts_of, read_json, shards_of
 from ipa_core.models.kinds import download_size, kind_of
 
 
@@ -66,8 +66,7 @@ def _missing_files(folder: Path) -> list[str]:
     for part in parts:
         shard_lists = list(part.glob("*.index.json"))
         for shard_list in shard_lists:
-            shards = sorted(set(read_json(shard_list)["weight_map"].values()))
-            missing += [part / shard for shard in shards if not (part / shard).is_file()]
+            missing += [part / shard for shard in shards_of(shard_list) if not (part / shard).is_file()]
         is_network = (part / "config.json").is_file()
         weights = list(part.glob("*.safetensors"))
         if is_network and not shard_lists and not weights:

@@ -120,3 +120,24 @@ def test_rows_and_videos_that_have_nothing_in_common(tmp_path: Path) -> None:
     left = read_metadata(str(tmp_path / "table.csv")).unmatched([Video("/v/a.mp4"), Video("/v/b.mp4")])
     assert left == Unmatched(rows=("B.mp4", "c.mp4"), deciding=("B.mp4",), videos=("b.mp4",))
     assert left.guess("B.mp4") == "'B.mp4' (did you mean 'b.mp4'?)"
+
+
+def test_a_row_without_a_group_decides_whatever_other_rows_match(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("file,split\na.mp4,train\nB.mp4,held_out\n")
+    left = read_metadata(str(tmp_path / "table.csv")).unmatched([Video("/v/a.mp4"), Video("/v/b.mp4")])
+    assert left.deciding == ("B.mp4",)
+
+
+@pytest.mark.parametrize("other", ["Jürgen ", unicodedata.normalize("NFD", "Jürgen"), " Jürgen"])
+def test_a_group_is_the_same_however_it_is_written(tmp_path: Path, other: str) -> None:
+    (tmp_path / "table.csv").write_text(f"file,group,split\na.mp4,Jürgen,held_out \nb.mp4,{other},\nc.mp4, ,\n")
+    found = read_metadata(str(tmp_path / "table.csv"))
+    assert [found.lookup(f"/v/{name}.mp4").group for name in "abc"] == ["Jürgen", "Jürgen", None]
+    assert found.lookup("/v/b.mp4").split == "held_out"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_table_of_excel(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "table.csv").write_bytes("file\tprompt\r\nJürgen.mp4\tJürgen tanzt\r\n".encode(encoding))
+    found = read_metadata(str(tmp_path / "table.csv"))
+    assert (found.lookup("/videos/Jürgen.mp4").prompt, found.note) == ("Jürgen tanzt", None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ipa_core.clips.metadata import read_metadata
 from ipa_core.clips.references import check_named, drawn, find_pictures
 from ipa_core.clips.split import split_of
 from ipa_core.config import ConfigError
@@ -19,10 +21,11 @@ CLIPS = [f"clip-{number:03d}" for number in range(200)]
 
 def test_pictures_are_told_from_other_files_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "huge.pgm").write_bytes(b"P6 99999999 99999999 255\n123")
     for name in ("a.png", "Thumbs.db", ".hidden.png"):
         (tmp_path / name).write_bytes(b"no picture")
     found = find_pictures(str(tmp_path))
-    assert (dict(found.paths), found.others) == ({"b.jpg": tmp_path / "b.jpg"}, ("Thumbs.db", "a.png"))
+    assert (dict(found.paths), found.others) == ({"b.jpg": tmp_path / "b.jpg"}, ("Thumbs.db", "a.png", "huge.pgm"))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -41,6 +44,15 @@ def test_a_picture_that_a_table_names_wrong_is_guessed() -> None:
         ConfigError, match=r"t\.csv has the reference 'anna\.jpg', which is not in f; did you mean 'ann"
     ):
         check_named("anna.jpg", {"anna.jpeg": 0}, "f", "t.csv")
+
+
+def test_a_picture_with_an_accent_is_named_by_a_table(tmp_path: Path) -> None:
+    path = tmp_path / unicodedata.normalize("NFD", "Jürgen.png")
+    path.write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    table = tmp_path / "table.csv"
+    table.write_text(unicodedata.normalize("NFC", "file,reference\na.mp4,Jürgen.png\n"))
+    (named,) = read_metadata(str(table)).references
+    assert find_pictures(str(tmp_path)).paths == {named: path}
 
 
 def test_held_out_clips_and_training_clips_show_other_people() -> None:

@@ -169,6 +169,17 @@ def test_damage_is_found_and_just_that_is_forgotten(kind: str, damage: str, smal
     assert list(damages(store)) == []
 
 
+@pytest.mark.parametrize("damage", ["truncated", "zero bytes", "empty", "another type"])
+def test_a_damaged_copy_of_the_marker_is_written_again(damage: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    copy = tmp_path / "store" / "ipa-store-copy.json"
+    whole = copy.read_bytes()
+    DAMAGES[damage](copy)
+    (found,) = damages(store)
+    forget(store, found)
+    assert (found.name, copy.read_bytes()) == (copy.name, whole)
+
+
 def test_a_missing_event_leaves_a_note(folder: Path) -> None:
     store = Store(folder / ".ipa")
     before = Registry(store.address).state().events

@@ -133,6 +133,19 @@ def test_importing_the_same_file_again_adds_nothing(folder: Path, tmp_path: Path
         ("a.csv", f"candidate,verdict\n{'ab' * 32},maybe\n", "the verdict is accept, reject or unsure, got 'maybe'"),
         ("a.csv", f"candidate,verdict,at\n{'ab' * 32},accept,today\n", "the time is ISO 8601, got 'today'"),
         ("a.csv", "name,score\n", "it needs the columns candidate and verdict"),
+        ("a.csv", f"candidate,verdict,at\n{'ab' * 32},accept,0001-01-01T00:00:00+09:00\n", "the time is ISO 8601"),
+        ("a.csv", 'candidate,verdict\n"' + "a" * 200_000, "is no table: field larger than field limit"),
+        ("a.json", '[{"data": {}, "annotations": 3}]', "task 1 is no task of ours"),
+        (
+            "a.json",
+            json.dumps([{"data": {"candidate": "ab" * 32, "reviews": [{"verdict": "accept", "by": 5, "at": AT}]}}]),
+            "task 1: a person is told by a name, got '5'",
+        ),
+        (
+            "a.json",
+            json.dumps([{"data": {"candidate": "ab" * 32, "reviews": [{"verdict": "accept", "by": "a", "at": 5}]}}]),
+            "task 1: the time is ISO 8601, got '5'",
+        ),
         ("a.json", "{", "is not JSON"),
         ("a.json", "{}", "is no list of Label Studio tasks"),
         ("a.json", '[{"data": {}}]', "task 1 is no task of ours"),
@@ -143,6 +156,16 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str, senten
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         import_reviews(Store(tmp_path / "store"), tmp_path / name, "anna", AT)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", ","])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path, sign: str, encoding: str) -> None:
+    rows = (["candidate", "verdict", "by"], ["ab" * 32, "accept", "Jürgen"])
+    (tmp_path / "a.csv").write_bytes("".join(sign.join(row) + "\r\n" for row in rows).encode(encoding))
+    import_reviews(Store(tmp_path / "store"), tmp_path / "a.csv", "somebody", AT)
+    [review] = Reviews(tmp_path / "store").history("ab" * 32)
+    assert (review.verdict, review.by) == ("accept", "Jürgen")
 
 
 def test_a_bad_line_adds_nothing_of_its_file(tmp_path: Path) -> None:

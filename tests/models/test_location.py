@@ -6,7 +6,7 @@ import huggingface_hub.constants
 import pytest
 
 from ipa_core.config import ModelConfig
-from ipa_core.models import MissingModel, resolve_model
+from ipa_core.models import MissingModel, UnknownModel, resolve_model
 
 HUB_ID = "Wan-AI/Wan2.1-VACE-1.3B-diffusers"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -75,6 +75,16 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     (part / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(shards))
 
     with pytest.raises(MissingModel, match=r": transformer/model-2\.safetensors is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "/b"}}']
+)
+def test_a_shard_list_of_another_form_is_refused(folder: Path, content: str) -> None:
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(content)
+
+    with pytest.raises(UnknownModel, match=r"index\.json is no list of weights; download the model again$"):
         resolve_model(ModelConfig(path=str(folder)))
 
 

@@ -169,6 +169,51 @@ def test_damaged_metadata_are_refused(wan_folder: Path, state: State) -> None:
     assert "is no whole safetensors file" in refusal(wan_folder, data)
 
 
+LAYER = "diffusion_model.blocks.0.self_attn.q"
+
+
+@pytest.mark.parametrize(
+    "alpha", [torch.tensor(float("nan")), torch.ones(2), torch.ones(0)], ids=["NaN", "two", "none"]
+)
+def test_an_alpha_that_is_no_number_is_refused(wan_folder: Path, state: State, alpha: Tensor) -> None:
+    data = safetensors.torch.save({**safetensors.torch.load(comfyui(state)), f"{LAYER}.alpha": alpha})
+    assert "alpha of blocks.0.attn1.to_q is no number" in refusal(wan_folder, data)
+
+
+def test_a_layer_in_two_kinds_of_names_is_refused(wan_folder: Path, state: State) -> None:
+    both = {f"transformer.{name}": tensor * 2 for name, tensor in state.items()} | safetensors.torch.load(
+        comfyui(state)
+    )
+    assert "twice, in two kinds of names, such as transformer.blocks.0." in refusal(wan_folder, written(both))
+
+
+def test_a_lora_of_rank_zero_is_refused(wan_folder: Path) -> None:
+    empty = {f"{LAYER}.lora_A.weight": torch.zeros(0, 48), f"{LAYER}.lora_B.weight": torch.zeros(48, 0)}
+    assert "has the shapes (48, 0) and (0, 48)" in refusal(wan_folder, written(empty, {LAYER: torch.zeros(1)}))
+
+
+@pytest.mark.parametrize("settings", ["[]", "[1]", '"a"', "3"])
+def test_metadata_of_another_form_are_refused(wan_folder: Path, state: State, settings: str) -> None:
+    tensors = {f"transformer.{name}": tensor for name, tensor in state.items()}
+    data = safetensors.torch.save(tensors, metadata={"lora_adapter_metadata": settings})
+    assert "metadata are of another form" in refusal(wan_folder, data)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.bfloat16])
+def test_a_lora_of_low_precision_is_the_nearest_one(wan_folder: Path, state: State, kind: torch.dtype) -> None:
+    low = {name: tensor.to(kind) for name, tensor in state.items()}
+    near = {name: tensor.float() for name, tensor in low.items()}
+    assert torch.allclose(output(load(wan_folder, comfyui(low))), output(load(wan_folder, comfyui(near))), atol=1e-3)
+
+
+def test_settings_for_the_end_of_a_name_count(state: State, wan_folder: Path) -> None:
+    adapter = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q"], alpha_pattern={"attn1.to_q": 3 * RANK})
+    found = combined_loras([(diffusers_lora(state, adapter), 0.5)], load(wan_folder).transformer)
+    for layer, scale in (("blocks.0.attn1.to_q", 1.5), ("blocks.0.attn2.to_q", 0.5)):
+        added = state[f"{layer}.lora_B.weight"] @ state[f"{layer}.lora_A.weight"]
+        torch.testing.assert_close(delta(found, layer), scale * added)
+
+
 def delta(data: bytes, layer: str) -> Tensor:
     """What a file of diffusers with alpha = rank adds to a layer's weight."""
     tensors = safetensors.torch.load(data)

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -137,12 +138,15 @@ def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
         about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        return tensors, json.loads(about.get(LORA_ADAPTER_METADATA_KEY, "{}"))
+        settings = json.loads(about.get(LORA_ADAPTER_METADATA_KEY, "{}"))
     except (SafetensorError, ValueError):
         raise ConfigError(
             "the LoRA is no whole safetensors file; other files (.bin, .pt, .ckpt) are pickles, which may run code, "
             "and are never loaded: convert it"
         ) from None
+    if not isinstance(settings, dict):
+        raise ConfigError("the LoRA's metadata are of another form than diffusers writes; write the file again")
+    return tensors, settings
 
 
 def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]) -> _Found:
@@ -155,14 +159,22 @@ def _layers(tensors: Mapping[str, Tensor], linear: Mapping[str, tuple[int, ...]]
         if match is None or layer is None:
             found.unknown.append(name)
             continue
+        part = "down" if match[2] else "up" if match[3] else "alpha"
         entry = found.layers.setdefault(layer, _Layer())
-        if match[2]:
-            entry.down = tensor
-        elif match[3]:
-            entry.up = tensor
-        else:
-            entry.alpha = float(tensor)
+        if getattr(entry, part) is not None:
+            raise ConfigError(
+                f"the LoRA has {layer} twice, in two kinds of names, such as {name}: take one of them out"
+            )
+        setattr(entry, part, _number(layer, tensor) if part == "alpha" else tensor)
     return found
+
+
+def _number(layer: str, alpha: Tensor) -> float:
+    if alpha.numel() != 1 or not alpha.float().isfinite().all():
+        raise ConfigError(
+            f"the LoRA's alpha of {layer} is no number: the file is damaged, or its training has diverged"
+        )
+    return float(alpha)
 
 
 def _aliases(linear: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -188,12 +200,12 @@ def _check(name: str, layer: _Layer, shape: tuple[int, ...]) -> None:
         half = "down (lora_A)" if layer.down is None else "up (lora_B)"
         raise ConfigError(f"the LoRA lacks the {half} half of {name}: the file is not whole")
     down, up = tuple(layer.down.shape), tuple(layer.up.shape)
-    if len(down) != 2 or len(up) != 2 or down[0] != up[1] or (up[0], down[1]) != shape:
+    if len(down) != 2 or len(up) != 2 or not down[0] or down[0] != up[1] or (up[0], down[1]) != shape:
         raise ConfigError(
             f"the LoRA of {name} has the shapes {up} and {down}, the layer here is {shape}: it is of a model of "
             "another size"
         )
-    if not (torch.isfinite(layer.down).all() and torch.isfinite(layer.up).all()):
+    if not (layer.down.float().isfinite().all() and layer.up.float().isfinite().all()):
         raise ConfigError(f"the LoRA of {name} holds NaN or infinity: its training has diverged")
 
 
@@ -206,7 +218,7 @@ def _scales(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> dict[s
     scales = {}
     for name, layer in layers.items():
         assert layer.down is not None
-        alpha = layer.alpha if layer.alpha is not None else pattern.get(name, usual)
+        alpha = layer.alpha if layer.alpha is not None else pattern.get(get_pattern_key(pattern, name), usual)
         scales[name] = 1.0 if alpha is None else alpha / layer.down.shape[0]
     if usual is None and any(layer.alpha is None for layer in layers.values()):
         log.warning("the LoRA has no alpha; it is used at full strength (alpha = rank)")
