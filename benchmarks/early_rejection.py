@@ -49,7 +49,7 @@ def main() -> None:
         options.candidates,
         shifts=options.shifts,
         few_steps=options.steps,
-        unguided=True,
+        unguided=config.candidates.guidance_scale > 1,
         guidance_until=options.guidance,
         lora=None if options.lora is None else LoraFile(path=str(options.lora)),
         lora_steps=options.lora_steps,

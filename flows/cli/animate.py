@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flows.cli.options import writing
-from flows.cli.talk import say
 from flows.engine import loras
 from flows.engine.components import Components, check_quantization, components
 from flows.engine.helpers import check_spread
@@ -103,9 +104,12 @@ def lora_weight(text: str) -> tuple[bytes, float]:
     if not colon or Path(text).exists():
         return lora_bytes(Path(text)), 1.0
     try:
-        return lora_bytes(Path(path)), float(number)
+        weight = float(number)
     except ValueError:
-        raise ConfigError(f"--lora {text}: '{number}' is no weight; write FOLDER:WEIGHT, such as lora:0.8") from None
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise ConfigError(f"--lora {text}: '{number}' is no weight; write FOLDER:WEIGHT, such as lora:0.8")
+    return lora_bytes(Path(path)), weight
 
 
 def lora_bytes(lora: Path) -> bytes:
@@ -151,8 +155,8 @@ def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.n
         raise ConfigError(f"--driving {asked.driving} is no regular file; name a video")
     extractor = parts.pose_extractor(config.poses)
     try:
-        clips = _whole(config.clips, asked) if asked.whole else config.clips
-        clip = _first_clip(asked.driving, clips, extractor)
+        tried = list(_whole(config.clips, asked)) if asked.whole else [config.clips]
+        clip = _first_clip(asked.driving, tried, extractor)
         pictures = clip.frames
         if not asked.whole:
             progress.line(_used(config, clip, probe(asked.driving).duration))
@@ -165,13 +169,21 @@ def _driving(config: RunConfig, asked: Request, parts: Components, picture: np.n
         extractor.close()
 
 
-def _first_clip(driving: Path, config: ClipsConfig, extractor: PoseExtractor) -> CutClip:
+def _first_clip(driving: Path, tried: Sequence[ClipsConfig], extractor: PoseExtractor) -> CutClip:
+    """Cut by the first of the settings under which there is a clip. Raises ``Rejected`` when there is none."""
+
     def people(picture: np.ndarray) -> list[Box]:
         return [person.box for person in extractor.find_people(picture)]
 
+    def first(config: ClipsConfig) -> CutClip:
+        cut = cut_video(driving, source, config, people if config.crop == "person" else None)
+        return next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
+
     source = FileDigests(None).file(driving)
-    cut = cut_video(driving, source, config, people if config.crop == "person" else None)
-    return next(part for part in cut if isinstance(part, CutClip))  # It raises Rejected when there is none.
+    for config in tried[:-1]:
+        with suppress(Rejected):
+            return first(config)
+    return first(tried[-1])
 
 
 def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
@@ -183,16 +195,14 @@ def _used(config: RunConfig, clip: CutClip, duration: float | None) -> str:
     return f"{used}; its other {duration - end + clip.start:.2f} s are not used (--whole takes them)"
 
 
-def _whole(clips: ClipsConfig, asked: Request) -> ClipsConfig:
-    """Return settings under which the video is one clip: as many whole segments as it has. Cuts are not looked for."""
-    info = probe(asked.driving)
-    available = int((info.duration or 0) * clips.fps + 1e-6)
+def _whole(clips: ClipsConfig, asked: Request) -> Iterator[ClipsConfig]:
+    """Yield settings under which the video is one clip: with all its pictures, and, where it has fewer than its header
+    tells, as many as fill whole segments. Cuts are not looked for."""
+    available = int((probe(asked.driving).duration or 0) * clips.fps + 1e-6)
     step = clips.frames - asked.overlap
-    frames = clips.frames + max(0, available - clips.frames) // step * step
-    if available > frames:
-        left = (available - frames) / clips.fps
-        say(f"the last {left:.1f} s of {asked.driving.name} fill no segment of {clips.frames} frames and are left out")
-    return clips.model_copy(update={"frames": frames, "cut_threshold": 1.0})
+    more = max(0, available - clips.frames)
+    for frames in sorted({clips.frames + more, clips.frames + more // step * step}, reverse=True):
+        yield clips.model_copy(update={"frames": frames, "cut_threshold": 1.0})
 
 
 def _retargeted(pose: PoseSequence, picture: np.ndarray, extractor: PoseExtractor, asked: Request) -> PoseSequence:

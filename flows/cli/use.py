@@ -212,8 +212,9 @@ def yield_table(found: Sequence[RunYield]) -> str:
 
 def _yield_row(entry: RunYield) -> tuple[str, ...]:
     report, left = entry.report, entry.left_out
+    no_hands, given_up, stopped = ("?",) * 3 if left is None else (left.no_hands, left.given_up, left.stopped)
     counts = (
-        *(left.no_hands, left.given_up, report.clips, left.stopped),
+        *(no_hands, given_up, report.clips, stopped),
         *(report.candidates, report.good, report.bad, report.unscorable, report.kept),
     )
     pairs = (report.both_good_pairs, report.both_bad_pairs, report.mixed_pairs, report.strict_pairs)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from blake3 import blake3
+from pydantic import ValidationError
 
 from flows.engine.components import Components
 from flows.engine.loras import check_added
@@ -26,7 +27,7 @@ from flows.stages.candidates import Candidates, SeedGroup
 from flows.stages.poses import Poses
 from flows.stages.scores import Scores as ScoresStage
 from flows.stages.scores import scored_candidates
-from ipa_core.config import EarlyConfig, LoraFile, RunConfig
+from ipa_core.config import CandidatesConfig, ConfigError, EarlyConfig, LoraFile, RunConfig
 from ipa_core.generation.calibration import (
     Bar,
     Estimate,
@@ -120,23 +121,24 @@ def calibrate(
     check_here(config, components)
     changes: dict[str, dict[str, Any]] = {_name(config): {}}
     changes |= {f"shift {shift:g}": {"shift": shift} for shift in shifts if shift != config.candidates.shift}
-    fewer_passes: dict[str, dict[str, Any]] = {
-        f"{steps} steps": {"steps": steps} for steps in few_steps if steps < config.candidates.steps
-    }
+    fewer_passes: dict[str, dict[str, Any]] = {f"{steps} steps": {"steps": steps} for steps in few_steps}
+    if max(few_steps, default=0) >= config.candidates.steps:
+        raise ConfigError(
+            f"a first pass of {max(few_steps)} steps is no cheaper: candidates.steps is {config.candidates.steps}"
+        )
     if config.candidates.guidance_scale > 1:
         changes |= {"no guidance": {"guidance_scale": 1.0}} if unguided else {}
         fewer_passes |= {f"guidance until t = {t:g}": {"guidance_until": t} for t in guidance_until}
+    elif unguided or guidance_until:
+        raise ConfigError("candidates.guidance_scale is 1: there is no guidance that could be switched off")
     if lora is not None:
         told = {"loras": (lora,), "steps": lora_steps, "guidance_scale": 1.0}
         fewer_passes[f"{Path(lora.path).name} in {lora_steps} steps"] = told
         check_added((lora,), "the LoRA", config.candidates, components)
-    settings = [
-        _generated(_changed(config, per_clip, change), components, clips, name) for name, change in changes.items()
-    ]
-    cheap = [
-        _generated(_changed(config, per_clip, change, previewed=False), components, clips, name)
-        for name, change in fewer_passes.items()
-    ]
+    previewed = {name: _changed(config, per_clip, change) for name, change in changes.items()}
+    finished = {name: _changed(config, per_clip, one, previewed=False) for name, one in fewer_passes.items()}
+    settings = [_generated(variant, components, clips, name) for name, variant in previewed.items()]
+    cheap = [_generated(variant, components, clips, name) for name, variant in finished.items()]
     first = settings[0]
     bar = bar_of(first.clips, config.selection.threshold, config.selection.per_clip)
     ways = _Ways(first, bar)
@@ -160,10 +162,21 @@ def _name(config: RunConfig) -> str:
 
 
 def _changed(config: RunConfig, per_clip: int, change: dict[str, Any], *, previewed: bool = True) -> RunConfig:
-    own = config.candidates.model_copy(update={"per_clip": per_clip, "group": None, "early": None, **change})
+    """Raises ``ConfigError`` for a change that the config does not take."""
+    told = dict(config.candidates) | {"per_clip": per_clip, "group": None, "early": None, **change}
+    try:
+        own = CandidatesConfig.model_validate(told)
+    except ValidationError as error:
+        about = error.errors()[0]
+        raise ConfigError(
+            f"candidates.{'.'.join(map(str, about['loc']))}: {about['msg'].replace('Input should', 'must', 1)} "
+            f"(got {about['input']})"
+        ) from None
     if previewed:
         by_step = {own.steps_to(level): level for level in reversed(LEVELS)}  # One level a step, the highest.
         at = tuple(level for step, level in sorted(by_step.items()) if step < own.steps)
+        if not at:
+            raise ConfigError(f"candidates.steps is {own.steps}: no step is left after a preview; take more")
         own = own.model_copy(update={"early": EarlyConfig(at=at, keep=1.0)})
     return config.model_copy(update={"candidates": own})
 

@@ -34,7 +34,8 @@ def run_yields(store: Store) -> list[RunYield]:
             log.warning("%s", error)
             continue
         if result is not None:
-            left, report = left_out(folder.dropped()), selection.yield_of(result)
+            report = selection.yield_of(result)
+            left = None if folder.summary() is None else left_out(folder.dropped())
             found.append(RunYield(run=folder.run_id, config=folder.known_name, report=report, left_out=left))
     return found
 

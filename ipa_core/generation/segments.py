@@ -17,11 +17,11 @@ from ipa_core.records import PoseSequence
 def segments(frames: int, length: int, overlap: int) -> list[range]:
     """Return the frames of each segment: ``length`` of them, the first ``overlap`` shared with the segment before.
 
-    Frames at the end that fill no segment are left out. Raises ``ValueError`` when there is not one whole segment.
+    The last segment may reach beyond the last frame. Raises ``ValueError`` when there is not one whole segment.
     """
     if frames < length or not 0 < overlap < length:
         raise ValueError(f"{frames} frames hold no segment of {length} that shares {overlap}")
-    return [range(start, start + length) for start in range(0, frames - length + 1, length - overlap)]
+    return [range(start, start + length) for start in range(0, frames - overlap, length - overlap)]
 
 
 def animate_segments(
@@ -36,7 +36,8 @@ def animate_segments(
     seed: int,
     tell: Callable[[int, int], Progress] = lambda number, count: lambda done, whole: None,
 ) -> np.ndarray:
-    """Return a video uint8 ``[T, H, W, 3]`` in which the person in ``reference`` moves as in the driving video.
+    """Return a video uint8 ``[T, H, W, 3]`` in which the person in ``reference`` moves as in the driving video of T
+    frames. Where the last segment reaches beyond them, the last frame is held, and the rest of the video cut off.
 
     Segment n has the seed ``seed + n``. ``tell(n, count)`` returns the progress of segment n. For ``overlap`` see
     ``before`` in :meth:`~ipa_core.models.AnimationModel.encode_conditioning`.
@@ -45,17 +46,17 @@ def animate_segments(
     parts = segments(len(driving.pose), length, overlap)
     made: list[np.ndarray] = []
     for number, part in enumerate(parts):
-        shown = frames[part.start : part.stop]
-        found = None if driving.found is None else _part(driving.found, part)
-        piece = Driving(_part(driving.pose, part), lambda shown=shown: shown, found)  # type: ignore[misc]
+        places = np.minimum(part, len(driving.pose) - 1)
+        shown = frames[places]
+        found = None if driving.found is None else _part(driving.found, places)
+        piece = Driving(_part(driving.pose, places), lambda shown=shown: shown, found)  # type: ignore[misc]
         control = model.draw(piece, config.drawing)
         before = made[-1][-overlap:] if made else None
         conditioning = encode_clip(model, control, reference, prompt, config, before)
         progress = tell(number, len(parts))
         made.append(generate(model, conditioning, [seed + number], config, progress).videos[0])
-    return np.concatenate([made[0], *(video[overlap:] for video in made[1:])])
+    return np.concatenate([made[0], *(video[overlap:] for video in made[1:])])[: len(driving.pose)]
 
 
-def _part(pose: PoseSequence, part: range) -> PoseSequence:
-    keypoints, confidence = pose.keypoints[part.start : part.stop], pose.confidence[part.start : part.stop]
-    return replace(pose, keypoints=keypoints, confidence=confidence)
+def _part(pose: PoseSequence, places: np.ndarray) -> PoseSequence:
+    return replace(pose, keypoints=pose.keypoints[places], confidence=pose.confidence[places])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from ipa_core.config import ConfigError, ModelConfig
 from ipa_core.config_file import is_hub_id
 from ipa_core.models.folder import INDEX, is_whole, parts_of, read_json, shards_of
 from ipa_core.models.kinds import download_size, kind_of
+
+_SETTINGS: Final = {"scheduler": "scheduler_config.json", "tokenizer": "*.json", "image_processor": "*.json"}
+"""The small file without which a part can't be built, where that is not `config.json`."""
 
 
 class MissingModel(ConfigError):  # noqa: N818 - the name is clear without Error
@@ -64,6 +68,9 @@ def _missing_files(folder: Path) -> list[str]:
     parts = [folder / name for name in parts_of(read_json(folder / INDEX))]
     missing, cut = [part for part in parts if not part.is_dir()], []
     for part in parts:
+        settings = _SETTINGS.get(part.name, "config.json")
+        if part.is_dir() and not any(part.glob(settings)):
+            missing.append(part / settings)
         shard_lists = list(part.glob("*.index.json"))
         for shard_list in shard_lists:
             missing += [part / shard for shard in shards_of(shard_list) if not (part / shard).is_file()]

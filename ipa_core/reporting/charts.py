@@ -45,7 +45,8 @@ class RunYield(Record):
     config: str
     """Name of the run's config."""
     report: YieldReport
-    left_out: LeftOut = LeftOut()
+    left_out: LeftOut | None = LeftOut()
+    """None: not counted yet, because the run goes on or was killed."""
 
 
 class PastRun(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,21 @@ def test_loras_add_up_with_their_weights(monkeypatch: Patch, capsys: Capture) ->
 
 
 @pytest.mark.usefixtures("here")
-def test_a_whole_video_is_as_many_segments_as_fit(monkeypatch: Patch, capsys: Capture) -> None:
+def test_a_whole_video_keeps_all_its_frames(monkeypatch: Patch, capsys: Capture) -> None:
     first, whole = made(monkeypatch, capsys), made(monkeypatch, capsys, "--whole")
     assert (len(first), len(whole)) == (FRAMES, 21)
     assert np.abs(whole[: FRAMES - 2].astype(int) - first[: FRAMES - 2]).mean() < 3
+    assert len(made(monkeypatch, capsys, "--whole", "--overlap", "1")) == 21
+
+
+@pytest.mark.usefixtures("here")
+def test_a_video_with_fewer_frames_than_its_header_tells_fills_whole_segments(
+    monkeypatch: Patch, capsys: Capture
+) -> None:
+    told = animate.probe(Path("d.mp4"))
+    assert told.duration
+    monkeypatch.setattr(animate, "probe", lambda path: replace(told, duration=told.duration * 23 / 21))
+
     assert len(made(monkeypatch, capsys, "--whole", "--overlap", "1")) == 17
 
 
@@ -93,11 +105,12 @@ def test_the_sampler_has_its_own_settings(monkeypatch: Patch, capsys: Capture) -
     ("options", "said"),
     [
         (("--lora", "lora1:much"), "--lora lora1:much: 'much' is no weight; write FOLDER:WEIGHT, such as lora:0.8"),
+        (("--lora", "lora1:nan"), "--lora lora1:nan: 'nan' is no weight; write FOLDER:WEIGHT, such as lora:0.8"),
         (("--lora", "nowhere:1"), "--lora nowhere: there is no nowhere; name a LoRA folder"),
         (("--lora", "other"), "--lora: the LoRA of blocks.0.attn1.to_q has the shapes (48, 1) and (1, 7)"),
         (("--whole", "--overlap", "4"), "--overlap must be 1 or 5 and less than clips.frames (9), got 4"),
     ],
-    ids=["weight", "missing", "other model", "overlap"],
+    ids=["weight", "no number", "missing", "other model", "overlap"],
 )
 def test_what_is_wrong_is_said_before_any_work(
     options: tuple[str, ...], said: str, here: Path, monkeypatch: Patch, capsys: Capture

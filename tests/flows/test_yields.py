@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.use import yield_table
-from flows.engine.run_folder import RunFolder
+from flows.engine.run_folder import RunFolder, runs
 from flows.outcomes.yields import past_runs, run_yields
 from flows.stages.selection import yield_of
 from ipa_core.evaluation import Comparison
@@ -36,6 +36,17 @@ def test_the_table_has_the_four_cases(folder: Path) -> None:
     head, line, *_ = yield_table(run_yields(Store(folder / "store"))).splitlines()
     assert head.endswith("kept  1 both good  2 both bad  3 mixed  4 strict  clips with 4")
     assert line.split()[1] == "fake"
+
+
+def test_a_run_that_goes_on_has_not_counted_who_was_stopped(folder: Path) -> None:
+    rerun(folder)
+    store = Store(folder / "store")
+    newest = next(runs(store))
+    (folder / "store" / "runs" / newest.run_id / "run.json").unlink()
+
+    found = run_yields(store)[0]
+    assert (found.run, found.left_out) == (newest.run_id, None)
+    assert yield_table([found]).splitlines()[1].split()[2:4] == ["?", "?"]
 
 
 def test_json_and_a_chart(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ CONFIG = CandidatesConfig(
 )
 
 
-@pytest.mark.parametrize(("frames", "starts"), [(9, [0]), (12, [0]), (13, [0, 4]), (17, [0, 4, 8]), (20, [0, 4, 8])])
+@pytest.mark.parametrize(
+    ("frames", "starts"), [(9, [0]), (10, [0, 4]), (13, [0, 4]), (17, [0, 4, 8]), (20, [0, 4, 8, 12])]
+)
 def test_a_segment_shares_its_first_frames(frames: int, starts: list[int]) -> None:
     assert segments(frames, 9, 5) == [range(start, start + 9) for start in starts]
 
@@ -70,6 +72,24 @@ def test_a_later_segment_adds_the_frames_that_it_does_not_share(wan: WanVACEMode
     video = made(wan, FRAMES + 4, tell=tell)
     assert (video.shape, told) == ((FRAMES + 4, HEIGHT, WIDTH, 3), [(0, 2), (1, 2)])
     assert np.array_equal(video[:FRAMES], made(wan, FRAMES))
+
+
+def test_the_last_frame_is_held_where_a_segment_reaches_beyond_it(wan: WanVACEModel) -> None:
+    poses: list[np.ndarray] = []
+    draw = wan.draw
+
+    def drawn(piece: Driving, drawing: Any) -> Any:
+        poses.append(piece.pose.keypoints)
+        return draw(piece, drawing)
+
+    whole = driving(FRAMES + 2)
+    whole.pose.keypoints[-1] += 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wan, "draw", drawn)
+        video = animate_segments(wan, whole, REFERENCE, "", CONFIG, length=FRAMES, overlap=5, seed=3)
+
+    assert len(video) == FRAMES + 2
+    assert np.array_equal(poses[1], whole.pose.keypoints[[4, 5, 6, 7, 8, 9, 10, 10, 10]])
 
 
 def test_vace_is_given_the_last_frames_as_known_pictures(wan: WanVACEModel) -> None:

@@ -97,6 +97,16 @@ def test_two_experts_are_taken(wan_folder: Path, tmp_path: Path) -> None:
     assert kind_of(two_experts(wan_folder, tmp_path / "model")) is WAN_VACE
 
 
+@pytest.mark.parametrize("ratio", [875, 0, "0.875"])
+def test_a_boundary_that_is_no_share_is_refused(wan_folder: Path, tmp_path: Path, ratio: Any) -> None:
+    folder = two_experts(wan_folder, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": ratio}))
+
+    with pytest.raises(UnknownModel, match=rf"boundary_ratio must be a number between 0 and 1 .*, got {ratio!r}"):
+        kind_of(folder)
+
+
 def test_experts_of_different_sizes_are_refused(wan_folder: Path, tmp_path: Path) -> None:
     folder = two_experts(wan_folder, tmp_path / "model")
     change_config(folder / "transformer_2", num_layers=40)

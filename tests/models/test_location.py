@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,22 @@ def test_a_missing_part_is_named(folder: Path) -> None:
     shutil.rmtree(folder / "tokenizer")
 
     with pytest.raises(MissingModel, match="tokenizer is missing"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("transformer", "transformer/config.json"),
+        ("scheduler", "scheduler/scheduler_config.json"),
+        ("tokenizer", "tokenizer/*.json"),
+    ],
+)
+def test_a_part_without_its_small_files_is_named(folder: Path, part: str, named: str) -> None:
+    for path in (folder / part).glob("*.json"):
+        path.unlink()
+
+    with pytest.raises(MissingModel, match=f"not complete: {re.escape(named)} is missing"):
         resolve_model(ModelConfig(path=str(folder)))
 
 

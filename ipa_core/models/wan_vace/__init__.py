@@ -46,6 +46,8 @@ class WanVACE:
                 f"{index.get('boundary_ratio')}: a Wan 2.2 model has transformer, transformer_2 and a boundary_ratio, "
                 "a Wan 2.1 model has transformer alone; download the model again"
             )
+        if len(experts) == 2:
+            _check_boundary(index["boundary_ratio"], folder)
         sizes = [{name: value for name, value in one.items() if name[0] != "_"} for one in configs if one]
         if any(one != sizes[0] for one in sizes):
             raise UnknownModel(
@@ -82,6 +84,15 @@ class WanVACE:
 
     def card(self, config: AlignmentConfig, base_model: str, samples: int) -> str:
         return model_card(config, base_model, samples)
+
+
+def _check_boundary(ratio: object, folder: Path) -> None:
+    """Refuse what is no share of the noise levels: one of the experts would make the whole video."""
+    if not isinstance(ratio, int | float) or not 0 < ratio < 1:
+        raise UnknownModel(
+            f"{folder / INDEX}: boundary_ratio must be a number between 0 and 1 (Wan 2.2: 0.875), got {ratio!r}; "
+            "download the model again"
+        )
 
 
 WAN_VACE: Final[ModelKind] = WanVACE()
