@@ -39,6 +39,8 @@ LEAST = 0.005
 REACH = 0.15
 """Hand sizes around the fingers' bones where a change counts. The shadow of a finger is no finger."""
 PAINTED = ("finger_erased", "tip_erased")
+MORE_DRAWS = (1, 2)
+"""A painted fault spoils a random finger, and most of them are folded, so there are more draws of it."""
 GROUPS = {
     "erased finger, painted": ("finger_erased",),
     "erased tip, painted": ("tip_erased",),
@@ -66,6 +68,7 @@ def main() -> None:
     for name, (subjects, kinds) in sets.items():
         if subjects:
             trials = trials_to_judge(subjects, kinds)
+            trials += [replace(one, draw=draw) for draw in MORE_DRAWS for one in trials if one.kind in PAINTED]
             found = [one for one in measure(trials, options.folder, options.processes) if one.seen]
             print("\n".join(table(name, found, judge, shown(found, options.folder))), end="\n\n")
 
