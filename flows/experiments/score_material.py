@@ -6,7 +6,7 @@ A rendered person is identified by seed, a real one by file. Nobody is both fitt
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,15 @@ class View:
     size: int
     distance: float = 1.45
     height: float = 0.60
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A finger that a hand lacks from a joint on (see BodyModel.without_finger)."""
+
+    side: Side
+    finger: int
+    joint: int
 
 
 @dataclass(frozen=True)
@@ -98,23 +107,38 @@ def material(subject: Subject) -> tuple[np.ndarray, PoseSequence]:
     return frames, pose
 
 
-def rendered(subject: Subject, performer: Performer) -> np.ndarray:
+def rendered(subject: Subject, performer: Performer, gone: Gone | None = None) -> np.ndarray:
+    """Render a person's video, with a finger of a hand gone from the mesh if ``gone``."""
     from ipa_core.people.render import render_clip
 
     seed = subject.person or 0
     view = subject.view or View(SIZES[seed % len(SIZES)])
     return render_clip(
-        performer, seed=seed, size=view.size, frames=subject.frames, fps=FPS, distance=view.distance, height=view.height
+        performer,
+        seed=seed,
+        size=view.size,
+        frames=subject.frames,
+        fps=FPS,
+        distance=view.distance,
+        height=view.height,
+        change=None if gone is None else lambda model, posed: model.without_finger(posed, *astuple(gone)),
     ).frames
 
 
-def in_other_colours(subject: Subject, seed: int) -> np.ndarray:
+def in_other_colours(subject: Subject, seed: int, gone: Gone | None = None) -> np.ndarray:
     """Render a person's motion again with another skin, other hair and clothes, before another backdrop."""
     from ipa_core.people.performers import random_performer
 
     mine, other = random_performer(subject.person or 0), random_performer(seed)
     look = replace(mine, skin=other.skin, hair=other.hair, shirt=other.shirt, backdrop=other.backdrop)
-    return rendered(subject, look)
+    return rendered(subject, look, gone)
+
+
+def without_finger(subject: Subject, gone: Gone) -> np.ndarray:
+    """Render a person's video again with a finger gone."""
+    from ipa_core.people.performers import random_performer
+
+    return rendered(subject, random_performer(subject.person or 0), gone)
 
 
 def _recorded(subject: Subject) -> tuple[np.ndarray, PoseSequence]:

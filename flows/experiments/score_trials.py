@@ -11,7 +11,16 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from flows.experiments.score_material import Subject, View, in_other_colours, people, points_of, sides
+from flows.experiments.score_material import (
+    Gone,
+    Subject,
+    View,
+    in_other_colours,
+    people,
+    points_of,
+    sides,
+    without_finger,
+)
 from ipa_core.records import PoseSequence
 from storage.digest import digest_bytes
 
@@ -21,6 +30,12 @@ FIRST_LONG = 2100
 """First seed of the people of long clips to test on."""
 PERFORMER = "performer"
 """The nuisance that renders the motion again in other colours. It is the first one of a video."""
+GONE = {
+    f"{name} {part}": (finger, joint)
+    for part, joint in (("gone", 1), ("tip gone", 3))
+    for finger, name in enumerate(("thumb", "index finger", "middle finger", "ring finger", "little finger"))
+}
+"""Faults of rendered people whose finger (0 to 4) is gone from the mesh from a joint on. Other faults are painted."""
 CLEAN_DRAWS = 6
 """Faultless videos of each person of the fit, besides the untouched one."""
 FITTED_VIEWS = (View(128), View(96), View(208), View(160), View(320), View(256))
@@ -111,16 +126,35 @@ def _disturbed(trial: Trial) -> Trial:
 
 def video_of(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> np.ndarray:
     """Return the trial's video: spoil one hand, or both if the seed is odd, then add the nuisances."""
-    from ipa_core.scoring.finger_faults import spoil
     from ipa_core.scoring.nuisances import disturb
 
-    seed, other = int(trial.key()[:8], 16), int(trial.key()[8:16], 16)
     hands = [points_of(pose, side) for side in sides(pose)]
-    video = in_other_colours(trial.subject, 50_000 + other % 1000) if PERFORMER in trial.nuisances else frames
-    if trial.kind is not None:
-        for points in hands if seed % 2 else [hands[seed // 2 % len(hands)]]:
-            video = spoil(trial.kind, video, points, trial.severity, seed)
+    _, video = before_nuisances(trial, frames, pose)
     for name in trial.nuisances:
         if name != PERFORMER:
-            video = disturb(name, video, hands, other)
+            video = disturb(name, video, hands, _seeds(trial)[1])
     return video
+
+
+def before_nuisances(trial: Trial, frames: np.ndarray, pose: PoseSequence) -> tuple[np.ndarray, np.ndarray]:
+    """Return the faultless video and the spoilt one, both without nuisances other than PERFORMER."""
+    from ipa_core.scoring.finger_faults import spoil
+
+    seed, other = _seeds(trial)
+    there = sides(pose)
+    performer = 50_000 + other % 1000
+    whole = in_other_colours(trial.subject, performer) if PERFORMER in trial.nuisances else frames
+    if trial.kind in GONE:
+        gone = Gone(there[seed % len(there)], *GONE[trial.kind])
+        if PERFORMER in trial.nuisances:
+            return whole, in_other_colours(trial.subject, performer, gone)
+        return whole, without_finger(trial.subject, gone)
+    video = whole
+    if trial.kind is not None:
+        for side in there if seed % 2 else [there[seed // 2 % len(there)]]:
+            video = spoil(trial.kind, video, points_of(pose, side), trial.severity, seed)
+    return whole, video
+
+
+def _seeds(trial: Trial) -> tuple[int, int]:
+    return int(trial.key()[:8], 16), int(trial.key()[8:16], 16)

@@ -24,6 +24,8 @@ from ipa_core.records import Side
 SUFFIX: dict[Side, str] = {"left": "L", "right": "R"}
 CLOTH_THICKNESS = 0.007
 HAIR_THICKNESS = 0.014
+_STUMP, _COLLAPSED = 0.25, 0.9
+"""Of a finger that is gone: the place of its stump along its first bone, and how near to it the skin is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,17 @@ class BodyModel:
             points[:, kp.HANDS[side]] = np.stack(hand, axis=1)
             points[:, kp.WRISTS[side]] = hand[0]
         return PosedBody(vertices, points)
+
+    def without_finger(self, posed: PosedBody, side: Side, finger: int, joint: int) -> PosedBody:
+        """Return the body without a finger (0 to 4, thumb to little finger) from the joint on (1: nearest to the palm,
+        to 3). A short stump stays. The keypoints stay, so that they say where the finger would be."""
+        bones = [f"finger{finger + 1}-{number}.{SUFFIX[side]}" for number in range(joint, 4)]
+        points = posed.keypoints[:, kp.HANDS[side]][:, list(kp.FINGERS[finger])]
+        stump = points[:, joint - 1] + _STUMP * (points[:, joint] - points[:, joint - 1])
+        # The skin between palm and finger belongs to both. It closes the stump.
+        share = np.clip(1.5 * self._weight_of(*bones) - 0.25, 0, 1)[:, None]
+        moved = posed.vertices + _COLLAPSED * share * (stump[:, None] - posed.vertices)
+        return replace(posed, vertices=moved.astype(posed.vertices.dtype))
 
     def _paint_head(self, performer: Performer, vertices: np.ndarray, colours: np.ndarray) -> np.ndarray:
         """Colour hair, brows, lips and eyes in place. Returns the hair as a boolean ``[V]``."""

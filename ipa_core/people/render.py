@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -71,10 +72,11 @@ def render_clip(
     fps: float,
     distance: float = CAMERA_DISTANCE,
     height: float = FRAME_HEIGHT,
+    change: Callable[[BodyModel, PosedBody], PosedBody] | None = None,
 ) -> RenderedClip:
     """Render a clip that follows from the arguments alone. Draws gestures until both hands stay in the picture.
-    ``distance`` (of the camera) and ``height`` (of what the picture shows) are metres. Raises ``RuntimeError`` when
-    none of 200 gestures does."""
+    ``distance`` (of the camera) and ``height`` (of what the picture shows) are metres. ``change`` spoils the posed body
+    before it is drawn. Raises ``RuntimeError`` when none of 200 gestures does."""
     model = body_model()
     body = dressed(model, performer)
     camera = Camera(camera_position(model, body, distance), size, FRAME_HEIGHT / height)
@@ -83,6 +85,7 @@ def render_clip(
     for _ in range(_ATTEMPTS):
         posed = model.pose(body, gesture(model, body, rng, times))
         if _hands_inside(posed, camera):
+            posed = posed if change is None else change(model, posed)
             return _render(model, body, posed, camera, backdrop(performer, size))
     raise RuntimeError(
         f"seed {seed}: no gesture of {performer.name} out of {_ATTEMPTS} keeps both hands in the picture"

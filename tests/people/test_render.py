@@ -53,6 +53,23 @@ def test_left_hand_is_the_persons_left(clip: RenderedClip) -> None:
     assert (points[:, kp.LEFT_HAND, 0].mean(axis=1) > points[:, kp.RIGHT_HAND, 0].mean(axis=1)).all()
 
 
+def test_only_the_finger_that_is_gone_leaves_the_hand_mask(clip: RenderedClip) -> None:
+    gone = render_clip(
+        PERFORMERS[4],
+        seed=11,
+        size=96,
+        frames=3,
+        fps=8,
+        change=lambda model, posed: model.without_finger(posed, "left", finger=1, joint=1),
+    )
+    assert np.array_equal(gone.keypoints, clip.keypoints)
+    for before, after, points in zip(clip.hand_mask, gone.hand_mask, clip.keypoints, strict=True):
+        lost = np.argwhere(before & ~after)[:, ::-1] + 0.5
+        index = np.linspace(*points[kp.LEFT_HAND][[kp.FINGERS[1][0], kp.FINGERS[1][3]]], 9)
+        assert len(lost) >= 8
+        assert np.linalg.norm(lost[:, None] - index, axis=2).min(axis=1).max() < 6
+
+
 def test_hands_are_large_enough_to_score(clip: RenderedClip) -> None:
     for part in kp.HANDS.values():
         size = np.ptp(clip.keypoints[:, part], axis=1).max(axis=1)
