@@ -139,7 +139,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
         settings = json.loads(about.get(LORA_ADAPTER_METADATA_KEY, "{}"))
-    except (SafetensorError, ValueError):
+    except (SafetensorError, ValueError, RecursionError):
         raise ConfigError(
             "the LoRA is no whole safetensors file; other files (.bin, .pt, .ckpt) are pickles, which may run code, "
             "and are never loaded: convert it"
