@@ -67,7 +67,7 @@ def read_tasks(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]
     are None where the file doesn't say them. Raises ``ConfigError``."""
     try:
         tasks = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(tasks, list):
         raise ConfigError(f"{path} is no list of Label Studio tasks; export them as JSON")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 import pyarrow.csv
@@ -110,7 +110,7 @@ def read_metadata(address: str) -> VideoMetadata:
         parts = _parts(row["file"].strip().replace("\\", "/"))
         if parts in entries:
             raise ConfigError(f"clips.metadata: {address} has '{row['file']}' twice")
-        split = (row.get("split") or "").strip() or None
+        split: Any = (row.get("split") or "").strip() or None
         if split not in (*get_args(Split), None):
             raise ConfigError(f"clips.metadata: {address} has the split '{split}'; it may be: train, held_out")
         reference = one_form((row.get("reference") or "").strip()) or None

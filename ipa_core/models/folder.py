@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises :class:`UnknownModel` when the file is none: mostly, its download broke off."""
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnknownModel(f"{path} is no whole JSON file ({error}); download the model again") from None
     except OSError as error:
         raise UnknownModel(f"{path} can't be read: {error.strerror}") from None

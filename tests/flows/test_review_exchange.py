@@ -147,6 +147,7 @@ def test_importing_the_same_file_again_adds_nothing(folder: Path, tmp_path: Path
             "task 1: the time is ISO 8601, got '5'",
         ),
         ("a.json", "{", "is not JSON"),
+        ("a.json", "[" * 100_000, "is not JSON"),
         ("a.json", "{}", "is no list of Label Studio tasks"),
         ("a.json", '[{"data": {}}]', "task 1 is no task of ours"),
         ("a.txt", "", "the suffix says the format"),

@@ -95,6 +95,13 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         resolve_model(ModelConfig(path=str(folder)))
 
 
+def test_an_index_that_is_nested_too_deep_is_refused(folder: Path) -> None:
+    (folder / "model_index.json").write_text("[" * 100_000)
+
+    with pytest.raises(UnknownModel, match=r"model_index\.json is no whole JSON file"):
+        resolve_model(ModelConfig(path=str(folder)))
+
+
 @pytest.mark.parametrize(
     "content", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "/b"}}']
 )

@@ -1,6 +1,5 @@
 """LoRA files of other programs: loaded whole, with the same output, or refused."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -164,8 +163,9 @@ def test_an_empty_file_is_refused(wan_folder: Path) -> None:
     assert refusal(wan_folder, safetensors.torch.save({})) == "the LoRA holds no weights"
 
 
-def test_damaged_metadata_are_refused(wan_folder: Path, state: State) -> None:
-    data = safetensors.torch.save(dict(state), metadata={"lora_adapter_metadata": json.dumps({})[:1]})
+@pytest.mark.parametrize("settings", ["{", "[" * 100_000])
+def test_damaged_metadata_are_refused(wan_folder: Path, state: State, settings: str) -> None:
+    data = safetensors.torch.save(dict(state), metadata={"lora_adapter_metadata": settings})
     assert "is no whole safetensors file" in refusal(wan_folder, data)
 
 

@@ -139,7 +139,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
         settings = json.loads(about.get(LORA_ADAPTER_METADATA_KEY, "{}"))
-    except (SafetensorError, ValueError):
+    except (SafetensorError, ValueError, RecursionError):
         raise ConfigError(
             "the LoRA is no whole safetensors file; other files (.bin, .pt, .ckpt) are pickles, which may run code, "
             "and are never loaded: convert it"
@@ -218,7 +218,7 @@ def _scales(layers: Mapping[str, _Layer], settings: Mapping[str, Any]) -> dict[s
     scales = {}
     for name, layer in layers.items():
         assert layer.down is not None
-        alpha = layer.alpha if layer.alpha is not None else pattern.get(get_pattern_key(pattern, name), usual)
+        alpha = layer.alpha if layer.alpha is not None else pattern.get(get_pattern_key(list(pattern), name), usual)
         scales[name] = 1.0 if alpha is None else alpha / layer.down.shape[0]
     if usual is None and any(layer.alpha is None for layer in layers.values()):
         log.warning("the LoRA has no alpha; it is used at full strength (alpha = rank)")
