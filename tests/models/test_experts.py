@@ -178,6 +178,21 @@ def test_a_lora_that_names_no_expert_is_refused(model: WanVACEModel) -> None:
         read_lora(files["comfyui_lora_low_noise.safetensors"], model.transformer)
 
 
+@pytest.mark.parametrize("expert", ["low", "high"])
+def test_a_file_for_one_expert_in_diffusers_is_never_taken_for_the_first(model: WanVACEModel, expert: str) -> None:
+    files = trained(model, expert).files
+    with pytest.raises(ConfigError, match=r"names that all begin with transformer .*; take pytorch_lora_weights\."):
+        read_lora(files[f"pytorch_lora_weights_{expert}_noise.safetensors"], model.transformer)
+
+
+def test_a_lora_of_the_first_expert_alone_is_taken_also_with_a_weight(folder: Path, model: WanVACEModel) -> None:
+    own = trained(model, "high").files[LORA_FILE]
+    half = WanVACEModel.combined_lora(folder, [(own, 0.5)])
+
+    assert read_lora(own, model.transformer) == own
+    assert read_lora(half, model.transformer) == half
+
+
 def test_training_steps_with_checkpointing_are_those_without(model: WanVACEModel) -> None:
     config = ALIGNMENT.model_copy(update={"experts": "both"})
     with_it = config.model_copy(update={"gradient_checkpointing": True})

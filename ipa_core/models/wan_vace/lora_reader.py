@@ -110,6 +110,11 @@ def _read(data: bytes, model: torch.nn.Module) -> tuple[dict[str, _Layer], Mappi
             f"the LoRA says not to which of the two experts it belongs: its names, such as {found.unknown[0]}, begin "
             f"neither with transformer (high noise) nor with transformer_2 (low noise); take {LORA_FILE}, which has it"
         )
+    if experts and not found.unknown and not _says_expert(tensors, settings):
+        raise ConfigError(
+            "the LoRA says not to which of the two experts it belongs: names that all begin with transformer stand in "
+            f"files for either one, and for models with one transformer; take {LORA_FILE}, which has it"
+        )
     if found.unknown:
         raise ConfigError(
             f"the LoRA has {len(found.unknown)} names that this model does not have, such as {found.unknown[0]}: it is "
@@ -130,6 +135,17 @@ def adapter_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _of_expert(layer: str) -> bool:
     return layer.startswith(("transformer.", "transformer_2."))
+
+
+def _says_expert(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> bool:
+    """Return whether the names mean experts. diffusers' own files say transformer for each model and each expert; only
+    the adapted layers in the settings tell such a file from one for the expert of this name."""
+    if any(name.startswith("transformer_2.") for name in tensors):
+        return True
+    layers = settings.get("transformer.target_modules") or ()
+    return bool(layers) and all(
+        layer.startswith("transformer") for layer in ([layers] if isinstance(layers, str) else layers)
+    )
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
