@@ -17,6 +17,7 @@ from flows.engine.run_folder import RunFolder
 from flows.engine.stage import blob
 from flows.engine.status import RunState, ended, run_state
 from flows.engine.summary import RunSummary, drops
+from flows.outcomes.curves import about_curves
 from flows.outcomes.promotion import ruling_of
 from flows.outcomes.run_record import run_record
 from flows.outcomes.yields import past_runs
@@ -58,17 +59,7 @@ from storage.damage import sealed_text, unsealed_text
 from storage.digest import digest_config
 
 log = logging.getLogger(__name__)
-VERSION = 5
-_CURVES = {
-    "loss": "-log sigmoid(x); ln 2 = 0.693 before the first step",
-    "model_error": "e_theta, hand-weighted error of the model that is trained",
-    "reference_error": "e_ref, the same of the frozen model",
-    "gap": "e_ref - e_theta; above 0: the preferred videos became likelier",
-    "logit": "x = beta/2 (1 - t)^2 gap; a share of what beta lets it learn",
-    "weight": "factor of the gradient of e_theta; near 0: saturated",
-    "drift": "distance to the frozen model's velocity, as a share of its length",
-    "grad_norm": "gradient norm before clipping",
-}
+VERSION = 6
 
 
 @contextmanager
@@ -287,7 +278,7 @@ class _Gatherer:
                 steps=tuple(step["step"] for step in steps),
                 values=tuple(step[name] for step in steps),
             )
-            for name, about in _CURVES.items()
+            for name, about in about_curves(self._view.config.alignment).items()
             if steps and steps[0].get(name) is not None
         )
 

@@ -13,3 +13,8 @@ def test_card_has_a_readable_head_and_the_whole_config():
     assert yaml.safe_load(head)["base_model"] == "Wan-AI/Wan2.1-VACE-1.3B-diffusers"
     assert "Trained on 93 preferred videos" in body
     assert AlignmentConfig.model_validate(json.loads(body.split("```json")[1].split("```")[0])) == config
+
+
+def test_card_of_a_method_that_learns_from_losers_does_not_call_them_preferred():
+    card = model_card(AlignmentConfig(method="dpo"), base_model="demo", samples=128)
+    assert "Trained on 128 videos, the preferred ones and others of the same clips" in card

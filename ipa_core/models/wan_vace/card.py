@@ -16,6 +16,8 @@ _METHODS = {
 
 _VIDEOS = {
     "candidates": "preferred videos, chosen for their hands from what this model, or an adapter of it, had generated",
+    "losers too": "videos, the preferred ones and others of the same clips, chosen for their hands from what this model, or an\n"
+    "adapter of it, had generated",
     "driving": "driving videos, the baseline of a base model trained longer",
 }
 
@@ -66,12 +68,13 @@ def model_card(
     config: AlignmentConfig, base_model: str, samples: int, *, pipeline: str = "WanVACEPipeline", tag: str = "wan-vace"
 ) -> str:
     """Return Markdown with the head that the Hugging Face hub reads. ``base_model``: a hub id or a name, not a path."""
+    videos = "losers too" if config.learns_from_losers else "candidates"
     return _CARD.format(
         base_model=base_model,
         pipeline=pipeline,
         tag=tag,
         samples=samples,
-        videos=_VIDEOS["driving" if config.latents == "driving" else "candidates"],
+        videos=_VIDEOS["driving" if config.latents == "driving" else videos],
         method=_METHODS[config.method],
         steps=config.steps,
         batch_size=config.batch_size,
