@@ -16,8 +16,8 @@ _METHODS = {
 
 _VIDEOS = {
     "candidates": "preferred videos, chosen for their hands from what this model, or an adapter of it, had generated",
-    "losers too": "videos, the preferred ones and others of the same clips, chosen for their hands from what this model, or an\n"
-    "adapter of it, had generated",
+    "losers too": "videos, the preferred ones and others of the same clips, chosen for their hands from what this\n"
+    "model, or an adapter of it, had generated",
     "driving": "driving videos, the baseline of a base model trained longer",
 }
 
