@@ -176,6 +176,6 @@ def test_a_report_without_its_seal_is_rendered_again() -> None:
 
 
 def test_an_at_sign_behind_the_bucket_is_no_password() -> None:
-    addresses = ("s3://bucket/a@b.mp4", "s3://bucket/a:b.mp4", "http://host:80/a.mp4")
+    addresses = ("s3://bucket/a@b.mp4", "s3://bucket/a:b.mp4", "http://host:80/a@b.mp4")
     config: RunConfig = load_config(ROOT / "configs" / "demo.yaml", [f"clips.sources=[{', '.join(addresses)}]"])
     assert config.clips.sources == addresses
