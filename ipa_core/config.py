@@ -623,8 +623,8 @@ class RunConfig(Config):
     def _check(self) -> RunConfig:
         for name, address in self._addresses():
             host = address.partition("://")[2].partition("/")[0]
-            key = ":" in host and not host.rpartition(":")[2].isdigit()  # No port. A secret of Amazon may hold a "/".
-            if "@" in host or (key and "@" in address):
+            secret = ":" in host and not address.startswith("http")  # No port. One of Amazon may hold a "/".
+            if "@" in host or (secret and "@" in address):
                 raise ValueError(
                     f"{name}: the address ...@{address.rpartition('@')[2]} holds a password, and configs lie in runs' "
                     "records; leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

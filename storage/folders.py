@@ -318,8 +318,7 @@ def open_folder(address: str | Path) -> Folder:
 def has_credentials(url: str) -> bool:
     """Whether a URL says a user or password before its host or bucket. A secret key of Amazon may hold a ``/``."""
     host = url.partition("://")[2].partition("/")[0]
-    port = host.rpartition(":")[2].isdigit()
-    return "@" in host or (":" in host and not port and "@" in url)
+    return "@" in host or (":" in host and "@" in url and not url.startswith("http"))
 
 
 def cache_folder() -> Path:
