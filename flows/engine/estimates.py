@@ -67,10 +67,10 @@ class Estimates:
         found = self._store.actions.lookup(stage.name, some).values()
         timed = [result for result in found if "seconds" in result.provenance]
         done = of_model(stage, timed, self._model)
-        work = sum(stage.work(result.action) for result in done)
+        work = sum(stage.work(result.action) * stage.size_of(result.action) for result in done)
         if not work:
             return None, None
-        seconds = sum(_seconds(stage, result) for result in done) / work
+        seconds = sum(_seconds(stage, result) for result in done) / work * stage.usual_size(self._config)
         if stage.place == "train":
             seconds *= self._config.execution.train_processes
         return seconds, usual_bytes(stage, done)

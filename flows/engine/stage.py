@@ -153,6 +153,15 @@ class Stage(ABC, Generic[Kept]):
         """Return the work of an item as a share of the stage's usual item."""
         return 1.0
 
+    def size_of(self, action: Action) -> float:
+        """Return what an item costs before :meth:`work`, in a unit of the stage's own. Times that were measured with
+        other settings are scaled by it."""
+        return 1.0
+
+    def usual_size(self, config: RunConfig) -> float:
+        """Return the same of the usual item with this config."""
+        return 1.0
+
     def forecast_work(self, config: RunConfig) -> float:
         """Return the work of an item that can't be listed yet, as a share of the stage's usual item."""
         return 1.0

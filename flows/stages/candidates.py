@@ -159,10 +159,13 @@ class Candidates(Stage[SeedGroup]):
         """Return the share of the passes that early rejection leaves when it gives no clip up."""
         if "early" not in action.config:
             return 1.0
-        rules = {name: value for name, value in action.config["early"].items() if name != "scores"}
-        names = ("per_clip", "steps", "shift", "scheduler", "guidance_scale", "guidance_until")
-        settings = {name: action.config[name] for name in names if name in action.config}
-        return CandidatesConfig(model=ModelConfig(path="unused"), early=EarlyConfig(**rules), **settings).early_share
+        return sampling_of(action).early_share
+
+    def size_of(self, action: Action) -> float:
+        return videos_size(action)
+
+    def usual_size(self, config: RunConfig) -> float:
+        return config.candidates.group_size * sum(config.candidates.passes)
 
     def foretells(self, before: ActionResult, action: Action) -> bool:
         """Say no where another number of candidates was sampled or finished."""
@@ -182,6 +185,20 @@ def generation_settings(config: RunConfig, sampling: CandidatesConfig, prompt: s
     # The size of a batch is called `per_clip` in keys, because it was called so in the first stores.
     settings |= {"per_clip": videos, "model": key_fields(sampling.model, "path", "revision")}
     return {**settings, "prompt": prompt, "fps": config.clips.fps}
+
+
+def sampling_of(action: Action) -> CandidatesConfig:
+    """Return the sampler's settings of an action that generates videos."""
+    names = ("per_clip", "steps", "shift", "scheduler", "guidance_scale", "guidance_until")
+    settings = {name: action.config[name] for name in names if name in action.config}
+    rules = {name: value for name, value in action.config.get("early", {}).items() if name != "scores"}
+    early = EarlyConfig(**rules) if rules else None
+    return CandidatesConfig(model=ModelConfig(path="unused"), early=early, **settings)
+
+
+def videos_size(action: Action) -> float:
+    """Return the number of passes of the model that an action's videos take without early rejection."""
+    return float(action.config["per_clip"] * sum(sampling_of(action).passes))
 
 
 def generation_inputs(run: View, sampling: CandidatesConfig, named: NamedClip, pose: ActionResult) -> dict[str, str]:

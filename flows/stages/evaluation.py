@@ -17,7 +17,15 @@ from flows.engine.stage import Drop, Item, Output, Stage, Wave
 from flows.engine.view import View, joined
 from flows.engine.worker import Worker
 from flows.stages import second_judge
-from flows.stages.candidates import condition, generation_inputs, generation_settings, generator, needs_of, seeds_of
+from flows.stages.candidates import (
+    condition,
+    generation_inputs,
+    generation_settings,
+    generator,
+    needs_of,
+    seeds_of,
+    videos_size,
+)
 from flows.stages.clips import NamedClip, named_clips
 from flows.stages.finetune import Finetune, lora_digest
 from flows.stages.judge import no_hands, score_settings, shows_nothing, unscorable, version_of
@@ -161,6 +169,12 @@ class Evaluation(Stage[Evaluated]):
     def work(self, action: Action) -> float:
         """Return 0 for a comparison and the second judge, which take no time beside the making of videos."""
         return 1.0 if _is_clip(action) else 0.0
+
+    def size_of(self, action: Action) -> float:
+        return videos_size(action) if _is_clip(action) else 1.0
+
+    def usual_size(self, config: RunConfig) -> float:
+        return config.evaluation.per_clip * sum(config.evaluated.passes)
 
     def flops(self, network: Network, config: RunConfig) -> float:
         as_evaluated = config.model_copy(update={"candidates": config.evaluated})

@@ -93,6 +93,12 @@ class Finetune(Stage[Training]):
         settings = yaml.safe_dump(config.model_dump(mode="json", exclude={"preview_every"}), sort_keys=False)
         return Output(record, {**files, "README.md": card.encode(), "alignment.yaml": settings.encode()})
 
+    def size_of(self, action: Action) -> float:
+        return float(action.config["steps"] * action.config["batch_size"])
+
+    def usual_size(self, config: RunConfig) -> float:
+        return config.alignment.steps * config.alignment.batch_size
+
     def nothing_left(self, run: View) -> str | None:
         return None if run.one(Finetune) else "the training failed; the error is listed above"
 

@@ -83,6 +83,29 @@ def test_a_plan_divides_by_the_processes_that_a_run_keeps_busy(folder: Path) -> 
     assert seconds(2) == pytest.approx(seconds(1) / 2, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({"candidates__steps": 24}, 2),
+        ({"candidates__per_clip": 8}, 2),
+        ({"candidates__guidance_scale": 5.0}, 2),
+        ({"candidates__seed": 9}, 1),
+    ],
+)
+def test_a_plan_scales_what_was_measured_with_other_settings(
+    changes: dict[str, object], factor: float, folder: Path
+) -> None:
+    store = Store(folder / "store")
+
+    def seconds(**changes: object) -> float:
+        config = fake_config(folder, **{"candidates__steps": 12, "candidates__per_clip": 4} | changes)
+        found = Estimates(store, config, model_of(store)).of(Candidates(), 1000).seconds
+        assert found is not None
+        return found
+
+    assert seconds(**changes) == pytest.approx(factor * seconds(), rel=0.01)
+
+
 def model_of(store: Store) -> str:
     return next(iter(store.actions.all("candidates"))).action.inputs["model"]
 
