@@ -12,7 +12,7 @@ test: setup-test check
 	$(PYTEST) $(SPREAD) -m "not slow"
 
 test-slow: setup-test
-	$(PYTEST) --timeout 900 -m slow
+	$(PYTEST) $(SPREAD) --timeout 900 -m slow
 
 check:
 	.venv/bin/ruff check .
