@@ -18,7 +18,7 @@ from flows.engine.run_folder import last_items
 from flows.engine.stage import Item, ItemResult, RunStopped, Stage
 from flows.engine.view import View
 from flows.engine.walk import Scope, Stages, looked_up
-from ipa_core.config import Config, ConfigError, RunConfig, is_later
+from ipa_core.config import Config, ConfigError, Execution, RunConfig, is_later
 from ipa_core.models.location import MissingModel
 from storage import Action, ActionResult, Store
 from storage.digest import digest_bytes
@@ -172,6 +172,8 @@ class _Prediction:
         refresh = stage.name in self._refresh
         if known is not None and upstream is None and not refresh:
             self._drift.update(_drift(known.provenance, self._here))
+            if stage.place == "gpu" and "attention" in known.provenance:
+                self._drift.update(_drift(_sampled(known.provenance), _sampling(self._config.execution)))
             return ItemResult(item, "cached", known)
         key = self._last.get((stage.name, item.name))
         before = self._store.actions.get(stage.name, key) if key else None
@@ -245,6 +247,16 @@ class _Prediction:
 def _drift(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the changes since a result was made that may change low bits."""
     return [f"{name}: {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]]
+
+
+def _sampled(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the execution settings with which videos were made, as far as they may change low bits."""
+    compiled, gpus = "compiled" in provenance, int(provenance.get("gpus_per_clip", 1))
+    return {"execution.compile": compiled, "execution.gpus_per_clip": gpus}
+
+
+def _sampling(execution: Execution) -> dict[str, Any]:
+    return {"execution.compile": execution.compile, "execution.gpus_per_clip": execution.gpus_per_clip}
 
 
 _INPUT_WORDS = {

@@ -25,6 +25,7 @@ from ipa_core.models import Network, known_network
 from ipa_core.models.cost import gpu_hours
 from storage import Store
 from storage.registry import Registry
+from tests.fake_model import FakeModel
 from tests.fakes import FAKES, fake_config, write_video, write_videos
 from tests.flows.conftest import VIDEOS, Done, run_fake
 from tests.storage.test_registry import registered
@@ -216,6 +217,17 @@ def test_results_of_other_library_versions_are_counted(folder: Path, monkeypatch
     assert f"{cached} cached results were made with another torch: {here['torch']} -> 99.0" in plan_text(
         found, config.execution
     )
+
+
+def test_results_of_another_way_of_sampling_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeModel, "how", {"attention": "native", "compiled": "blocks"})
+    changed = {"candidates__seed": 7, "execution__compile": True}
+    run_fake(fake_config(folder, **changed), Scope(last="candidates"))
+    store = Store(folder / "store")
+    cached = len(list(store.actions.keys("candidates"))) // 2
+    assert plan_run(store, fake_config(folder, **changed), STAGES, FAKES).drift == {}
+    plain = fake_config(folder, candidates__seed=7)
+    assert plan_run(store, plain, STAGES, FAKES).drift == {"execution.compile: True -> False": cached}
 
 
 def test_the_table_marks_what_is_by_formula_and_adds_it_up(tmp_path: Path) -> None:
