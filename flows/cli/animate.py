@@ -14,7 +14,7 @@ import numpy as np
 from flows.cli.options import writing
 from flows.engine import loras
 from flows.engine.components import Components, check_quantization, components
-from flows.engine.helpers import check_spread
+from flows.engine.helper_processes import check_spread
 from flows.engine.loras import lora_path
 from flows.engine.progress import Progress
 from ipa_core.clips.cut import CutClip, cut_video

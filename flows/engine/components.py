@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final, cast
 
-from flows.engine.helpers import HelperProcesses
+from flows.engine.helper_processes import HelperProcesses
 from ipa_core.config import (
     NEWEST_SCORE,
     AlignmentConfig,

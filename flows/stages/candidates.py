@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from flows.engine.components import check_quantization, check_reward
-from flows.engine.helpers import check_spread
+from flows.engine.helper_processes import check_spread
 from flows.engine.loras import added_inputs, added_to, added_weights, check_added, in_words
 from flows.engine.plan import Forecast
 from flows.engine.stage import Drop, Item, Output, Stage, blob, key_fields

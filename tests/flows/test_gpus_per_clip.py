@@ -86,7 +86,7 @@ def velocity(model: AnimationModel, side: int, t: list[float]) -> torch.Tensor:
 def helper_ids() -> set[int]:
     """Process ids of the helpers that this process has."""
     children = [int(one) for file in Path("/proc/self/task").glob("*/children") for one in file.read_text().split()]
-    return {child for child in children if b"flows.engine.helpers" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    return {child for child in children if b"helper_processes" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
 @pytest.mark.parametrize(("side", "tokens"), [(64, 24), (48, 14)], ids=["equal shares", "27 tokens: 14 and 13"])

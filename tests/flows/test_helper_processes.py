@@ -12,9 +12,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from flows.engine import helpers
+from flows.engine import helper_processes
 from flows.engine.estimates import Estimates
-from flows.engine.helpers import HelperProcesses, check_spread
+from flows.engine.helper_processes import HelperProcesses, check_spread
 from flows.engine.workers import LocalCrew
 from flows.stages.candidates import Candidates
 from ipa_core.config import ConfigError, Execution, ModelConfig
@@ -136,8 +136,8 @@ def test_a_leader_that_waits_for_a_dead_helper_ends(
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(helpers, "_PATIENCE", 0.0)
-    monkeypatch.setattr(helpers.os, "_exit", ended.append)
+    monkeypatch.setattr(helper_processes.os, "_exit", ended.append)
     with subprocess.Popen([sys.executable, "-S", "-c", ""], text=True) as process:
-        helpers._watch(process, helpers.threading.Event())
+        helper_processes._watch(process, helper_processes.threading.Event())
     assert ended == [70]
     assert "a helper process (execution.gpus_per_clip) ended, and its leader waited for it" in capsys.readouterr().err

@@ -122,7 +122,7 @@ class HelperProcesses:
 
 def _started(job: Path, rank: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.engine.helpers", str(job), str(rank)],
+        [sys.executable, "-m", "flows.engine.helper_processes", str(job), str(rank)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
