@@ -63,7 +63,7 @@ def test_a_model_of_another_kind_is_a_sentence(tmp_path: Path) -> None:
 
 def test_fewer_gpus_than_a_clip_takes_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model_folder(tmp_path, "WanVACEPipeline", "WanVACETransformer3DModel", 40)
-    monkeypatch.setattr(helpers, "visible_devices", lambda: ("0",))
+    monkeypatch.setattr(helper_processes, "visible_devices", lambda: ("0",))
     with pytest.raises(ConfigError, match="gpus_per_clip is 2, but this process sees 1 GPUs; lower it"):
         check_spread(folder, Execution(gpus=2, gpus_per_clip=2))
 
@@ -97,7 +97,7 @@ def spoken(monkeypatch: pytest.MonkeyPatch, program: str) -> HelperProcesses:
         command = [sys.executable, "-S", "-c", program]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    monkeypatch.setattr(helpers, "_started", started)
+    monkeypatch.setattr(helper_processes, "_started", started)
     return HelperProcesses(ModelConfig(path="any"), TWO, b"lora")
 
 
@@ -135,7 +135,7 @@ def test_a_leader_that_waits_for_a_dead_helper_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(helpers, "_PATIENCE", 0.0)
+    monkeypatch.setattr(helper_processes, "_PATIENCE", 0.0)
     monkeypatch.setattr(helper_processes.os, "_exit", ended.append)
     with subprocess.Popen([sys.executable, "-S", "-c", ""], text=True) as process:
         helper_processes._watch(process, helper_processes.threading.Event())
