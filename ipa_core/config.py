@@ -287,8 +287,8 @@ class CandidatesConfig(Config):
         return self
 
 
-ScoreVersion = Literal[1, 2]
-NEWEST_SCORE: Final[ScoreVersion] = 2
+ScoreVersion = Literal[1, 2, 3]
+NEWEST_SCORE: Final[ScoreVersion] = 3
 
 
 class ScoresConfig(Config):
@@ -303,8 +303,8 @@ class ScoresConfig(Config):
     fingers: bool = True
     """Also judge the fingers by a small network of our own (`scoring.fingers`), besides the keypoints."""
     version: Annotated[ScoreVersion | None, LATER] = None
-    """The version of the score. Scores of two versions don't compare. None: 2; a store that an older program made, and
-    that has scores of version 1, stays with 1. Another version scores the store's candidates anew, on the CPU."""
+    """The version of the score. Scores of two versions don't compare. None: 3; a store that an older program made stays
+    with 2, or with 1 if it has such scores. Another version scores the store's candidates anew, on the CPU."""
     model: str | None = None
     """Coefficients that `ipa lab score fit` wrote, for this version. None takes the packaged ones."""
     reward: str | None = None

@@ -303,9 +303,9 @@ COPY: Final = "ipa-store-copy.json"
 FORMAT: Final = 1
 """The format of the store. It rises with a change that an older version would misread, and with each new place whose
 files name objects: `storage.collection` does not know what they keep. A version reads its own format only."""
-GENERATION: Final = 2
+GENERATION: Final = 3
 """It rises with a better default that would change keys, so that older stores can keep the default they were made with.
-1: no number in the marker; the hand score is of version 1. 2: it is of version 2."""
+1: no number in the marker; the hand score is of version 1. 2: it is of version 2. 3: of version 3."""
 
 
 def _is_store(folder: Folder, address: str | Path) -> bool:

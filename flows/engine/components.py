@@ -78,10 +78,13 @@ def hand_scorer(config: ScoresConfig, extractor: PoseExtractor) -> KeypointHandS
 
 
 def finger_judge(weights: Path, version: ScoreVersion) -> FingerJudge:
+    from ipa_core.scoring.crops import placed, placed_by_box
     from ipa_core.scoring.finger_pairs import FingerPairInspector
     from ipa_core.scoring.fingers import FingerInspector
 
-    return FingerInspector(weights) if version == 1 else FingerPairInspector(weights)
+    if version == 1:
+        return FingerInspector(weights)
+    return FingerPairInspector(weights, placed_by_box if version == 2 else placed)
 
 
 def score_files(config: ScoresConfig) -> dict[str, str]:

@@ -202,8 +202,8 @@ class RunInputs:
 
     @cached_property
     def score_version(self) -> ScoreVersion:
-        """The version of the hand score: the config's, else that of the scores of an older store, else the newest."""
-        return self._config.scores.version or (_scored_by(self.store) if self.store.generation < 2 else NEWEST_SCORE)
+        """The version of the hand score: the config's, else the one that the store was made with."""
+        return self._config.scores.version or _made_with(self.store)
 
     def _digest_of(self, files: Mapping[str, str]) -> str:
         return digest_config({name: self.store.digests.file(Path(path)) for name, path in files.items()})
@@ -226,13 +226,20 @@ class RunInputs:
         return self.store.objects.put(data) if self._keep else digest_bytes(data)
 
 
+def _made_with(store: Store) -> ScoreVersion:
+    """Return the version of the hand score that was the default when the store was made."""
+    if store.generation > 2:
+        return NEWEST_SCORE
+    return 2 if store.generation == 2 else _scored_by(store)
+
+
 def _scored_by(store: Store) -> ScoreVersion:
-    """Return 1 if the store has a score of version 1, whose key names no version; else the newest."""
+    """Return the lowest version of the store's scores, without scores 2. The key of a score of version 1 names none."""
+    found: set[ScoreVersion] = set()
     keys = store.actions.keys("scores")
-    while some := list(islice(keys, _AT_ONCE)):
-        if any("version" not in result.action.config for result in store.actions.lookup("scores", some).values()):
-            return 1
-    return NEWEST_SCORE
+    while 1 not in found and (some := list(islice(keys, _AT_ONCE))):
+        found |= {one.action.config.get("version", 1) for one in store.actions.lookup("scores", some).values()}
+    return min(found, default=2)
 
 
 def _computes(name: str) -> bool:

@@ -51,6 +51,27 @@ class Similarity:
         turn = product / np.abs(product) * np.sqrt(other / spread)
         return cls(np.where(np.abs(turn) > 0, turn, np.nan), start, end)
 
+    @_SILENT
+    def smoothed(self, driving: Floats, frames: int) -> Similarity:
+        """Return the medians of shift, rotation and scale over ``frames`` frames about each, also in frames without a
+        found hand; NaN where none of these has one. ``driving``: the driving hand's points."""
+        rotation, scale = np.full(len(driving), np.nan, np.complex128), np.full(len(driving), np.nan)
+        shift = np.full(len(driving), np.nan, np.complex128)
+        for frame in range(len(driving)):
+            about = slice(max(0, frame - frames // 2), frame + frames // 2 + 1)
+            known = np.flatnonzero(np.isfinite(self.turn[about])) + about.start
+            if len(known):
+                size = np.abs(self.turn[known])
+                rotation[frame], scale[frame] = _median(self.turn[known] / size), np.median(size)
+                shift[frame] = _median(self.end[known] - self.start[known])
+        start = _mean(np.where(np.isfinite(driving).all(axis=2), _complex(driving), np.nan))
+        return Similarity(rotation / np.abs(rotation) * scale, start, start + shift)
+
+    def at(self, frame: int) -> Similarity:
+        """Return the similarity of one frame."""
+        here = slice(frame, frame + 1)
+        return Similarity(self.turn[here], self.start[here], self.end[here])
+
     def onto(self, driving: Floats) -> Floats:
         """Map points of the driving hand onto the found hand."""
         return _pairs(self.turn[:, None] * (_complex(driving) - self.start[:, None]) + self.end[:, None])
@@ -98,7 +119,6 @@ def columns(points: Floats, driving: Floats, radius: float) -> dict[str, Floats]
         "place": np.abs(fit.end - fit.start) / size,
         "scale": np.abs(np.log(np.abs(fit.turn))),
         "rotation": np.abs(np.angle(fit.turn)),
-        "sway": sway(fit, size),
     }
 
 
@@ -108,6 +128,10 @@ def _complex(points: Floats) -> Complex:
 
 def _pairs(numbers: Complex) -> Floats:
     return np.stack([numbers.real, numbers.imag], axis=-1)
+
+
+def _median(values: Complex) -> complex:
+    return complex(np.median(values.real), np.median(values.imag))
 
 
 def _mean(values: Complex) -> Complex:

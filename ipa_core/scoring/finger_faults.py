@@ -43,7 +43,7 @@ def spoil(kind: str, frames: np.ndarray, points: Points, severity: int, seed: in
     known = np.isfinite(points).all(axis=(1, 2))
     if kind not in HARDER or not known.any():
         raise ValueError(f"there is no fault {kind!r}, or the hand is in no frame of the video")
-    rng = np.random.default_rng([seed, severity, 1000 + sorted(HARDER).index(kind)])
+    rng = np.random.default_rng([seed, severity, 1000 + list(HARDER).index(kind)])
     size = float(np.percentile(np.ptp(points[known], axis=1).max(axis=1), 75))
     change = HARDER[kind](Hand(frames, points, size, severity, rng))
     spoilt = frames.copy()
@@ -63,6 +63,21 @@ def _tip_erased(hand: Hand) -> Callable[[int], Picture]:
         gone = np.stack([start, line[2], line[3], line[3] + 0.4 * (line[3] - line[2])])
         mask = _mask(hand, frame, gone, 1.45)
         keep = _others(hand, frame, finger) | _mask(hand, frame, np.stack([line[0], start]), 1.2)
+        return painted_over(hand.frames[frame], np.where(keep > 0, 0, mask).astype(np.uint8))
+
+    return change
+
+
+def _thumb_erased(hand: Hand) -> Callable[[int], Picture]:
+    """Remove the thumb from its last joint but one on; from severity 2 on with the ball of the thumb."""
+    share = hand.grade(0.0, 0.3, 0.6)
+
+    def change(frame: int) -> Picture:
+        thumb = hand.points[frame][list(FINGERS[0])]
+        start = thumb[1] + share * (thumb[0] - thumb[1])
+        gone = np.stack([start, *thumb[1:], thumb[3] + 0.4 * (thumb[3] - thumb[2])])
+        mask = _mask(hand, frame, gone, 1.6)
+        keep = _others(hand, frame, 0)
         return painted_over(hand.frames[frame], np.where(keep > 0, 0, mask).astype(np.uint8))
 
     return change
@@ -167,13 +182,15 @@ def _six(hand: Hand) -> Callable[[int], Picture]:
 
 
 HARDER: Final[dict[str, Callable[[Hand], Callable[[int], Picture]]]] = {
-    "tip_erased": _tip_erased,
+    "finger_bent": _bent,
     "finger_length": _length,
     "finger_thickness": _thickness,
-    "finger_bent": _bent,
-    "thumb_moved": _thumb_moved,
     "six_fingers": _six,
+    "thumb_moved": _thumb_moved,
+    "tip_erased": _tip_erased,
+    "thumb_erased": _thumb_erased,
 }
+"""Random draws follow from a fault's place here, so new ones come last."""
 FAULTS: Final = (*OF_CORRUPTIONS, *HARDER)
 """Faults that the finger network learns and is judged on."""
 

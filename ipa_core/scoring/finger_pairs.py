@@ -9,25 +9,24 @@ It is trained on pairs whose pictures differ in all that does not matter, and ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from ipa_core.config import NEWEST_SCORE
 from ipa_core.keypoints import FINGERS
+from ipa_core.scoring.crops import SIZE, cut, moved, placed, skeleton
 from ipa_core.scoring.fingers import one_thread
 from ipa_core.scoring.quality import FINGER_WEIGHTS
 
-SIZE: Final = 128
-"""Side of the crop in pixels. Smaller hands are enlarged."""
-SCALE: Final = 1.6
-"""Side of the crop in hand sizes."""
+Place = Callable[[np.ndarray, float], np.ndarray]
+"""`crops.placed`, or `crops.placed_by_box` for version 2 of the score."""
 CHANNELS: Final = 3 + len(FINGERS)
 SKELETON_STEP: Final = 4
 """Pixels of the crop per pixel of the skeleton that the network sees."""
@@ -39,45 +38,11 @@ SURE: Final = 1.0
 """Largest logit. A hand that is surely whole is not better when its picture is cleaner."""
 
 
-def crop(picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+def crop(picture: np.ndarray, points: np.ndarray, size: float, place: Place = placed) -> np.ndarray:
     """Return uint8 ``[SIZE, SIZE, 8]``: the RGB picture around the hand's 21 points, turned so that the hand points
     up, and its skeleton, one channel per finger. ``size``: size of the hand in pixels."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    x, y = points[9] - points[0]
-    turn = np.array([[-y, x], [-x, -y]]) / max(float(np.hypot(x, y)), 1e-6) * SIZE / (SCALE * size)
-    centre = (low + high) / 2
-    matrix = np.column_stack([turn, SIZE / 2 - turn @ centre])
-    seen = _cut(picture, matrix, centre, SCALE * size)
-    return np.concatenate([seen, skeleton(points @ turn.T + matrix[:, 2])], axis=2)
-
-
-def _cut(picture: np.ndarray, matrix: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray:
-    """Cut the crop; a large hand is made smaller by areas first, because sampling alone would make its edges rough."""
-    turn, move = matrix[:, :2], matrix[:, 2]
-    if side > 1.25 * SIZE:
-        height, width = picture.shape[:2]
-        left, top = np.clip(np.floor(centre - 0.75 * side), 0, (width - 2, height - 2)).astype(int)
-        right, bottom = np.clip(np.ceil(centre + 0.75 * side), (left + 2, top + 2), (width, height)).astype(int)
-        across, down = max(1, round((right - left) * SIZE / side)), max(1, round((bottom - top) * SIZE / side))
-        picture = cv2.resize(picture[top:bottom, left:right], (across, down), interpolation=cv2.INTER_AREA)
-        move = move + turn @ (left, top)
-        turn = turn * ((right - left) / across, (bottom - top) / down)
-    # cv2 counts from the centre of the first pixel, the keypoints from its corner.
-    centred = np.column_stack([turn, move + turn @ (0.5, 0.5) - 0.5])
-    return cv2.warpAffine(picture, centred, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def skeleton(points: np.ndarray) -> np.ndarray:
-    """Draw each finger's bones and tip into its own channel, as uint8 ``[SIZE, SIZE, 5]``."""
-    # Coordinates far outside would overflow in cv2; they draw nothing either way.
-    places = np.round((np.clip(points, -SIZE, 2 * SIZE) - 0.5) * 16).astype(np.int32)
-    drawn = []
-    for finger in FINGERS:
-        channel = np.zeros((SIZE, SIZE), np.uint8)
-        cv2.polylines(channel, [places[[0, *finger]]], False, 130, 4, cv2.LINE_AA, shift=4)
-        cv2.circle(channel, places[finger[-1]].tolist(), 6 * 16, 255, -1, cv2.LINE_AA, shift=4)
-        drawn.append(channel)
-    return np.stack(drawn, axis=2)
+    matrix = place(points, size)
+    return np.concatenate([cut(picture, matrix), skeleton(moved(points, matrix))], axis=2)
 
 
 class FingerPairNetwork(nn.Module):
@@ -131,12 +96,14 @@ def _conv(inputs: int, outputs: int, side: int, stride: int) -> nn.Sequential:
 class FingerPairInspector:
     """The trained network on one CPU thread."""
 
-    def __init__(self, weights: Path = FINGER_WEIGHTS[2]) -> None:
+    def __init__(self, weights: Path = FINGER_WEIGHTS[NEWEST_SCORE], place: Place = placed) -> None:
+        self._place = place
         self._network = FingerPairNetwork()
         self._network.load_state_dict(load_file(weights))
         self._network.eval()
 
-    crop = staticmethod(crop)
+    def crop(self, picture: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+        return crop(picture, points, size, self._place)
 
     def compare(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray:
         """Return how surely each candidate's hand is as whole as the driving hand, ``[N]`` in logits of at most SURE.

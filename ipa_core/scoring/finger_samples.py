@@ -14,8 +14,11 @@ import cv2
 import numpy as np
 
 from ipa_core.scoring import harmless
+from ipa_core.scoring.aligned import Similarity
+from ipa_core.scoring.crops import SIZE
 from ipa_core.scoring.finger_faults import FAULTS, spoil
-from ipa_core.scoring.finger_pairs import CELLS, SIZE, crop, pooled
+from ipa_core.scoring.finger_pairs import CELLS, crop, pooled
+from ipa_core.scoring.registration import LEAST, by_picture
 
 SMALLEST: Final = 22.0
 """Least size of a hand in pixels. Crops show 80 pixels of a hand, so hands beyond the stack's size add nothing."""
@@ -24,7 +27,7 @@ WHOLE, SPOILT = 14, 18
 FRAMES: Final = 2
 WEIGHTS: Final = {
     **dict.fromkeys(FAULTS, 1.0),
-    **dict.fromkeys(("finger_erased", "finger_added", "six_fingers"), 2.5),
+    **dict.fromkeys(("finger_erased", "finger_added", "six_fingers", "thumb_erased"), 2.5),
     **dict.fromkeys(("tip_erased", "fingers_fused", "finger_length"), 1.7),
     **dict.fromkeys(("missing", "warp", "swapped", "duplicated"), 0.6),
 }
@@ -32,7 +35,7 @@ _LEAST_CHANGED: Final = 0.010
 """Least share of the crop's pixels that a visible fault changes. An erased finger that was folded shows nothing."""
 _VISIBLE: Final = 20
 """A larger change, in grey levels, is visible."""
-_SAME_PERFORMER: Final = 0.35
+_SAME_PERFORMER: Final = 0.5
 _OTHER_SIZE: Final = 0.7
 _ASTRAY: Final = 0.15
 """Share of the candidates whose points lie far off."""
@@ -110,11 +113,24 @@ def variant(
     driving = harmless.changed(driving, guide, size, rng, strength=0.25)
     error, about = _error(rng, 0.08 if rng.random() < _ASTRAY else 0.025, 0.15), _error(rng, 0.015, 0.04)
     for number in np.flatnonzero(shown):
-        place = error(aligned(guide[number], points[number]), size)
-        candidate = crop(changed[number], place, size)[..., :3]
-        reference = crop(driving[number], about(guide[number], size), size)
-        where = _where(*(crop(seen[number], place, size)[..., :3] for seen in (clean, video)))
+        seen = about(guide[number], size)
+        place, large = _laid(
+            changed[number], driving[number], seen, error(aligned(guide[number], points[number]), size), size
+        )
+        candidate = crop(changed[number], place, large)[..., :3]
+        reference = crop(driving[number], seen, size)
+        where = _where(*(crop(one[number], place, large)[..., :3] for one in (clean, video)))
         yield Pair(candidate, reference[..., :3], pooled(reference[None, ..., 3:])[0], where, kind, size)
+
+
+def _laid(
+    picture: np.ndarray, driving_picture: np.ndarray, points: np.ndarray, found: np.ndarray, size: float
+) -> tuple[np.ndarray, float]:
+    """Return the points of the driving hand in the candidate, and its size there, as the scorer has them."""
+    first = Similarity.between(points[None], found[None])
+    laid = by_picture(picture, driving_picture, points, first, size)
+    place = first if laid is None or laid.agreed < LEAST else laid.place
+    return place.onto(points[None])[0], size * float(abs(place.turn[0]))
 
 
 def _where(clean: np.ndarray, spoilt: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from ipa_core.scoring.finger_pairs import SCALE, SIZE, SKELETON_STEP, FingerPairNetwork, as_input
+from ipa_core.scoring.crops import SCALE, SIZE
+from ipa_core.scoring.finger_pairs import SKELETON_STEP, FingerPairNetwork, as_input
 
 log = logging.getLogger(__name__)
 BATCH: Final = 32
@@ -25,7 +26,7 @@ _LABELS: Final = 0.02, 0.98
 """Labels of spoilt and of whole hands: some faults can hardly be seen."""
 _LEAST_SEEN: Final = 1.5
 """Least mean of `Material.where` of a fault that can be seen."""
-_FAR: Final = 0.25
+_FAR: Final = 0.2
 """Share of the candidates whose points lie far off."""
 _LOCATED: Final = 2.0
 """Weight of the loss of the map of faults."""
@@ -158,12 +159,12 @@ def _draw(material: Material, rng: np.random.Generator) -> np.ndarray:
 
 
 def misplacements(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Return affine maps ``[N, 2, 3]`` of crops with errors like a detector's: some hundredths of a hand, a quarter of
-    them up to 0.15."""
+    """Return affine maps ``[N, 2, 3]`` of crops with errors like those of a hand that was laid upon the other: some
+    hundredths of a hand, a fifth of them up to 0.15."""
     far = torch.where(torch.rand(count, generator=generator) < _FAR, 2.5, 1.0)
-    shift = (0.03 * far[:, None] * torch.randn(count, 2, generator=generator)).clamp(-0.15, 0.15) * 2 / SCALE
-    angle = (0.05 * far * torch.randn(count, generator=generator)).clamp(-0.3, 0.3)
-    scale = (0.04 * far * torch.randn(count, generator=generator)).clamp(-0.15, 0.15).exp()
+    shift = (0.02 * far[:, None] * torch.randn(count, 2, generator=generator)).clamp(-0.15, 0.15) * 2 / SCALE
+    angle = (0.03 * far * torch.randn(count, generator=generator)).clamp(-0.3, 0.3)
+    scale = (0.03 * far * torch.randn(count, generator=generator)).clamp(-0.15, 0.15).exp()
     rows = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2) * scale[:, None, None]
     return torch.cat([rows, shift[:, :, None]], 2)
 

@@ -26,6 +26,7 @@ from ipa_core.scoring import aligned, measures, quality
 from ipa_core.scoring.acuity import acuity
 from ipa_core.scoring.aligned import Similarity, where_to_look
 from ipa_core.scoring.quality import QualityModel
+from ipa_core.scoring.registration import registered
 from ipa_core.scoring.yardstick import UNSCORABLE, unscorable
 
 _LEAST_CONFIDENCE = 0.1
@@ -129,10 +130,11 @@ class KeypointHandScorer:
     ) -> list[HandMeasures]:
         """Measure the hands that were found in a candidate (``pose``), in the order of frames. ``found``: see
         :class:`HandScorer`; no sharpness is measured then."""
-        seen = [_look(side, pose, driving, self._config) for side in HANDS]
-        measured = _measures(
-            self._opinions.model.version, video, None if found is not None else driving_video, seen, self._config
-        )
+        # The driving video shows another person then, so the two pictures of a hand differ.
+        alike = None if found is not None else driving_video
+        version = self._opinions.model.version
+        seen = [_look(version, video, alike, side, pose, driving, self._config) for side in HANDS]
+        measured = _measures(version, video, alike, seen, self._config)
         hands = [hand for one, columns in zip(seen, measured, strict=True) for hand in _records(one, columns)]
         if self._opinions.fingers is not None:
             for one in seen:
@@ -158,7 +160,7 @@ class KeypointHandScorer:
         size, shown_size = (float(np.percentile(measures.hand_size(of)[frames], 75)) for of in (driving, shown))
         places, scale = driving, np.ones(len(driving))
         if self._opinions.model.version > 1:
-            places, scale = where_to_look(driving, Similarity.between(driving, seen.points), seen.size)
+            places, scale = where_to_look(driving, seen.place, seen.size)
         judge = self._opinions.fingers
         ours = [judge.crop(video[frame], places[frame], size * scale[frame]) for frame in frames]
         theirs = [judge.crop(driving_video[frame], shown[frame], shown_size) for frame in frames]
@@ -189,9 +191,20 @@ class _Seen:
     usual_confidence: measures.Floats
     """The driving hand's."""
     reasons: list[str | None]
+    place: Similarity
+    """Lays the driving hand upon the candidate's."""
+    sway: measures.Floats
 
 
-def _look(side: Side, pose: PoseSequence, driving: PoseSequence, config: ScoresConfig) -> _Seen:
+def _look(
+    version: int,
+    video: np.ndarray,
+    driving_video: np.ndarray | None,
+    side: Side,
+    pose: PoseSequence,
+    driving: PoseSequence,
+    config: ScoresConfig,
+) -> _Seen:
     guide = measures.hand_points(driving, side)
     size = measures.hand_size(guide)
     reasons = unscorable(guide, driving, config.min_hand_size)
@@ -199,14 +212,18 @@ def _look(side: Side, pose: PoseSequence, driving: PoseSequence, config: ScoresC
     confidence, usual = (one.confidence[:, HANDS[side]].astype(np.float64).mean(axis=1) for one in (pose, driving))
     points = measures.hand_points(pose, side)
     points[confidence < _LEAST_CONFIDENCE] = np.nan
-    return _Seen(side, points, guide, size, confidence, usual, reasons)
+    place = Similarity.between(guide, points)
+    sway = aligned.sway(place, size)
+    if version > 2:
+        place, sway = registered(video, driving_video, guide, place, size)
+    return _Seen(side, points, guide, size, confidence, usual, reasons, place, sway)
 
 
 def _measures(
     version: int, video: np.ndarray, driving_video: np.ndarray | None, seen: Sequence[_Seen], config: ScoresConfig
 ) -> list[dict[str, measures.Floats]]:
-    """Return the measures of each hand by name, ``[T]``. A hand that was not found has no sharpness, and without the
-    driving video none has."""
+    """Return the measures of each hand by name, ``[T]``. Without the driving video no hand has a sharpness, and before
+    version 3 a hand that was not found has none."""
     unknown = [np.full(len(video), np.nan)] * len(seen)
     if version == 1:
         sharpness = unknown
@@ -214,17 +231,18 @@ def _measures(
             sharpness = [measures.relative_sharpness(video, driving_video, hand.guide) for hand in seen]
         columns = [measures.columns(hand.points, hand.guide, config.pck_radius) for hand in seen]
     else:
-        places = [where_to_look(one.guide, Similarity.between(one.guide, one.points), one.size)[0] for one in seen]
+        places = [where_to_look(one.guide, one.place, one.size)[0] for one in seen]
         sharpness = unknown
         if driving_video is not None:
             sharpness = list(acuity(video, driving_video, places, [hand.guide for hand in seen]))
         columns = [
             aligned.columns(hand.points, hand.guide, config.pck_radius)
+            | {"sway": hand.sway}
             | {"presence": np.clip(hand.confidence / np.maximum(hand.usual_confidence, 1e-6), 0, 1)}
             for hand in seen
         ]
     return [
-        of_hand | {"sharpness": np.where(measures.found(hand.points), sharp, np.nan)}
+        of_hand | {"sharpness": sharp if version > 2 else np.where(measures.found(hand.points), sharp, np.nan)}
         for hand, of_hand, sharp in zip(seen, columns, sharpness, strict=True)
     ]
 

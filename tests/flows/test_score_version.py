@@ -44,13 +44,13 @@ def version(folder: Path, store: Store, **changes: object) -> int:
 
 
 def test_a_store_without_scores_takes_the_newest_version(tmp_path: Path) -> None:
-    assert version(tmp_path, Store(tmp_path / "store")) == 2
+    assert version(tmp_path, Store(tmp_path / "store")) == 3
 
 
-def older(folder: Path) -> Store:
+def older(folder: Path, **marked: int) -> Store:
     """Make a store as an older program made it."""
     folder.mkdir()
-    (folder / "ipa-store.json").write_text('{"format":1}')
+    (folder / "ipa-store.json").write_text(json.dumps({"format": 1, **marked}))
     return Store(folder)
 
 
@@ -63,10 +63,26 @@ def test_an_older_store_stays_with_the_version_that_it_has(tmp_path: Path) -> No
     assert version(tmp_path, store, scores__version=2) == 2
 
 
+def test_an_older_store_without_scores_takes_the_version_of_its_time(tmp_path: Path) -> None:
+    assert version(tmp_path, older(tmp_path / "store")) == 2
+
+
+def test_a_store_of_generation_2_stays_with_version_2(tmp_path: Path) -> None:
+    store = older(tmp_path / "store", generation=2)
+    scored(store, 1)  # Somebody asked for it.
+    assert version(tmp_path, store) == 2
+
+
+def test_a_store_that_lost_its_generation_stays_with_the_version_that_it_has(tmp_path: Path) -> None:
+    store = older(tmp_path / "store")
+    scored(store, 1, version=3)
+    assert version(tmp_path, store) == 3
+
+
 def test_a_new_store_takes_the_newest_version_also_after_somebody_asked_for_version_1(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     scored(store, 1)
-    assert version(tmp_path, store) == 2
+    assert version(tmp_path, store) == 3
 
 
 def test_version_2_scores_the_candidates_of_an_older_store_anew_and_version_1_stays(folder: Path) -> None:
@@ -88,7 +104,7 @@ def test_a_run_says_that_scores_are_of_version_1_unless_somebody_asked_for_them(
         return list(Scores().notes(View(config, RunInputs(store, config, FAKES))))
 
     assert notes() == [
-        "this store's hand scores are of version 1; `scores.version: 2` scores its candidates anew on the CPU, and "
+        "this store's hand scores are of version 1; `scores.version: 3` scores its candidates anew on the CPU, and "
         "keeps the candidates"
     ]
     assert notes(scores__version=1) == notes(scores__version=2) == []

@@ -1,0 +1,115 @@
+"""Lay the driving hand upon the candidate's hand by their pictures, more precisely than by a detector's points.
+
+A detector finds the same hand some percent of its size elsewhere from frame to frame, and in a compressed or rescaled
+picture elsewhere again. So the similarity by points is smoothed over time, and then shifted and turned until both
+pictures agree best (Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient
+maximization", 2008). Brightness and contrast don't change that agreement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from ipa_core.keypoints import FINGERS
+from ipa_core.scoring.aligned import Similarity, sway, where_to_look
+from ipa_core.scoring.crops import SCALE, SIZE, cut, moved, placed
+from ipa_core.scoring.measures import Floats
+
+WINDOW: Final = 5
+"""Frames over which the similarity by points is smoothed."""
+_BLURS: Final = (13, 7)
+"""Sides of the blurs, in pixels of the crop, one after the other: the wider one finds a hand that is farther off."""
+LEAST: Final = 0.6
+"""Least correlation of the two pictures. Below it they hardly show the same hand, and the points decide."""
+_SURE: Final = 0.9
+"""From this correlation on, no better place is looked for."""
+_FARTHEST, _MOST = 0.3, np.radians(25)
+"""Largest shift (hand sizes) and turn. What is farther off is another thing."""
+_USUAL: Final = (0.03, 1.7)
+"""Sway of a good hand by a detector's points: hand sizes, and pixels over the hand's size."""
+_STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """place: of one frame; agreed: the correlation of both pictures there, up to 1."""
+
+    agreed: float
+    place: Similarity
+
+
+def registered(
+    video: np.ndarray, driving_video: np.ndarray | None, driving: Floats, fit: Similarity, size: Floats
+) -> tuple[Similarity, Floats]:
+    """Return the similarity that lays the driving hand upon the candidate's, and the sway (see ``aligned.sway``).
+
+    Videos are uint8 RGB ``[T, H, W, 3]``, None where both show different people; ``driving``: the driving hand's points
+    ``[T, 21, 2]``, NaN where it is no yardstick; ``fit``: the similarity by points; ``size``: of the driving hand,
+    pixels ``[T]``. Where the pictures don't agree, the smoothed points say the place, and the points the sway, less a
+    detector's usual error.
+    """
+    smooth = fit.smoothed(driving, WINDOW)
+    turn, start, end = (np.array(part) for part in (smooth.turn, smooth.start, smooth.end))
+    sure = np.zeros(len(video), bool)
+    known = np.flatnonzero(np.isfinite(driving).all(axis=(1, 2)))
+    for frame in known if driving_video is not None else ():
+        agreed = LEAST
+        # A hand that jumps is far from its place of the other frames.
+        for first in (smooth, fit):
+            laid = by_picture(video[frame], driving_video[frame], driving[frame], first.at(frame), size[frame])
+            if laid is not None and laid.agreed > agreed:
+                agreed, sure[frame] = laid.agreed, True
+                turn[frame], start[frame], end[frame] = laid.place.turn[0], laid.place.start[0], laid.place.end[0]
+            if agreed > _SURE:
+                break
+    place = Similarity(turn, start, end)
+    three = sure.copy()
+    three[1:-1] &= sure[:-2] & sure[2:]
+    by_points = np.maximum(0, sway(fit, size) - _USUAL[0] - _USUAL[1] / size)
+    return place, np.where(three, sway(place, size), by_points)
+
+
+def by_picture(
+    picture: np.ndarray, driving_picture: np.ndarray, points: Floats, first: Similarity, size: float
+) -> Laid | None:
+    """Lay the driving hand upon the candidate's in one frame, from the similarity ``first`` on. Pictures are uint8 RGB
+    ``[H, W, 3]``; points: the driving hand's ``[21, 2]``; size: its size in pixels. None where it can't be done."""
+    places, scale = where_to_look(points[None], first, np.array([size]))
+    ours, theirs = placed(places[0], size * scale[0]), placed(points, size)
+    pictures = [
+        cv2.cvtColor(cut(seen, matrix), cv2.COLOR_RGB2GRAY)
+        for seen, matrix in ((driving_picture, theirs), (picture, ours))
+    ]
+    mask = _mask(moved(points, theirs))
+    warp = np.eye(2, 3, dtype=np.float32)
+    agreed = 0.0
+    for blur in _BLURS:
+        try:
+            agreed, warp = cv2.findTransformECC(*pictures, warp, cv2.MOTION_EUCLIDEAN, _STEPS, mask, blur)
+        except cv2.error:  # The pictures don't agree at all.
+            return None
+    about = warp.astype(np.float64)
+    # cv2 counts from the centre of the first pixel, the keypoints from its corner.
+    about[:, 2] += 0.5 - about[:, :2] @ (0.5, 0.5)
+    middle = np.full(2, SIZE / 2)
+    far = np.hypot(*(moved(middle[None], about)[0] - middle)) * SCALE / SIZE
+    if far > _FARTHEST or abs(np.arctan2(about[1, 0], about[0, 0])) > _MOST:
+        return None
+    start = points.mean(axis=0)
+    seen = moved(moved(start[None], theirs), about)[0]
+    end = np.linalg.solve(ours[:, :2], seen - ours[:, 2])
+    turn = np.linalg.solve(ours[:, :2], about[:, :2] @ theirs[:, :2])[:, 0]
+    return Laid(agreed, Similarity(*(np.array([complex(*one)]) for one in (turn, start, end))))
+
+
+def _mask(points: Floats) -> np.ndarray:
+    """Return the hand and some of its surroundings, uint8 ``[SIZE, SIZE]``."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    places = np.round(np.clip(points, -SIZE, 2 * SIZE)).astype(np.int32)
+    for finger in FINGERS:
+        cv2.polylines(mask, [places[[0, *finger]]], False, 255, 24)
+    return mask

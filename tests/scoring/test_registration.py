@@ -1,0 +1,96 @@
+"""The driving hand is laid upon the candidate's by their pictures."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from ipa_core.scoring import harmless
+from ipa_core.scoring.aligned import Similarity, sway
+from ipa_core.scoring.registration import registered
+from tests.scoring.hands import open_hand
+
+SIZE, SIDE, FRAMES = 60.0, 160, 7
+HAND = np.stack([open_hand(SIZE, (SIDE / 2, SIDE / 2))] * FRAMES)
+
+
+def pictures(points: np.ndarray) -> np.ndarray:
+    """Draw the hand at ``points [T, 21, 2]`` before a quiet backdrop, uint8 ``[T, SIDE, SIDE, 3]``."""
+    drawn = []
+    for hand in points:
+        picture = np.full((SIDE, SIDE, 3), 60, np.uint8)
+        for finger in range(5):
+            line = np.round(16 * hand[[0, *range(4 * finger + 1, 4 * finger + 5)]] - 8).astype(np.int32)
+            cv2.polylines(picture, [line], False, (200, 170, 150), 8, cv2.LINE_AA, shift=4)
+        drawn.append(picture)
+    return np.stack(drawn)
+
+
+def astray(points: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return the points as a detector may find them: each hand elsewhere by some percent of its size."""
+    return points + np.random.default_rng(seed).normal(0, 0.03 * SIZE, (len(points), 1, 2))
+
+
+def laid(video: np.ndarray, found: np.ndarray, driving_video: np.ndarray | None) -> tuple[Similarity, np.ndarray]:
+    size = np.full(FRAMES, SIZE)
+    return registered(video, driving_video, HAND, Similarity.between(HAND, found), size)
+
+
+def test_the_pictures_correct_what_the_points_say() -> None:
+    turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 8, 1.0)
+    there = HAND @ turn[:, :2].T + turn[:, 2] + (4.3, -2.6)
+    place, _ = laid(pictures(there), astray(there), pictures(HAND))
+    np.testing.assert_allclose(place.onto(HAND), there, atol=0.01 * SIZE)
+
+
+def test_points_that_tremble_about_a_quiet_hand_are_no_sway() -> None:
+    found = astray(HAND)
+    fit = Similarity.between(HAND, found)
+    _, seen = laid(pictures(HAND), found, pictures(HAND))
+    assert np.nanmax(sway(fit, np.full(FRAMES, SIZE))) > 0.05
+    assert np.nanmax(seen) < 0.01
+
+
+def test_a_hand_that_jumps_sways_by_its_jump() -> None:
+    there = HAND.copy()
+    there[3] += (0.15 * SIZE, 0)
+    _, seen = laid(pictures(there), astray(there), pictures(HAND))
+    assert seen[3] == pytest.approx(0.3, abs=0.01)
+    assert seen[2] == pytest.approx(0.15, abs=0.01)
+
+
+def test_a_codec_moves_no_hand() -> None:
+    video = harmless.as_jpeg(pictures(HAND), 40)
+    place, seen = laid(video, astray(HAND), pictures(HAND))
+    np.testing.assert_allclose(place.onto(HAND), HAND, atol=0.01 * SIZE)
+    assert np.nanmax(seen) < 0.01
+
+
+def test_a_frame_without_a_found_hand_is_looked_at_where_its_neighbours_have_it() -> None:
+    there = HAND + (6.0, 3.0)
+    found = there.copy()
+    found[2] = np.nan
+    place, _ = laid(pictures(there), found, None)
+    np.testing.assert_allclose(place.onto(HAND)[2], there[2], atol=1e-6)
+
+
+def test_pictures_that_do_not_agree_leave_the_points_to_decide() -> None:
+    other = np.random.default_rng(3).integers(0, 256, pictures(HAND).shape, np.uint8)
+    there = HAND.copy()
+    there[3] += (0.2 * SIZE, 0)
+    place, seen = laid(other, there, pictures(HAND))
+    np.testing.assert_allclose(place.onto(HAND), HAND, atol=1e-6)
+    assert seen[3] == pytest.approx(0.4 - 0.03 - 1.7 / SIZE)
+
+
+def test_a_hand_that_the_detector_misses_is_found_by_its_picture() -> None:
+    there = HAND + (2.5, -1.0)
+    place, _ = laid(pictures(there), np.full_like(HAND, np.nan), pictures(HAND))
+    np.testing.assert_allclose(place.onto(HAND), there, atol=0.01 * SIZE)
+
+
+def test_without_points_and_pictures_there_is_no_place() -> None:
+    place, seen = laid(pictures(HAND), np.full_like(HAND, np.nan), None)
+    assert np.isnan(place.turn).all()
+    assert np.isnan(seen).all()
