@@ -1,9 +1,9 @@
 """Does the hand score see that a finger is gone, where a person would see it too?
 
 An erased finger that was folded, or that lies before the hand, changes nothing in the picture. No score can see such a
-fault, and docs/score-validity.md counts it all the same. The tables here say how many of the faults show, and judge on
-these alone. Faults are painted over (rendered people and real clips), or the finger is gone from the mesh (rendered
-people), a fault that nothing was fitted to or has learnt from. Needs the extra [synthetic] and the package pose2sim.
+fault. The tables here say how many show, with more draws than docs/score-validity.md, and judge on these. Faults are
+painted over (rendered people and real clips), or the finger is gone from the mesh (rendered people), a fault that
+nothing was fitted to or has learnt from. Needs the extra [synthetic] and the package pose2sim.
 
     python benchmarks/gone_fingers.py --folder .ipa-score/measured
 """
@@ -18,32 +18,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.score_validity import Judge, _recordings, figures, judge_of
 from flows.experiments.score_fit import auroc
-from flows.experiments.score_material import Subject, points_of, recordings, sides
-from flows.experiments.score_measures import MATERIAL, Made, Measured, measure
-from flows.experiments.score_trials import GONE, Trial, before_nuisances, tested_people, trials_to_judge
+from flows.experiments.score_material import Subject, recordings
+from flows.experiments.score_measures import Measured, measure
+from flows.experiments.score_shown import shown
+from flows.experiments.score_trials import GONE, Trial, tested_people, trials_to_judge
 from ipa_core.scoring import QualityModel
-from ipa_core.scoring.finger_pairs import SCALE, SIZE, crop
-from ipa_core.scoring.measures import hand_size
 
-VISIBLE = 20
-"""A larger change, in grey levels, is visible."""
-LEAST = 0.005
-"""Least share of the crop of a hand that a fault changes near the fingers to show: about a finger tip."""
-REACH = 0.15
-"""Hand sizes around the fingers' bones where a change counts. The shadow of a finger is no finger."""
-PAINTED = ("finger_erased", "tip_erased")
+PAINTED = ("finger_erased", "tip_erased", "thumb_erased")
 MORE_DRAWS = (1, 2)
 """A painted fault spoils a random finger, and most of them are folded, so there are more draws of it."""
 GROUPS = {
     "erased finger, painted": ("finger_erased",),
     "erased tip, painted": ("tip_erased",),
+    "erased thumb, painted": ("thumb_erased",),
     "thumb gone": ("thumb gone",),
     "another finger gone": tuple(kind for kind, (finger, joint) in GONE.items() if finger and joint == 1),
     "tip of the thumb gone": ("thumb tip gone",),
@@ -71,34 +64,6 @@ def main() -> None:
             trials += [replace(one, draw=draw) for draw in MORE_DRAWS for one in trials if one.kind in PAINTED]
             found = [one for one in measure(trials, options.folder, options.processes) if one.seen]
             print("\n".join(table(name, found, judge, shown(found, options.folder))), end="\n\n")
-
-
-def shown(found: Sequence[Measured], folder: Path) -> set[Trial]:
-    """Return the trials whose fault shows in at least half of the frames of a hand."""
-    made = Made(folder / f"videos-{MATERIAL}")
-    driving = {one.trial.subject: made.subject(one.trial.subject) for one in found}
-    there = set()
-    for trial in (one.trial for one in found if one.trial.kind is not None):
-        frames, pose = driving[trial.subject]
-        whole, spoilt = before_nuisances(trial, frames, pose)
-        hands = [points_of(pose, side) for side in sides(pose)]
-        if max(share_shown(whole, spoilt, points) for points in hands) >= 0.5:
-            there.add(trial)
-    return there
-
-
-def share_shown(whole: np.ndarray, spoilt: np.ndarray, points: np.ndarray) -> float:
-    """Return the share of the hand's frames in which the fault shows. Videos are uint8 ``[T, H, W, 3]``."""
-    known = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
-    size = float(np.percentile(hand_size(points)[known], 75))
-    reach = np.ones((2 * round(REACH * SIZE / SCALE) + 1,) * 2, np.uint8)
-    changed = []
-    for frame in known:
-        ours, theirs = (crop(video[frame], points[frame], size) for video in (spoilt, whole))
-        near = cv2.dilate(theirs[..., 3:].max(axis=2), reach) > 0
-        change = np.abs(ours[..., :3].astype(np.int16) - theirs[..., :3]).max(axis=2) > VISIBLE
-        changed.append(bool((change & near).mean() >= LEAST))
-    return float(np.mean(changed))
 
 
 def table(name: str, found: Sequence[Measured], judge: Judge, there: set[Trial]) -> list[str]:

@@ -18,7 +18,7 @@ from ipa_core.scoring.aligned import Similarity
 from ipa_core.scoring.crops import SIZE
 from ipa_core.scoring.finger_faults import FAULTS, spoil
 from ipa_core.scoring.finger_pairs import CELLS, crop, pooled
-from ipa_core.scoring.registration import LEAST, by_picture
+from ipa_core.scoring.registration import by_picture
 
 SMALLEST: Final = 22.0
 """Least size of a hand in pixels. Crops show 80 pixels of a hand, so hands beyond the stack's size add nothing."""
@@ -128,8 +128,7 @@ def _laid(
 ) -> tuple[np.ndarray, float]:
     """Return the points of the driving hand in the candidate, and its size there, as the scorer has them."""
     first = Similarity.between(points[None], found[None])
-    laid = by_picture(picture, driving_picture, points, first, size)
-    place = first if laid is None or laid.agreed < LEAST else laid.place
+    place = by_picture(picture, driving_picture, points, [first], size) or first
     return place.onto(points[None])[0], size * float(abs(place.turn[0]))
 
 

@@ -8,7 +8,7 @@ maximization", 2008). Brightness and contrast don't change that agreement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -23,7 +23,7 @@ WINDOW: Final = 5
 """Frames over which the similarity by points is smoothed."""
 _BLURS: Final = (13, 7)
 """Sides of the blurs, in pixels of the crop, one after the other: the wider one finds a hand that is farther off."""
-LEAST: Final = 0.6
+_LEAST: Final = 0.6
 """Least correlation of the two pictures. Below it they hardly show the same hand, and the points decide."""
 _SURE: Final = 0.9
 """From this correlation on, no better place is looked for."""
@@ -32,14 +32,6 @@ _FARTHEST, _MOST = 0.3, np.radians(25)
 _USUAL: Final = (0.03, 1.7)
 """Sway of a good hand by a detector's points: hand sizes, and pixels over the hand's size."""
 _STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
-
-
-@dataclass(frozen=True, eq=False)
-class Laid:
-    """place: of one frame; agreed: the correlation of both pictures there, up to 1."""
-
-    agreed: float
-    place: Similarity
 
 
 def registered(
@@ -55,17 +47,16 @@ def registered(
     smooth = fit.smoothed(driving, WINDOW)
     turn, start, end = (np.array(part) for part in (smooth.turn, smooth.start, smooth.end))
     sure = np.zeros(len(video), bool)
-    known = np.flatnonzero(np.isfinite(driving).all(axis=(1, 2)))
-    for frame in known if driving_video is not None else ():
-        agreed = LEAST
-        # A hand that jumps is far from its place of the other frames.
-        for first in (smooth, fit):
-            laid = by_picture(video[frame], driving_video[frame], driving[frame], first.at(frame), size[frame])
-            if laid is not None and laid.agreed > agreed:
-                agreed, sure[frame] = laid.agreed, True
-                turn[frame], start[frame], end[frame] = laid.place.turn[0], laid.place.start[0], laid.place.end[0]
-            if agreed > _SURE:
-                break
+    for frame in np.flatnonzero(np.isfinite(driving).all(axis=(1, 2))).tolist():
+        if driving_video is None:
+            break
+        # A hand that jumps is far from its place of the other frames, so its own points are tried too.
+        laid = by_picture(
+            video[frame], driving_video[frame], driving[frame], [smooth.at(frame), fit.at(frame)], size[frame]
+        )
+        if laid is not None:
+            sure[frame] = True
+            turn[frame], start[frame], end[frame] = (part[0] for part in (laid.turn, laid.start, laid.end))
     place = Similarity(turn, start, end)
     three = sure.copy()
     three[1:-1] &= sure[:-2] & sure[2:]
@@ -74,36 +65,49 @@ def registered(
 
 
 def by_picture(
+    picture: np.ndarray, driving_picture: np.ndarray, points: Floats, starts: Sequence[Similarity], size: float
+) -> Similarity | None:
+    """Lay the driving hand upon the candidate's in one frame, from the best of ``starts``. Pictures are uint8 RGB
+    ``[H, W, 3]``; points: the driving hand's ``[21, 2]``; size: its size in pixels. None where they don't agree."""
+    agreed, best = _LEAST, None
+    for first in starts:
+        if agreed <= _SURE:
+            also, place = _refined(picture, driving_picture, points, first, size)
+            if also > agreed:
+                agreed, best = also, place
+    return best
+
+
+def _refined(
     picture: np.ndarray, driving_picture: np.ndarray, points: Floats, first: Similarity, size: float
-) -> Laid | None:
-    """Lay the driving hand upon the candidate's in one frame, from the similarity ``first`` on. Pictures are uint8 RGB
-    ``[H, W, 3]``; points: the driving hand's ``[21, 2]``; size: its size in pixels. None where it can't be done."""
+) -> tuple[float, Similarity]:
+    """Return the correlation of both pictures, 0 where the search went astray, and the similarity."""
     places, scale = where_to_look(points[None], first, np.array([size]))
     ours, theirs = placed(places[0], size * scale[0]), placed(points, size)
-    pictures = [
-        cv2.cvtColor(cut(seen, matrix), cv2.COLOR_RGB2GRAY)
-        for seen, matrix in ((driving_picture, theirs), (picture, ours))
-    ]
+    seen, goal = _grey(cut(picture, ours)), _grey(cut(driving_picture, theirs))
     mask = _mask(moved(points, theirs))
-    warp = np.eye(2, 3, dtype=np.float32)
+    warp: np.ndarray = np.eye(2, 3, dtype=np.float32)
     agreed = 0.0
     for blur in _BLURS:
         try:
-            agreed, warp = cv2.findTransformECC(*pictures, warp, cv2.MOTION_EUCLIDEAN, _STEPS, mask, blur)
+            agreed, warp = cv2.findTransformECC(goal, seen, warp, cv2.MOTION_EUCLIDEAN, _STEPS, mask, blur)
         except cv2.error:  # The pictures don't agree at all.
-            return None
+            return 0.0, first
     about = warp.astype(np.float64)
     # cv2 counts from the centre of the first pixel, the keypoints from its corner.
     about[:, 2] += 0.5 - about[:, :2] @ (0.5, 0.5)
     middle = np.full(2, SIZE / 2)
     far = np.hypot(*(moved(middle[None], about)[0] - middle)) * SCALE / SIZE
     if far > _FARTHEST or abs(np.arctan2(about[1, 0], about[0, 0])) > _MOST:
-        return None
+        return 0.0, first
     start = points.mean(axis=0)
-    seen = moved(moved(start[None], theirs), about)[0]
-    end = np.linalg.solve(ours[:, :2], seen - ours[:, 2])
+    end = np.linalg.solve(ours[:, :2], moved(moved(start[None], theirs), about)[0] - ours[:, 2])
     turn = np.linalg.solve(ours[:, :2], about[:, :2] @ theirs[:, :2])[:, 0]
-    return Laid(agreed, Similarity(*(np.array([complex(*one)]) for one in (turn, start, end))))
+    return agreed, Similarity(*(np.array([complex(*one)]) for one in (turn, start, end)))
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
 
 
 def _mask(points: Floats) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_a_codec_moves_no_hand() -> None:
 
 
 def test_a_frame_without_a_found_hand_is_looked_at_where_its_neighbours_have_it() -> None:
-    there = HAND + (6.0, 3.0)
+    there = HAND + np.array([6.0, 3.0])
     found = there.copy()
     found[2] = np.nan
     place, _ = laid(pictures(there), found, None)
@@ -85,7 +85,7 @@ def test_pictures_that_do_not_agree_leave_the_points_to_decide() -> None:
 
 
 def test_a_hand_that_the_detector_misses_is_found_by_its_picture() -> None:
-    there = HAND + (2.5, -1.0)
+    there = HAND + np.array([2.5, -1.0])
     place, _ = laid(pictures(there), np.full_like(HAND, np.nan), pictures(HAND))
     np.testing.assert_allclose(place.onto(HAND), there, atol=0.01 * SIZE)
 
