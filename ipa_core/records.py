@@ -160,7 +160,7 @@ class EarlyPreview(Record):
 
 
 _SECOND: Final = ("presence", "place", "scale", "rotation", "sway", "order")
-"""Fields of version 2 of the score. Records of version 1 are written without them, as they always were: their bytes
+"""Fields since version 2 of the score. Records of version 1 are written without them, as they always were: their bytes
 are in keys."""
 
 
@@ -173,8 +173,9 @@ class _Measures(Record):
 
 class HandMeasures(_Measures):
     """One hand in one frame of a candidate. A measure that could not be taken is ``None``, never a sentinel number.
-    Version 2 of the score takes `pck`, `error`, `bone_consistency`, `jitter` and `palm_agreement` after a similarity
-    (shift, rotation and scale) that maps the hands onto each other, and counts `plausibility` from the driving hand's.
+    Since version 2 of the score, `pck`, `error`, `bone_consistency`, `jitter` and `palm_agreement` are taken after a
+    similarity (shift, rotation and scale) that maps the hands onto each other, and `plausibility` is counted from the
+    driving hand's.
     """
 
     frame: int
@@ -192,8 +193,8 @@ class HandMeasures(_Measures):
     jitter: float | None
     """Mean second difference of the points beyond the driving hand's, divided by the hand size, >= 0."""
     sharpness: float | None
-    """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp. In version
-    2 the width of edges that the softness of the rest of the picture explains, over their width, in [0, 1]."""
+    """Variance of the Laplacian around the hand, relative to the driving video's, >= 0; 1 is equally sharp. Since
+    version 2 the width of edges that the softness of the rest of the picture explains, over their width, in [0, 1]."""
     wrist_distance: float | None = None
     """Distance to the driving hand's wrist, divided by the hand size, >= 0."""
     palm_agreement: float | None = None
@@ -201,7 +202,7 @@ class HandMeasures(_Measures):
     plausibility: float | None = None
     """Share of the four long fingers whose joints bend as joints can, in [0, 1]."""
     presence: float | None = None
-    """Confidence over the driving hand's, in [0, 1]. This and the next four: version 2 of the score only."""
+    """Confidence over the driving hand's, in [0, 1]. This and the next four: since version 2 of the score."""
     place: float | None = None
     """Distance of the centres of the two hands, divided by the hand size, >= 0."""
     scale: float | None = None
@@ -209,7 +210,8 @@ class HandMeasures(_Measures):
     rotation: float | None = None
     """Angle between them, in radians from 0 to pi."""
     sway: float | None = None
-    """Second difference over time of the shift from the driving hand, divided by the hand size, >= 0."""
+    """Second difference over time of the shift from the driving hand, divided by the hand size, >= 0. Since version 3
+    the pictures say where the hand is, where they agree."""
     fingers: float | None = None
     """How surely the fingers are as whole as the driving hand's, in [0, 1]. A network compares both crops."""
     reward: float | None = None

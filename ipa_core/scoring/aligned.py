@@ -1,4 +1,4 @@
-"""Measures of version 2, which compare the shapes of two hands and not their places in the picture.
+"""Measures since version 2, which compare the shapes of two hands and not their places in the picture.
 
 A similarity (shift, rotation and scale, no reflection) maps the driving hand onto the hand that was found in the
 candidate, frame by frame. Shape, bones and tremble are measured after it. Place, scale and rotation count apart,

@@ -20,7 +20,7 @@ from ipa_core.scoring.finger_pairs import SKELETON_STEP, FingerPairNetwork, as_i
 log = logging.getLogger(__name__)
 BATCH: Final = 32
 LEARNING_RATE: Final = 2.5e-3
-REAL_SHARE: Final = 0.06
+REAL_SHARE: Final = 0.1
 """Share of each batch from recordings, when there are any."""
 _LABELS: Final = 0.02, 0.98
 """Labels of spoilt and of whole hands: some faults can hardly be seen."""
@@ -42,7 +42,7 @@ class Lesson:
     side: int
 
 
-COURSE: Final = (Lesson(1800, 64), Lesson(800, 96), Lesson(350, SIZE))
+COURSE: Final = (Lesson(2400, 64), Lesson(1600, 96), Lesson(1200, SIZE))
 
 
 @dataclass(frozen=True, eq=False)
