@@ -154,7 +154,7 @@ class EarlyPreview(Record):
     t: float
     """Noise level of the step, in [0, 1]; 1 is noise."""
     score: float | None
-    """``None``: the preview can't be scored."""
+    """``None``: the preview can't be scored. Since version 3 of the hand score, what lies above its ceiling counts."""
     stopped: str | None
     """The reason why the candidate was not finished. ``None``: it went on."""
 
@@ -250,8 +250,8 @@ class HandScore(_Measures):
     unscorable: str | None
     components: ScoreComponents
     worst: dict[str, float] = {}
-    """For each component, as a utility in [0, 1], the least mean over frames in a row of one hand: five, and in version
-    2 of the score a third of a longer clip."""
+    """For each component, as a utility in [0, 1], the least mean over frames in a row of one hand: five, and
+    since version 2 of the score a third of a longer clip."""
     scorable: float = 0.0
     """Share of the (frame, hand) pairs that could be scored, in [0, 1]."""
     good_frames: float | None
@@ -259,8 +259,8 @@ class HandScore(_Measures):
     when ``unscorable`` gives a reason."""
     hands: tuple[HandMeasures, ...]
     order: float | None = None
-    """The score's logit without the ceiling, any real number. It orders candidates whose scores are equal. Version 2 of
-    the score only."""
+    """The score's logit without the ceiling, any real number. It orders candidates whose scores are equal. Since
+    version 2 of the score."""
 
     @classmethod
     def none(cls, why: str, hands: tuple[HandMeasures, ...] = ()) -> Self:

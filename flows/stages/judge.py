@@ -12,6 +12,7 @@ from flows.stages.poses import posed_clips
 from ipa_core.config import ScoreVersion
 from ipa_core.records import PoseSequence, Split
 from ipa_core.scoring.degenerate import why_degenerate
+from ipa_core.scoring.quality import score_of
 from ipa_core.scoring.yardstick import why_unscorable
 from ipa_core.video import decode_video
 from storage import ActionResult
@@ -85,7 +86,11 @@ def preview_judge(item: Item, worker: Worker) -> Callable[[np.ndarray], float | 
     another = {"found": PoseSequence.from_bytes(objects.get(inputs["found"]))} if "found" in inputs else {}
 
     def judge(video: np.ndarray) -> float | None:
-        return None if shows_nothing(video, version) else scorer.score(video, truth, pose, **another).score.score
+        if shows_nothing(video, version):
+            return None
+        found = scorer.score(video, truth, pose, **another).score
+        # Many good previews reach the ceiling; within a clip, what lies above it tells them apart.
+        return found.score if version < 3 or found.order is None else round(score_of(found.order), 5)
 
     return judge
 

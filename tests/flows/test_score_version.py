@@ -173,6 +173,23 @@ def test_a_black_preview_has_no_score(folder: Path) -> None:
     assert judge(np.random.default_rng(0).integers(0, 256, black.shape, np.uint8)) is not None
 
 
+@pytest.mark.parametrize(("number", "told"), [(2, [0.6, 0.6]), (3, [0.66076, 0.73106])])
+def test_previews_at_the_ceiling_differ_since_version_3(folder: Path, number: int, told: list[float]) -> None:
+    early = {"at": [0.6], "keep": 0.5}
+    config = fake_config(folder, scores__version=number, candidates__early=early)
+    done = run_fake(config, Scope(last="poses"))
+    [item, *_] = [one for one in Candidates().items(done.view) if isinstance(one, Item)]
+    orders = iter([2.0, 3.0])
+
+    def score(*_: object) -> object:
+        return SimpleNamespace(score=SimpleNamespace(score=0.6, order=next(orders)))
+
+    worker = SimpleNamespace(store=done.store, scorer=lambda version: SimpleNamespace(score=score))
+    judge = preview_judge(item, cast(Any, worker))
+    video = np.random.default_rng(0).integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8)
+    assert [judge(video), judge(video)] == told
+
+
 @pytest.mark.parametrize(
     ("stage", "now"),
     [
