@@ -67,6 +67,17 @@ class Similarity:
         start = _mean(np.where(np.isfinite(driving).all(axis=2), _complex(driving), np.nan))
         return Similarity(rotation / np.abs(rotation) * scale, start, start + shift)
 
+    @classmethod
+    def unmoved(cls, points: Floats) -> Similarity:
+        """Return the similarity that leaves the points of some frames where they are."""
+        middle = _mean(_complex(points))
+        return cls(np.ones(len(points), np.complex128), middle, middle)
+
+    def usual(self) -> complex:
+        """Return the median of scale and rotation over the frames; 1 without any."""
+        known = self.turn[np.isfinite(self.turn)]
+        return _median(known) if len(known) else 1
+
     def at(self, frame: int) -> Similarity:
         """Return the similarity of one frame."""
         here = slice(frame, frame + 1)
@@ -82,15 +93,16 @@ class Similarity:
         return _pairs((_complex(points) - self.end[:, None]) / self.turn[:, None] + self.start[:, None])
 
 
-def sway(fit: Similarity, size: Floats) -> Floats:
+def sway(fit: Similarity, size: Floats, camera: complex = 1) -> Floats:
     """Return the second time difference of the hand's shift from the driving hand, in hand sizes, ``[T]`` >= 0. A hand
     that stays beside the driving one costs nothing. NaN in the first and last frame and where one of three has no hand.
+    ``camera``: scale and rotation of the whole picture, which lengthen or turn the hand's way.
 
     A detector's errors turn and scale a hand far more than they move its centre, so rotation and scale don't count.
     """
     result = np.full(len(size), np.nan)
     if len(size) >= 3:
-        result[1:-1] = np.abs(np.diff(fit.end - fit.start, n=2)) / size[1:-1]
+        result[1:-1] = np.abs(np.diff(fit.end - camera * fit.start, n=2)) / size[1:-1]
     return result
 
 
@@ -131,6 +143,7 @@ def _pairs(numbers: Complex) -> Floats:
 
 
 def _median(values: Complex) -> complex:
+    """Return the medians of both parts."""
     return complex(np.median(values.real), np.median(values.imag))
 
 

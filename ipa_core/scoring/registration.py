@@ -29,6 +29,8 @@ _SURE: Final = 0.9
 """From this correlation on, no better place is looked for."""
 _FARTHEST, _MOST = 0.3, np.radians(25)
 """Largest shift (hand sizes) and turn. What is farther off is another thing."""
+_RESCALED: Final = 1.25
+"""Largest change of scale by the pictures."""
 _USUAL: Final = (0.03, 1.7)
 """Sway of a good hand by a detector's points: hand sizes, and pixels over the hand's size."""
 _STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
@@ -50,18 +52,23 @@ def registered(
     for frame in np.flatnonzero(np.isfinite(driving).all(axis=(1, 2))).tolist():
         if driving_video is None:
             break
-        # A hand that jumps is far from its place of the other frames, so its own points are tried too.
-        laid = by_picture(
-            video[frame], driving_video[frame], driving[frame], [smooth.at(frame), fit.at(frame)], size[frame]
-        )
+        # Most candidates have their hands where the pose says, and a hand that jumps is far from its usual place.
+        here = driving[frame]
+        starts = [Similarity.unmoved(here[None]), smooth.at(frame), fit.at(frame)]
+        laid = by_picture(video[frame], driving_video[frame], here, starts, size[frame])
         if laid is not None:
             sure[frame] = True
             turn[frame], start[frame], end[frame] = (part[0] for part in (laid.turn, laid.start, laid.end))
     place = Similarity(turn, start, end)
     three = sure.copy()
     three[1:-1] &= sure[:-2] & sure[2:]
-    by_points = np.maximum(0, sway(fit, size) - _USUAL[0] - _USUAL[1] / size)
-    return place, np.where(three, sway(place, size), by_points)
+    by_points = np.maximum(0, _steadiest(fit, size) - _USUAL[0] - _USUAL[1] / size)
+    return place, np.where(three, _steadiest(place, size), by_points)
+
+
+def _steadiest(place: Similarity, size: Floats) -> Floats:
+    """Return the sway, if a nearer or farther camera explains a part of it without that part."""
+    return min((sway(place, size, camera) for camera in (1, place.usual())), key=lambda found: float(np.nansum(found)))
 
 
 def by_picture(
@@ -93,6 +100,7 @@ def _refined(
             agreed, warp = cv2.findTransformECC(goal, seen, warp, cv2.MOTION_EUCLIDEAN, _STEPS, mask, blur)
         except cv2.error:  # The pictures don't agree at all.
             return 0.0, first
+    agreed, warp = _rescaled(goal, seen, mask, agreed, warp)
     about = warp.astype(np.float64)
     # cv2 counts from the centre of the first pixel, the keypoints from its corner.
     about[:, 2] += 0.5 - about[:, :2] @ (0.5, 0.5)
@@ -104,6 +112,27 @@ def _refined(
     end = np.linalg.solve(ours[:, :2], moved(moved(start[None], theirs), about)[0] - ours[:, 2])
     turn = np.linalg.solve(ours[:, :2], about[:, :2] @ theirs[:, :2])[:, 0]
     return agreed, Similarity(*(np.array([complex(*one)]) for one in (turn, start, end)))
+
+
+def _rescaled(
+    goal: np.ndarray, seen: np.ndarray, mask: np.ndarray, agreed: float, warp: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return correlation and warp with another scale, if both pictures then agree better. The search is for any affine
+    warp; its shear and its stretch would be another hand, so they don't count."""
+    try:
+        _, affine = cv2.findTransformECC(goal, seen, warp.copy(), cv2.MOTION_AFFINE, _STEPS, mask, _BLURS[-1])
+    except cv2.error:
+        return agreed, warp
+    turn = np.array([[affine[0, 0] + affine[1, 1], affine[0, 1] - affine[1, 0]]]) / 2
+    turn = np.vstack([turn, [[-turn[0, 1], turn[0, 0]]]])
+    if not 1 / _RESCALED < np.hypot(*turn[0]) < _RESCALED:
+        return agreed, warp
+    middle = np.full(2, SIZE / 2 - 0.5)
+    rescaled = np.column_stack([turn, affine[:, :2] @ middle + affine[:, 2] - turn @ middle]).astype(np.float32)
+    side = (_BLURS[-1],) * 2
+    laid = cv2.warpAffine(seen, rescaled, (SIZE, SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    also = cv2.computeECC(cv2.GaussianBlur(goal, side, 0), cv2.GaussianBlur(laid, side, 0), mask)
+    return (also, rescaled) if also > agreed else (agreed, warp)
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:

@@ -60,6 +60,35 @@ def test_a_hand_that_jumps_sways_by_its_jump() -> None:
     assert seen[2] == pytest.approx(0.15, abs=0.01)
 
 
+def waving() -> np.ndarray:
+    """Return the hand on a bow, ``[T, 21, 2]``."""
+    turn = np.linspace(0, np.pi, FRAMES)
+    return HAND + 0.5 * SIZE * np.stack([np.cos(turn), np.sin(turn) - 0.5], axis=1)[:, None]
+
+
+def test_a_nearer_camera_is_no_sway() -> None:
+    driving = waving()
+    there = 1.05 * (driving - SIDE / 2) + SIDE / 2
+    size = np.full(FRAMES, SIZE)
+    place, seen = registered(pictures(there), pictures(driving), driving, Similarity.between(driving, there), size)
+    assert np.nanmax(sway(place, size)) > 0.005
+    assert np.nanmax(seen) < 0.003
+
+
+def test_a_larger_hand_on_the_same_way_is_no_sway() -> None:
+    driving = waving()
+    middle = driving.mean(axis=1, keepdims=True)
+    there = 1.1 * (driving - middle) + middle
+    fit = Similarity.between(driving, there)
+    _, seen = registered(pictures(there), pictures(driving), driving, fit, np.full(FRAMES, SIZE))
+    assert np.nanmax(seen) < 0.01
+
+
+def test_the_pictures_correct_the_scale_too() -> None:
+    place, _ = laid(pictures(HAND), 1.1 * (HAND - SIDE / 2) + SIDE / 2 + 0.2 * SIZE, pictures(HAND))
+    np.testing.assert_allclose(place.onto(HAND), HAND, atol=0.01 * SIZE)
+
+
 def test_a_codec_moves_no_hand() -> None:
     video = harmless.as_jpeg(pictures(HAND), 40)
     place, seen = laid(video, astray(HAND), pictures(HAND))
