@@ -73,11 +73,6 @@ class Similarity:
         middle = _mean(_complex(points))
         return cls(np.ones(len(points), np.complex128), middle, middle)
 
-    def usual(self) -> complex:
-        """Return the median of scale and rotation over the frames; 1 without any."""
-        known = self.turn[np.isfinite(self.turn)]
-        return _median(known) if len(known) else 1
-
     def at(self, frame: int) -> Similarity:
         """Return the similarity of one frame."""
         here = slice(frame, frame + 1)
@@ -93,16 +88,17 @@ class Similarity:
         return _pairs((_complex(points) - self.end[:, None]) / self.turn[:, None] + self.start[:, None])
 
 
-def sway(fit: Similarity, size: Floats, camera: complex = 1) -> Floats:
+def sway(fit: Similarity, size: Floats, camera: float = 0.0) -> Floats:
     """Return the second time difference of the hand's shift from the driving hand, in hand sizes, ``[T]`` >= 0. A hand
     that stays beside the driving one costs nothing. NaN in the first and last frame and where one of three has no hand.
-    ``camera``: scale and rotation of the whole picture, which lengthen or turn the hand's way.
+    ``camera``: how much nearer or farther a camera may be; it makes a hand's way longer or shorter by that share.
 
     A detector's errors turn and scale a hand far more than they move its centre, so rotation and scale don't count.
     """
     result = np.full(len(size), np.nan)
     if len(size) >= 3:
-        result[1:-1] = np.abs(np.diff(fit.end - camera * fit.start, n=2)) / size[1:-1]
+        shift, way = (np.abs(np.diff(one, n=2)) for one in (fit.end - fit.start, fit.start))
+        result[1:-1] = np.maximum(0, shift - camera * way) / size[1:-1]
     return result
 
 

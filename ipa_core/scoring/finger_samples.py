@@ -128,7 +128,7 @@ def _laid(
 ) -> tuple[np.ndarray, float]:
     """Return the points of the driving hand in the candidate, and its size there, as the scorer has them."""
     first = Similarity.between(points[None], found[None])
-    place = by_picture(picture, driving_picture, points, [first], size) or first
+    _, place = by_picture(picture, driving_picture, points, [first], size)
     return place.onto(points[None])[0], size * float(abs(place.turn[0]))
 
 

@@ -195,7 +195,10 @@ def augment(
     if torch.rand((), generator=generator) < 0.3:
         order = torch.randperm(3, generator=generator)
         pictures = pictures[:, torch.cat([order, order + 3])]
-    gain, lift = draw(0.8, 1.2, count, 6, 1, 1), draw(-0.1, 0.1, count, 6, 1, 1)
+    # Another person's skin is lighter or darker by as much.
+    lighter = draw(-0.45, 0.45, count, 1, 1, 1).exp()
+    gain = torch.cat([lighter * draw(0.85, 1.15, count, 3, 1, 1), draw(0.8, 1.2, count, 3, 1, 1)], 1)
+    lift = draw(-0.1, 0.1, count, 6, 1, 1)
     both, lifted = draw(0.8, 1.2, count, 3, 1, 1).repeat(1, 2, 1, 1), draw(-0.1, 0.1, count, 3, 1, 1).repeat(1, 2, 1, 1)
     own = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
     pictures = pictures * (both * (1 - own) + gain * own) + lifted * (1 - own) + lift * own

@@ -14,7 +14,7 @@ from ipa_core.scoring.quality import QualityModel, Seen, feature_names
 Floats = NDArray[np.float64]
 ENOUGH: Final = 0.2
 """Share of the faultless videos below the value up to which a feature counts."""
-CEILING: Final = 0.15
+CEILING: Final = 0.07
 """Share of the faultless videos below the ceiling of the logit."""
 _TO_THE_END: Final = {"maxiter": 20_000, "maxfun": 100_000, "ftol": 1e-13, "gtol": 1e-8}
 """With the usual tolerances the search stops far from the least loss."""

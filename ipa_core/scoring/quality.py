@@ -102,6 +102,8 @@ _THIRD: Final[dict[str, Utility]] = {**_SECOND, "sway": _falling(0.1, beyond=0.0
 UTILITIES: Final[dict[ScoreVersion, dict[str, Utility]]] = {1: _FIRST, 2: _SECOND, 3: _THIRD}
 """From a measure in its own unit (see records.HandMeasures) to a utility in [0, 1]; higher is better."""
 _NOT_OF_POINTS: Final = frozenset({"confidence", "presence", "fingers", "reward"})
+_BY_PICTURE: Final = frozenset({"sway", "sharpness"})
+"""Version 3 takes these from the pictures."""
 
 
 def feature_names(version: ScoreVersion) -> tuple[str, ...]:
@@ -111,13 +113,16 @@ def feature_names(version: ScoreVersion) -> tuple[str, ...]:
 
 def utilities(hand: HandMeasures, version: ScoreVersion) -> dict[str, float]:
     """Return the utilities measured on one scorable hand in one frame. A hand that was not found has no points: its
-    utilities of points are 0 and not missing."""
+    utilities of points are 0 and not missing. Since version 3 they are missing where its picture shows that it is
+    there."""
+    missed = hand.error is None and not (version > 2 and hand.presence == 1)
+    by_picture = _BY_PICTURE if version > 2 else frozenset[str]()
     found = {}
     for name, utility in UTILITIES[version].items():
         value = getattr(hand, name)
         if value is not None:
             found[name] = min(1.0, max(0.0, utility(value, hand.size or 1.0)))
-        elif hand.error is None and name not in _NOT_OF_POINTS:
+        elif missed and name not in _NOT_OF_POINTS | by_picture:
             found[name] = 0.0
     return found
 

@@ -9,6 +9,7 @@ maximization", 2008). Brightness and contrast don't change that agreement.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -25,8 +26,10 @@ _BLURS: Final = (13, 7)
 """Sides of the blurs, in pixels of the crop, one after the other: the wider one finds a hand that is farther off."""
 _LEAST: Final = 0.6
 """Least correlation of the two pictures. Below it they hardly show the same hand, and the points decide."""
-_SURE: Final = 0.9
-"""From this correlation on, no better place is looked for."""
+SURE: Final = 0.9
+"""From this correlation on both pictures show a hand, and no better place is looked for."""
+CAMERA: Final = 0.05
+"""How much nearer or farther a camera may be, as a share, and no hand sways."""
 _FARTHEST, _MOST = 0.3, np.radians(25)
 """Largest shift (hand sizes) and turn. What is farther off is another thing."""
 _RESCALED: Final = 1.25
@@ -36,10 +39,20 @@ _USUAL: Final = (0.03, 1.7)
 _STEPS: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
 
 
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Of a hand in all frames. ``agreed [T]``: the correlation of both pictures, 0 where they don't agree; ``sway``:
+    see ``aligned.sway``."""
+
+    place: Similarity
+    agreed: Floats
+    sway: Floats
+
+
 def registered(
     video: np.ndarray, driving_video: np.ndarray | None, driving: Floats, fit: Similarity, size: Floats
-) -> tuple[Similarity, Floats]:
-    """Return the similarity that lays the driving hand upon the candidate's, and the sway (see ``aligned.sway``).
+) -> Registration:
+    """Lay the driving hand upon the candidate's.
 
     Videos are uint8 RGB ``[T, H, W, 3]``, None where both show different people; ``driving``: the driving hand's points
     ``[T, 21, 2]``, NaN where it is no yardstick; ``fit``: the similarity by points; ``size``: of the driving hand,
@@ -48,41 +61,37 @@ def registered(
     """
     smooth = fit.smoothed(driving, WINDOW)
     turn, start, end = (np.array(part) for part in (smooth.turn, smooth.start, smooth.end))
-    sure = np.zeros(len(video), bool)
+    agreed = np.zeros(len(video))
     for frame in np.flatnonzero(np.isfinite(driving).all(axis=(1, 2))).tolist():
         if driving_video is None:
             break
         # Most candidates have their hands where the pose says, and a hand that jumps is far from its usual place.
         here = driving[frame]
         starts = [Similarity.unmoved(here[None]), smooth.at(frame), fit.at(frame)]
-        laid = by_picture(video[frame], driving_video[frame], here, starts, size[frame])
-        if laid is not None:
-            sure[frame] = True
-            turn[frame], start[frame], end[frame] = (part[0] for part in (laid.turn, laid.start, laid.end))
+        correlation, found = by_picture(video[frame], driving_video[frame], here, starts, size[frame])
+        if correlation > 0:
+            agreed[frame] = correlation
+            turn[frame], start[frame], end[frame] = (part[0] for part in (found.turn, found.start, found.end))
     place = Similarity(turn, start, end)
-    three = sure.copy()
-    three[1:-1] &= sure[:-2] & sure[2:]
-    by_points = np.maximum(0, _steadiest(fit, size) - _USUAL[0] - _USUAL[1] / size)
-    return place, np.where(three, _steadiest(place, size), by_points)
-
-
-def _steadiest(place: Similarity, size: Floats) -> Floats:
-    """Return the sway, if a nearer or farther camera explains a part of it without that part."""
-    return min((sway(place, size, camera) for camera in (1, place.usual())), key=lambda found: float(np.nansum(found)))
+    three = agreed > 0
+    three[1:-1] &= three[:-2] & three[2:]
+    by_points = np.maximum(0, sway(fit, size, CAMERA) - _USUAL[0] - _USUAL[1] / size)
+    return Registration(place, agreed, np.where(three, sway(place, size, CAMERA), by_points))
 
 
 def by_picture(
     picture: np.ndarray, driving_picture: np.ndarray, points: Floats, starts: Sequence[Similarity], size: float
-) -> Similarity | None:
+) -> tuple[float, Similarity]:
     """Lay the driving hand upon the candidate's in one frame, from the best of ``starts``. Pictures are uint8 RGB
-    ``[H, W, 3]``; points: the driving hand's ``[21, 2]``; size: its size in pixels. None where they don't agree."""
-    agreed, best = _LEAST, None
+    ``[H, W, 3]``; points: the driving hand's ``[21, 2]``; size: its size in pixels. Return the correlation and the
+    similarity; 0 and the first of ``starts`` where the pictures don't agree."""
+    agreed, best = 0.0, starts[0]
     for first in starts:
-        if agreed <= _SURE:
+        if agreed <= SURE:
             also, place = _refined(picture, driving_picture, points, first, size)
-            if also > agreed:
+            if also > max(agreed, _LEAST):
                 agreed, best = also, place
-    return best
+    return agreed, best
 
 
 def _refined(

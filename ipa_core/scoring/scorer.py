@@ -26,7 +26,7 @@ from ipa_core.scoring import aligned, measures, quality
 from ipa_core.scoring.acuity import acuity
 from ipa_core.scoring.aligned import Similarity, where_to_look
 from ipa_core.scoring.quality import QualityModel
-from ipa_core.scoring.registration import registered
+from ipa_core.scoring.registration import SURE, registered
 from ipa_core.scoring.yardstick import UNSCORABLE, unscorable
 
 _LEAST_CONFIDENCE = 0.1
@@ -188,8 +188,7 @@ class _Seen:
     guide: measures.Floats
     size: measures.Floats
     confidence: measures.Floats
-    usual_confidence: measures.Floats
-    """The driving hand's."""
+    presence: measures.Floats
     reasons: list[str | None]
     place: Similarity
     """Lays the driving hand upon the candidate's."""
@@ -213,10 +212,13 @@ def _look(
     points = measures.hand_points(pose, side)
     points[confidence < _LEAST_CONFIDENCE] = np.nan
     place = Similarity.between(guide, points)
-    sway = aligned.sway(place, size)
+    sway, presence = aligned.sway(place, size), np.clip(confidence / np.maximum(usual, 1e-6), 0, 1)
     if version > 2:
-        place, sway = registered(video, driving_video, guide, place, size)
-    return _Seen(side, points, guide, size, confidence, usual, reasons, place, sway)
+        laid = registered(video, driving_video, guide, place, size)
+        place, sway = laid.place, laid.sway
+        # A hand that looks like the driving one is there, whatever the detector says.
+        presence = np.where(laid.agreed > SURE, 1, presence)
+    return _Seen(side, points, guide, size, confidence, presence, reasons, place, sway)
 
 
 def _measures(
@@ -236,9 +238,7 @@ def _measures(
         if driving_video is not None:
             sharpness = list(acuity(video, driving_video, places, [hand.guide for hand in seen]))
         columns = [
-            aligned.columns(hand.points, hand.guide, config.pck_radius)
-            | {"sway": hand.sway}
-            | {"presence": np.clip(hand.confidence / np.maximum(hand.usual_confidence, 1e-6), 0, 1)}
+            aligned.columns(hand.points, hand.guide, config.pck_radius) | {"sway": hand.sway, "presence": hand.presence}
             for hand in seen
         ]
     return [
