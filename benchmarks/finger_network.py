@@ -21,6 +21,7 @@ import numpy as np
 
 from flows.experiments.score_fingers import pairs_of_person, stacks_of_clip, stacks_of_person
 from flows.experiments.score_fit import auroc
+from ipa_core.config import NEWEST_SCORE
 from ipa_core.records import Side
 from ipa_core.scoring import harmless
 from ipa_core.scoring.corruptions import nuisance
@@ -182,7 +183,7 @@ def recorded(inspector: FingerPairInspector, folder: Path, recordings: Path) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, default=Path(".ipa-score/judged"))
-    parser.add_argument("--weights", type=Path, default=FINGER_WEIGHTS[2])
+    parser.add_argument("--weights", type=Path, default=FINGER_WEIGHTS[NEWEST_SCORE])
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--recordings", type=Path)
     parser.add_argument("--hardest", action="store_true", help="Judge single frames with all harmless changes at once.")

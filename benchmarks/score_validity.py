@@ -123,7 +123,7 @@ def main() -> None:
         print(json.dumps(tables, default=vars))
         return
     lengths = lengths_of(folder, processes)
-    text = report(tables, sets, model, before, lengths, time.monotonic() - started)
+    text = report(tables, sets, model, before, there, lengths, time.monotonic() - started)
     if options.output:
         options.output.write_text(text)
     print(text)
@@ -217,6 +217,7 @@ def report(
     sets: dict[str, list[Measured]],
     model: QualityModel,
     before: Judge,
+    there: Collection[Trial],
     lengths: Sequence[Sequence[Sequence[Seen]]],
     seconds: float,
 ) -> str:
@@ -247,8 +248,8 @@ def report(
                 " The files show few people, some of them filmed by several cameras at once, so the intervals are too "
                 "narrow, and say nothing about people who look otherwise."
             )
-        lines += ["", *_faults(tables[name]), *_nuisances(found, model, before), *_sizes(found, model)]
-    lines += [*_lengths(lengths, model), *_missed(tables, sets, model), *_known(model), *_coefficients(model)]
+        lines += ["", *_faults(tables[name]), *_nuisances(found, model, before, there), *_sizes(found, model)]
+    lines += [*_lengths(lengths, model), *_missed(tables, sets, model, there), *_known(model), *_coefficients(model)]
     lines += ["", f"{platform.machine()}, {os.cpu_count()} cores; {seconds:.0f} s with what was measured before.", ""]
     return "\n".join(lines)
 
@@ -276,14 +277,15 @@ def _faults(table: dict[str, Row]) -> list[str]:
 @dataclass(frozen=True)
 class Nuisance:
     """The effect of a nuisance: AUROC of untouched videos against it; the share of its videos below a fault of severity
-    1 of the same clip in the order of selection, over all these faults; the median of the scores (or logits)."""
+    1 of the same clip in the order of selection, over all these faults that show; the median of the scores (or
+    logits)."""
 
     auroc: float
     below: float
     score: float
 
 
-def nuisance(found: Sequence[Measured], judge: Judge, names: tuple[str, ...]) -> Nuisance:
+def nuisance(found: Sequence[Measured], judge: Judge, names: tuple[str, ...], there: Collection[Trial]) -> Nuisance:
     plain = [one for one in found if one.trial.kind is None and one.trial.draw == 0]
     untouched = np.array([judge.score(one) for one in plain if not one.trial.nuisances])
     mine = [one for one in plain if one.trial.nuisances == names]
@@ -291,21 +293,24 @@ def nuisance(found: Sequence[Measured], judge: Judge, names: tuple[str, ...]) ->
         float(judge.order(one) < judge.order(other)) + 0.5 * (judge.order(one) == judge.order(other))
         for one in mine
         for other in found
-        if other.trial.subject == one.trial.subject and other.trial.kind is not None and not other.trial.nuisances
+        if other.trial.subject == one.trial.subject
+        and other.trial.kind is not None
+        and not other.trial.nuisances
+        and (other.trial.kind not in FINGERS or other.trial in there)
     ]
     values = np.array([judge.score(one) for one in mine])
     return Nuisance(auroc(untouched, values), float(np.mean(below)), float(np.median(values)))
 
 
-def _nuisances(found: Sequence[Measured], model: QualityModel, before: Judge) -> list[str]:
+def _nuisances(found: Sequence[Measured], model: QualityModel, before: Judge, there: Collection[Trial]) -> list[str]:
     lines = [
-        "| nuisance | AUROC, untouched against it (aim .45-.55) | below a fault of severity 1 of its clip (aim < 5 %) "
-        "| median score | version 2: AUROC | below | median |",
+        "| nuisance | AUROC, untouched against it (aim .45-.55) | below a fault of severity 1 of its clip that shows "
+        "(aim < 5 %) | median score | version 2: AUROC | below | median |",
         "|---|---|---|---|---|---|---|",
     ]
     names = dict.fromkeys(name for one in found for name in nuisances_of(one.trial.subject))
     for name in (None, *names):
-        row, old = (nuisance(found, score, (name,) if name else ()) for score in (judge_of(model), before))
+        row, old = (nuisance(found, score, (name,) if name else (), there) for score in (judge_of(model), before))
         called = (name or "none").replace("_", " ")
         lines.append(
             f"| {called} | {row.auroc:.2f} | {100 * row.below:.0f} % | {quality.score_of(row.score):.2f} "
@@ -364,7 +369,9 @@ def _lengths(lengths: Sequence[Sequence[Sequence[Seen]]], model: QualityModel) -
     return [*lines, "", f"The medians differ by {spread:.3f}{missed}; with what lies above, by {other:.3f}.", ""]
 
 
-def _missed(tables: dict[str, dict[str, Row]], sets: dict[str, list[Measured]], model: QualityModel) -> list[str]:
+def _missed(
+    tables: dict[str, dict[str, Row]], sets: dict[str, list[Measured]], model: QualityModel, there: Collection[Trial]
+) -> list[str]:
     lines = ["## Aims that were missed", ""]
     for name, table in tables.items():
         least = 0.75 if name == REAL else 0.9
@@ -376,7 +383,7 @@ def _missed(tables: dict[str, dict[str, Row]], sets: dict[str, list[Measured]], 
             if (kind in FINGERS or kind == "overall") and overall.value < aim:
                 lines.append(f"- {name}: {kind.replace('_', ' ')}, AUROC {overall}, aim {aim}.")
         for one in dict.fromkeys(one for video in sets[name] for one in nuisances_of(video.trial.subject)):
-            found = nuisance(sets[name], judge_of(model), (one,))
+            found = nuisance(sets[name], judge_of(model), (one,), there)
             if abs(found.auroc - 0.5) > 0.05 or found.below >= 0.05:
                 lines.append(
                     f"- {name}: {one.replace('_', ' ')}, AUROC {found.auroc:.2f} (aim .45-.55), "

@@ -42,8 +42,10 @@ def test_output_changes_only_with_the_version(done: Done, stage: str) -> None:
     check(done, stage, stage)
 
 
-def test_scores_of_version_2_change_only_with_the_version(finished: Path) -> None:
-    check(run_fake(fake_config(finished), Scope(last="scores")), "scores", "scores of version 2")
+@pytest.mark.parametrize("version", [2, 3])
+def test_scores_of_later_versions_change_only_with_the_version(finished: Path, version: int) -> None:
+    config = fake_config(finished, scores__version=version)
+    check(run_fake(config, Scope(last="scores")), "scores", f"scores of version {version}")
 
 
 def check(done: Done, stage: str, name: str) -> None:

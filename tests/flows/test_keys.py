@@ -87,9 +87,10 @@ def test_keys_of_a_training_without_a_reference(method: str, tmp_path: Path) -> 
     check({"references": found["references"], "finetune": found["finetune"]}, method)
 
 
-def test_keys_of_version_2_of_the_score(tmp_path: Path) -> None:
-    found = keys(tmp_path, run_config(tmp_path, scores={"version": 2}))
-    check({stage: found[stage] for stage in ("scores", "evaluation")}, "score version 2")
+@pytest.mark.parametrize("version", [2, 3])
+def test_keys_of_later_versions_of_the_score(tmp_path: Path, version: int) -> None:
+    found = keys(tmp_path, run_config(tmp_path, scores={"version": version}))
+    check({stage: found[stage] for stage in ("scores", "evaluation")}, f"score version {version}")
     assert found["candidates"] == PINNED["default"]["candidates"]
 
 
