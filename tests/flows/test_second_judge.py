@@ -78,7 +78,7 @@ def test_the_report_the_card_and_the_registry_have_it(folder: Path) -> None:
     card = (Path(summary.outputs["lora"]) / "README.md").read_text()
     [row] = model_rows(Registry(folder / "store").state())
     assert "second judge (never chooses)" in report and "second judge (never chooses)" in card
-    assert "which never chooses" in report and "Chosen by the hand score, version 2" in report
+    assert "which never chooses" in report and "Chosen by the hand score, version 3" in report
     assert row.second_judge is not None
 
 

@@ -40,6 +40,13 @@ def test_what_stays_beside_the_driving_hand_does_not_sway_and_what_jumps_does() 
     assert shaken == pytest.approx(16 / SIZE[1:-1])
 
 
+def test_a_nearer_camera_lengthens_a_hand_s_way_and_the_hand_does_not_sway() -> None:
+    driving = DRIVING + 40 * np.sin(np.arange(len(DRIVING)))[:, None, None]
+    nearer = Similarity.between(driving, 1.05 * driving)
+    assert np.nanmax(sway(nearer, SIZE)) > 0.01
+    assert sway(nearer, SIZE, 0.05)[1:-1] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_hand_that_a_detector_turns_and_scales_in_place_does_not_sway() -> None:
     turning = np.where((np.arange(9) % 2)[:, None, None], moved(1.2, 0.3), DRIVING)
     assert sway(Similarity.between(DRIVING, turning), SIZE)[1:-1] == pytest.approx(0, abs=1e-9)

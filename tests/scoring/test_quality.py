@@ -12,7 +12,7 @@ from ipa_core.records import HandMeasures
 from ipa_core.scoring.quality import FINGER_WEIGHTS, PACKAGED, QualityModel, feature_names, seen, utilities
 from storage.digest import digest_file
 
-SHARES = st.dictionaries(st.sampled_from(feature_names(2)), st.floats(0, 1))
+SHARES = st.dictionaries(st.sampled_from(feature_names(3)), st.floats(0, 1))
 
 
 def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMeasures:
@@ -21,7 +21,7 @@ def hand(frame: int, *, side: str = "left", **measured: float | None) -> HandMea
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
-@given(measured=SHARES, name=st.sampled_from(feature_names(2)), more=st.floats(0, 1))
+@given(measured=SHARES, name=st.sampled_from(feature_names(3)), more=st.floats(0, 1))
 def test_no_component_that_gets_better_makes_the_packaged_score_worse(
     measured: dict[str, float], name: str, more: float
 ) -> None:
@@ -34,15 +34,42 @@ def test_the_packaged_model_says_how_it_was_fitted() -> None:
     assert {"command", "people", "kinds", "nuisances", "fingers", "versions", "date"} <= set(QualityModel.load().recipe)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_packaged_model_was_fitted_with_its_finger_network(version: ScoreVersion) -> None:
     model = QualityModel.load(PACKAGED[version])
     assert (model.version, model.recipe["fingers"]) == (version, digest_file(FINGER_WEIGHTS[version]))
 
 
-def test_the_files_of_version_1_are_those_of_the_stores_that_have_its_scores() -> None:
-    assert digest_file(PACKAGED[1]).startswith("3ffbe1028da18b84")
-    assert digest_file(FINGER_WEIGHTS[1]).startswith("c4be1d11909857c0")
+@pytest.mark.parametrize(
+    ("version", "coefficients", "fingers"),
+    [
+        (1, "3ffbe1028da18b84", "c4be1d11909857c0"),
+        (2, "7c23d622c85cc6af", "88bb90473ee9e9f2"),
+        (3, "7330fd1202748ac7", "c8c591e41db7b2da"),
+    ],
+)
+def test_the_files_of_a_version_are_those_of_the_stores_that_have_its_scores(
+    version: ScoreVersion, coefficients: str, fingers: str
+) -> None:
+    assert digest_file(PACKAGED[version]).startswith(coefficients)
+    assert digest_file(FINGER_WEIGHTS[version]).startswith(fingers)
+
+
+@pytest.mark.parametrize(
+    ("version", "presence", "known"),
+    [
+        (2, 1.0, {"presence": 1.0, "error": 0.0, "pck": 0.0, "sway": 0.0, "sharpness": 0.0}),
+        (3, 1.0, {"presence": 1.0, "sharpness": 0.9}),
+        (3, 0.5, {"presence": 0.5, "error": 0.0, "pck": 0.0, "sharpness": 0.9}),
+    ],
+)
+def test_a_hand_that_only_the_detector_misses_has_no_measures_of_points_since_version_3(
+    version: ScoreVersion, presence: float, known: dict[str, float]
+) -> None:
+    nothing = dict.fromkeys(("pck", "error", "bone_consistency", "jitter"))
+    sharpness = 0.9 if version > 2 else None
+    found = utilities(hand(0, presence=presence, sharpness=sharpness, **nothing), version)
+    assert {name: found[name] for name in ("presence", "error", "pck", "sway", "sharpness") if name in found} == known
 
 
 def test_more_than_enough_counts_as_enough() -> None:
