@@ -250,7 +250,7 @@ def report(
     ]
     for name, found in sets.items():
         clips = {one.trial.subject.clip for one in found}
-        many = "files" if name in (REAL, FOOTAGE) else "people"
+        many = "people" if name not in (REAL, FOOTAGE) else "files" if len(clips) > 1 else "file"
         lines += [f"## {name[0].upper()}{name[1:]}", "", f"{len(clips)} {many}, {len(found)} videos."]
         if name == REAL:
             lines[-1] += (
