@@ -91,7 +91,9 @@ def proxy(server: str) -> Iterator[tuple[str, Trouble]]:
                 if "Content-Length" not in headers:
                     self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data if cut is None else data[:cut])
+                # An answer to HEAD has no body: the client would take it for the next answer.
+                if self.command != "HEAD":
+                    self.wfile.write(data if cut is None else data[:cut])
 
     for method in ("GET", "PUT", "POST", "HEAD", "DELETE"):
         setattr(Handler, f"do_{method}", Handler._answer)
